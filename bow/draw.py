@@ -1,0 +1,101 @@
+"""Chance without state: every draw is a pure function of (seed, sample, word, epoch).
+
+The 64-bit mix is SplitMix64's finaliser (Steele, Lea, Flood 2014, OOPSLA; Stafford's variant 13),
+applied once for each part. Order, batch, worker and machine do not matter.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fistful.bow.words import Ragged
+
+ALWAYS = np.uint32(0xFFFFFFFF)
+"""A keep probability of 1: kept whatever is drawn."""
+
+ROW_BITS = 32
+"""A sample's number is its unit's number and, in the low bits, its row in the unit."""
+
+
+def mix64(state: np.ndarray | np.uint64, value: np.ndarray | np.uint64) -> np.ndarray:
+    """Fold a value into a state and mix: uint64 in, uint64 out, elementwise with broadcasting."""
+    with np.errstate(over="ignore"):
+        x = (np.asarray(state, np.uint64) ^ np.asarray(value, np.uint64)) + np.uint64(0x9E3779B97F4A7C15)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return x ^ (x >> np.uint64(31))
+
+
+def mix_all(*parts: int | np.ndarray) -> np.ndarray:
+    """Mix several numbers, one after the other, into 64 bits."""
+    state: np.ndarray | np.uint64 = np.uint64(0)
+    for part in parts:
+        state = mix64(state, np.asarray(part).astype(np.uint64))
+    return np.asarray(state)
+
+
+def draw_u32(seed: int, samples: np.ndarray, words: np.ndarray, epoch: int) -> np.ndarray:
+    """Draw 32 bits for each (sample, word).
+
+    Args:
+        seed: The run's seed, 0 or more.
+        samples: n sample numbers, uint64 (`sample_number`).
+        words: n word ids.
+        epoch: 0 or more.
+
+    Returns:
+        n uint32, uniform.
+    """
+    state = mix64(mix64(mix64(mix_all(seed), samples), words.astype(np.uint64)), np.uint64(epoch))
+    return (state >> np.uint64(32)).astype(np.uint32)
+
+
+def draw_bags(bags: Ragged, samples: np.ndarray, keep_u32: np.ndarray, seed: int, epoch: int = 0) -> tuple[Ragged, np.ndarray]:
+    """Thin out bags: each word stays with its keep probability.
+
+    A bag that would be emptied keeps its word of largest keep probability (the rarest; of equals the
+    smaller id), which adds only to the tail.
+
+    Args:
+        bags: n bags of word ids.
+        samples: n sample numbers, uint64.
+        keep_u32: Keep probability of each word of the vocabulary, times 2**32.
+        seed: The run's seed.
+        epoch: The epoch; 0 for bags drawn once.
+
+    Returns:
+        The n bags, words in the same order, and a boolean mask of the bags that were emptied.
+    """
+    of_word = keep_u32[bags.values]
+    keep = (draw_u32(seed, samples[bags.rows()], bags.values, epoch) < of_word) | (of_word == ALWAYS)
+    kept_before = np.concatenate([[0], np.cumsum(keep, dtype=np.int64)])
+    kept = kept_before[bags.offsets[1:]] - kept_before[bags.offsets[:-1]]
+    emptied = (kept == 0) & (bags.lengths() > 0)
+    for row in np.flatnonzero(emptied):
+        start, stop = bags.offsets[row], bags.offsets[row + 1]
+        keep[start + np.lexsort((bags.values[start:stop], -of_word[start:stop].astype(np.int64)))[0]] = True
+    return bags.take(keep), emptied
+
+
+def sample_number(unit: int, rows: np.ndarray | int) -> np.ndarray:
+    """Return the numbers, uint64, of samples from their unit and their rows in it."""
+    return (np.uint64(unit) << np.uint64(ROW_BITS)) | np.asarray(rows).astype(np.uint64)
+
+
+def sample_key(unit: int, row: int) -> str:
+    """Return a sample's KEY: unique without looking, sortable, and without a dot.
+
+    >>> sample_key(3, 14)
+    '00003_0000014'
+    """
+    return f"{unit:05d}_{row:07d}"
+
+
+def number_of_key(key: str) -> int:
+    """Return the sample number that belongs to a KEY.
+
+    >>> number_of_key("00003_0000014") == 3 * 2**32 + 14
+    True
+    """
+    unit, row = key.split("_")
+    return (int(unit) << ROW_BITS) | int(row)

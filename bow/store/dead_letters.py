@@ -1,0 +1,65 @@
+"""Dead letters: what was refused, why, and where it stood."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal, get_args
+
+import pyarrow as pa
+
+Reason = Literal[
+    "bad_caption",  # a caption that is not UTF-8
+    "bad_image",  # bytes that are no image of a known kind
+    "bad_json",  # metadata that is not a JSON object
+    "bad_name",  # a file name that leaves its folder, or is there twice
+    "bad_row",  # another number of columns than the header or the first row
+    "huge_image",  # more pixels than MAX_PIXELS
+    "no_caption",  # an empty caption, or none
+    "no_image",  # a sample without an image where others have one
+    "no_words",  # a caption without one word of the vocabulary
+    "truncated",  # an archive that ends, or breaks, in the middle
+]
+REASONS: tuple[str, ...] = get_args(Reason)
+
+RAW_BYTES = 1_000
+"""How much of a refused row is kept."""
+
+DEAD_LETTER_SCHEMA = pa.schema(
+    [("reason", pa.string()), ("file", pa.string()), ("place", pa.string()), ("detail", pa.string()), ("raw", pa.binary())]
+)
+
+
+class Refused(Exception):
+    """A sample that cannot be used: its reason, and what exactly was found."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason: Reason = reason
+        self.detail = detail
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """One refused sample."""
+
+    reason: Reason
+    file: str
+    """Name of the input file, relative to its source."""
+    place: str
+    """Where in the file: "row 17", or a member's name."""
+    detail: str
+    raw: bytes
+
+
+def dead_letter_table(letters: list[DeadLetter]) -> pa.Table:
+    """Return dead letters as a table, in their order."""
+    return pa.table(
+        {
+            "reason": [letter.reason for letter in letters],
+            "file": [letter.file for letter in letters],
+            "place": [letter.place for letter in letters],
+            "detail": [letter.detail for letter in letters],
+            "raw": [letter.raw[:RAW_BYTES] for letter in letters],
+        },
+        schema=DEAD_LETTER_SCHEMA,
+    )

@@ -1,0 +1,134 @@
+"""Files that appear whole or not at all, and the one way to read a file from anywhere."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import fsspec
+
+from fistful.bow.store.config import canonical_json
+from fistful.errors import DataError, UsageError
+
+
+class HashingWriter:
+    """A binary file that knows the size and the SHA-256 of what went through it."""
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        self._raw = raw
+        self._sha256 = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: bytes) -> int:
+        self._raw.write(data)
+        self._sha256.update(data)
+        self.size += len(data)
+        return len(data)
+
+    def tell(self) -> int:
+        return self.size
+
+    def record(self) -> dict[str, Any]:
+        """Return {"size": bytes, "sha256": hex} of what was written so far."""
+        return {"size": self.size, "sha256": self._sha256.hexdigest()}
+
+
+@contextlib.contextmanager
+def atomic_file(folder: Path, name: str) -> Iterator[HashingWriter]:
+    """Open FOLDER/NAME for writing; it takes its name only when complete and on disk.
+
+    The temporary file lies in FOLDER/logs/tmp under a name of its own, so that two attempts at the
+    same file never meet; the later rename wins, and both wrote the same bytes.
+    """
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tmp_folder = folder / "logs" / "tmp"
+    tmp_folder.mkdir(parents=True, exist_ok=True)
+    tmp = tmp_folder / f"{path.name}.{os.getpid()}.{uuid.uuid4().hex}"
+    try:
+        with open(tmp, "xb", buffering=1 << 20) as raw:
+            writer = HashingWriter(raw)
+            yield writer
+            raw.flush()
+            os.fsync(raw.fileno())
+        os.replace(tmp, path)
+    except BaseException:
+        tmp.unlink(missing_ok=True)
+        raise
+    _fsync_folder(path.parent)
+
+
+def _fsync_folder(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_bytes(folder: Path, name: str, data: bytes) -> dict[str, Any]:
+    """Write a small file atomically and return its size and hash."""
+    with atomic_file(folder, name) as file:
+        file.write(data)
+    return file.record()
+
+
+def write_json(folder: Path, name: str, value: Any) -> dict[str, Any]:
+    """Write a value as canonical JSON atomically and return the file's size and hash."""
+    return write_bytes(folder, name, canonical_json(value))
+
+
+def read_json(path: Path) -> Any:
+    """Read one of our JSON files.
+
+    Raises:
+        UsageError: If the file is missing.
+        DataError: If it is not JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file; is {path.parent} a folder that fistful wrote?") from None
+    except ValueError as error:
+        raise DataError(f"{path}: not valid JSON ({error}); fistful verify {path.parent} tells what else changed") from None
+
+
+def hash_file(path: Path) -> dict[str, Any]:
+    """Return {"size": bytes, "sha256": hex} of a file on disk."""
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+        return {"size": file.tell(), "sha256": digest.hexdigest()}
+
+
+def open_input(path: str) -> IO[bytes]:
+    """Open an input for reading: a local path, or any URL that fsspec knows.
+
+    Raises:
+        UsageError: If it is missing, or if the package for its protocol is not installed.
+    """
+    try:
+        return fsspec.open(path, "rb").open()  # pyright: ignore[reportReturnType, reportAttributeAccessIssue]
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file") from None
+    except ImportError as error:
+        raise UsageError(f"{path}: {error}") from None
+
+
+def local_out(out: str | Path) -> Path:
+    """Check that an output folder is a local path and return it absolute.
+
+    Raises:
+        UsageError: For URLs (object stores have no atomic rename: write locally, then copy) and for files.
+    """
+    if "://" in str(out):
+        raise UsageError(f"--out {out}: outputs are local folders; write to disk, then copy the finished folder")
+    path = Path(out).absolute()
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"--out {out}: is a file, expected a folder")
+    return path

@@ -1,0 +1,139 @@
+"""The manifest: every file of a finished folder with size and SHA-256, and who may use the folder.
+
+A folder belongs to one configuration (`claim`), is finished once its manifest is there (`finish`),
+and can be checked to the byte at any time (`verify`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fistful.bow.store.config import FORMAT, canonical_json, config_id, sha256_hex
+from fistful.bow.store.files import hash_file, read_json, write_json
+from fistful.errors import DataError, UsageError
+
+MANIFEST = "manifest.json"
+CONFIG = "config.json"
+LOGS = "logs"
+
+
+def claim(folder: Path, verb: str, values: Mapping[str, Any], inputs: Any) -> bool:
+    """Make the folder ours for this configuration, or find that it already is.
+
+    Args:
+        folder: The output folder; made if missing.
+        verb: The command, such as "count".
+        values: The semantic fields.
+        inputs: Fingerprints of what is read.
+
+    Returns:
+        True if the folder is finished already.
+
+    Raises:
+        UsageError: If the folder holds something else; the message names the fields that differ.
+    """
+    config = {
+        "format": FORMAT,
+        "verb": verb,
+        "config": dict(values),
+        "inputs": inputs,
+        "id": config_id(verb, values, inputs),
+    }
+    path = folder / CONFIG
+    if path.exists():
+        found = read_config(folder)
+        if found["id"] != config["id"]:
+            raise UsageError(f"{folder}: belongs to another configuration ({_difference(found, config)}); choose another --out")
+    elif folder.exists() and any(entry.name != LOGS for entry in folder.iterdir()):
+        raise UsageError(f"{folder}: is not empty and was not written by fistful {verb}; choose another --out")
+    else:
+        write_json(folder, CONFIG, config)
+    return (folder / MANIFEST).exists()
+
+
+def _difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    if found["verb"] != wanted["verb"]:
+        return f"written by fistful {found['verb']}"
+    old, new = found["config"], wanted["config"]
+    fields = [f"{k}: {old.get(k)!r} there, {new.get(k)!r} asked" for k in sorted({*old, *new}) if old.get(k) != new.get(k)]
+    if found["inputs"] != wanted["inputs"]:
+        fields.append("other inputs")
+    return "; ".join(fields)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read a folder's config.json.
+
+    Raises:
+        UsageError: If the folder is not one of ours, or was written by a newer version.
+        DataError: If the file is broken.
+    """
+    config = read_json(folder / CONFIG)
+    if not isinstance(config, dict) or not {"format", "verb", "config", "inputs", "id"} <= config.keys():
+        raise DataError(f"{folder / CONFIG}: expected the fields format, verb, config, inputs and id")
+    if config["format"] > FORMAT:
+        raise UsageError(f"{folder}: has format {config['format']}, this version reads up to {FORMAT}; upgrade fistful")
+    return config
+
+
+def finish(folder: Path, records: Mapping[str, Mapping[str, Any]], content: Mapping[str, str]) -> str:
+    """Write the manifest, last of all files, and return its digest.
+
+    Args:
+        folder: The folder to close.
+        records: Sizes and hashes already known from writing; every other file is hashed here.
+        content: SHA-256 of the inputs' content, by relative name.
+    """
+    files = {name: records.get(name) or hash_file(folder / name) for name in _file_names(folder)}
+    body = {"format": FORMAT, "id": read_config(folder)["id"], "input_content": dict(content), "files": files}
+    digest = sha256_hex(canonical_json(body))
+    write_json(folder, MANIFEST, {**body, "digest": digest})
+    return digest
+
+
+def _file_names(folder: Path) -> list[str]:
+    names = (p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() or p.is_symlink())
+    return sorted(n for n in names if n != MANIFEST and not n.startswith(LOGS + "/"))
+
+
+def fingerprint(folder: Path) -> str:
+    """Return the digest that names a finished folder's content.
+
+    Raises:
+        UsageError: If the folder is not finished.
+    """
+    if not (folder / MANIFEST).exists():
+        raise UsageError(f"{folder}: is not finished (no {MANIFEST}); run the command that writes it again, it resumes")
+    return str(read_json(folder / MANIFEST)["digest"])
+
+
+def verify(folder: Path) -> list[str]:
+    """Return a line for each difference between a folder and its manifest; [] where there is none.
+
+    Raises:
+        UsageError: If the folder has no manifest.
+    """
+    if not (folder / MANIFEST).exists():
+        raise UsageError(f"{folder}: no {MANIFEST}; either not a folder of fistful's, or not finished")
+    raw = (folder / MANIFEST).read_bytes()
+    try:
+        manifest = read_json(folder / MANIFEST)
+        digest = manifest.pop("digest")
+        files = manifest["files"]
+        if canonical_json({**manifest, "digest": digest}) != raw or sha256_hex(canonical_json(manifest)) != digest:
+            return [f"{folder / MANIFEST}: does not match its own digest"]
+    except (DataError, KeyError, AttributeError, ValueError):
+        return [f"{folder / MANIFEST}: is not a manifest"]
+    problems = [f"{folder / name}: not in the manifest" for name in _file_names(folder) if name not in files]
+    for name, record in files.items():
+        path = folder / name
+        if not path.is_file():
+            problems.append(f"{path}: missing")
+        elif (found := hash_file(path)) != record:
+            what = "size" if found["size"] != record["size"] else "SHA-256"
+            problems.append(f"{path}: {what} is {found[what.replace('-', '').lower()]}, expected {record[what.replace('-', '').lower()]}")
+    if not problems and read_config(folder)["id"] != manifest["id"]:
+        problems.append(f"{folder / CONFIG}: another configuration than the manifest's")
+    return problems

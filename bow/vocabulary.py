@@ -1,0 +1,127 @@
+"""The vocabulary: counted words with their keep probabilities, and the tables that hold them.
+
+Counts are tf (how often a word stands in the captions) and df (in how many samples' bags it is).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fistful.bow import balance
+from fistful.bow.balance import Balance
+from fistful.bow.store.config import semantic
+from fistful.bow.store.tables import read_table, write_table
+from fistful.errors import UsageError
+
+COUNTS_SCHEMA = pa.schema([("word", pa.string()), ("tf", pa.int64()), ("df", pa.int64())])
+VOCABULARY_SCHEMA = pa.schema(
+    [
+        ("id", pa.uint32()),
+        ("word", pa.string()),
+        ("tf", pa.int64()),
+        ("df", pa.int64()),
+        ("keep", pa.float64()),
+        ("keep_u32", pa.uint32()),
+    ]
+)
+FILE = "vocabulary.parquet"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """Which counted words become the vocabulary."""
+
+    min_count: int = semantic(3)
+    """Smallest df of a word of the vocabulary, in samples."""
+    max_words: int = semantic(1_000_000)
+    """Largest vocabulary, in words; the most frequent stay."""
+
+    def __post_init__(self) -> None:
+        if self.min_count < 1 or self.max_words < 1:
+            raise UsageError(f"--min-count {self.min_count} --max-words {self.max_words}: expected 1 or more")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """Words by falling df, then by word; a word's id is its place."""
+
+    words: list[str]
+    tf: np.ndarray
+    df: np.ndarray
+    keep: np.ndarray
+    keep_u32: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def ids(self) -> dict[str, int]:
+        """Return the id of each word."""
+        return {word: i for i, word in enumerate(self.words)}
+
+    def balanced(self, rule: Balance) -> Vocabulary:
+        """Return the same words with the keep probabilities of another rule."""
+        keep = rule.keep_probabilities(self.df)
+        return dataclasses.replace(self, keep=keep, keep_u32=balance.keep_as_u32(keep))
+
+
+def count_table(words: list[str], tf: np.ndarray, df: np.ndarray) -> pa.Table:
+    """Return counts as a table by word, without the words that never occurred."""
+    seen = tf > 0
+    table = pa.table({"word": pa.array(words, pa.string()), "tf": tf, "df": df}, schema=COUNTS_SCHEMA)
+    return table.filter(pa.array(seen)).sort_by("word")
+
+
+def merge_counts(tables: list[pa.Table]) -> pa.Table:
+    """Add up counts: integers only, so that any order of merging gives the same table."""
+    summed = pa.concat_tables(tables).group_by("word", use_threads=False).aggregate([("tf", "sum"), ("df", "sum")])
+    return pa.table({"word": summed["word"], "tf": summed["tf_sum"], "df": summed["df_sum"]}, schema=COUNTS_SCHEMA).sort_by("word")
+
+
+def choose_words(counts: pa.Table, limits: Limits, rule: Balance) -> Vocabulary:
+    """Build the vocabulary from counts: drop rare words, cut to size, give keep probabilities."""
+    table = counts.filter(pc.greater_equal(counts["df"], limits.min_count))
+    table = table.sort_by([("df", "descending"), ("word", "ascending")]).slice(0, limits.max_words)
+    ones = np.ones(table.num_rows)
+    unbalanced = Vocabulary(
+        words=table["word"].to_pylist(),
+        tf=table["tf"].to_numpy(),
+        df=table["df"].to_numpy(),
+        keep=ones,
+        keep_u32=balance.keep_as_u32(ones),
+    )
+    return unbalanced.balanced(rule)
+
+
+def write_vocabulary(folder: Path, vocabulary: Vocabulary) -> None:
+    """Write FOLDER/vocabulary.parquet."""
+    columns = {
+        "id": np.arange(len(vocabulary), dtype=np.uint32),
+        "word": pa.array(vocabulary.words, pa.string()),
+        "tf": vocabulary.tf,
+        "df": vocabulary.df,
+        "keep": vocabulary.keep,
+        "keep_u32": vocabulary.keep_u32,
+    }
+    write_table(folder, FILE, pa.table(columns, schema=VOCABULARY_SCHEMA))
+
+
+def read_vocabulary(folder: Path) -> Vocabulary:
+    """Read FOLDER/vocabulary.parquet.
+
+    Raises:
+        UsageError: If it is missing.
+        DataError: If its columns are not a vocabulary's.
+    """
+    table = read_table(folder / FILE, VOCABULARY_SCHEMA)
+    return Vocabulary(
+        words=table["word"].to_pylist(),
+        tf=table["tf"].to_numpy(),
+        df=table["df"].to_numpy(),
+        keep=table["keep"].to_numpy(),
+        keep_u32=table["keep_u32"].to_numpy(),
+    )
