@@ -1,0 +1,81 @@
+"""Encoders: what labels and evaluates, whatever made it.
+
+An encoder is named by a spec: a run folder, its model/ folder, an open_clip local folder, or
+`package.module:function` with optional JSON arguments after a space.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from fistful.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """A model as the other rooms see it: pictures and texts in, vectors out."""
+
+    name: str
+    """What the user called it."""
+    fingerprint: str
+    """SHA-256 over its files; equal weights and configuration, equal fingerprint."""
+    image_size: int
+    """Side, in pixels, of the pictures that `prepare` returns."""
+    context_length: int | None
+    """Positions of the text tower; None where texts have no limit."""
+    saw_imagenet_labels: bool | None
+    """Whether the image tower was trained with ImageNet's labels; None where nobody knows."""
+    words: list[str] | None
+    """The words that `word_scores` has columns for; None without a word head."""
+    word_scores: Callable[[np.ndarray], np.ndarray] | None
+    """uint8 (n, H, W, 3) -> float32 (n, V), the head's logits standardised per word; None without a word head."""
+
+    def prepare(self, image: Image.Image) -> np.ndarray:
+        """Resize and crop an RGB picture to uint8 (H, W, 3), as open_clip does for evaluation."""
+        ...
+
+    def embed_images(self, images: np.ndarray) -> np.ndarray:
+        """Return float32 (n, d) of length 1 for uint8 (n, H, W, 3)."""
+        ...
+
+    def embed_texts(self, texts: list[str]) -> np.ndarray:
+        """Return float32 (n, d) of length 1; of length 0 for a text without one known word (words tower)."""
+        ...
+
+    def n_cut(self, texts: list[str]) -> int:
+        """Return how many of the texts are longer than the context and lose their end."""
+        ...
+
+
+def load_encoder(spec: str) -> Encoder:
+    """Load the encoder that a spec names.
+
+    Raises:
+        UsageError: If there is nothing of that name, or a folder without weights.
+        DataError: If a folder's files do not fit each other.
+    """
+    return encoder_of_factory(spec)
+
+
+def encoder_of_factory(spec: str) -> Encoder:
+    """Build an encoder by calling `package.module:function` with the JSON object after the space."""
+    place, _, arguments = spec.partition(" ")
+    module_name, _, function_name = place.partition(":")
+    try:
+        function: Any = getattr(importlib.import_module(module_name), function_name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError(f"{place}: {error}; expected package.module:function") from None
+    try:
+        keywords = json.loads(arguments or "{}")
+    except ValueError as error:
+        raise UsageError(f"{spec}: arguments are not JSON ({error})") from None
+    if not isinstance(keywords, dict):
+        raise UsageError(f"{spec}: arguments are {arguments}, expected a JSON object")
+    return function(**keywords)
