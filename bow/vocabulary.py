@@ -97,6 +97,12 @@ def choose_words(counts: pa.Table, limits: Limits, rule: Balance) -> Vocabulary:
     return unbalanced.balanced(rule)
 
 
+def counts_of(vocabulary: Vocabulary) -> pa.Table:
+    """Return a vocabulary's counts as a table."""
+    columns = {"word": pa.array(vocabulary.words, pa.string()), "tf": vocabulary.tf, "df": vocabulary.df}
+    return pa.table(columns, schema=COUNTS_SCHEMA)
+
+
 def write_vocabulary(folder: Path, vocabulary: Vocabulary) -> None:
     """Write FOLDER/vocabulary.parquet."""
     columns = {

@@ -16,6 +16,7 @@ Reason = Literal[
     "huge_image",  # more pixels than MAX_PIXELS
     "no_caption",  # an empty caption, or none
     "no_image",  # a sample without an image where others have one
+    "no_label",  # a sample of an evaluation set without a class, or with one that the set does not name
     "no_words",  # a caption without one word of the vocabulary
     "truncated",  # an archive that ends, or breaks, in the middle
 ]

@@ -1,0 +1,56 @@
+"""One progress bar a command: a bar on a terminal, a line every ten seconds elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+LINE_SECONDS = 10.0
+
+
+@contextlib.contextmanager
+def progress_bar(label: str, total: int, show: bool = True) -> Iterator[Callable[[int, str], None]]:
+    """Show how far work has come, on stderr.
+
+    Args:
+        label: What is being done.
+        total: Steps in all.
+        show: False for silence.
+
+    Yields:
+        A function of (steps done, a few words such as a rate).
+    """
+    if not show or total <= 0:
+        yield lambda done, note: None
+    elif sys.stderr.isatty():
+        with _terminal_bar(label, total) as update:
+            yield update
+    else:
+        yield _line_writer(label, total)
+
+
+@contextlib.contextmanager
+def _terminal_bar(label: str, total: int) -> Iterator[Callable[[int, str], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(label, total=total, note="")
+        yield lambda done, note: progress.update(task, completed=done, note=note)
+
+
+def _line_writer(label: str, total: int) -> Callable[[int, str], None]:
+    start = last = time.monotonic()
+
+    def update(done: int, note: str) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= LINE_SECONDS:
+            last = now
+            left = (now - start) / done * (total - done) if done else float("nan")
+            print(f"{label}: {done} of {total}, {note + ', ' if note else ''}about {left:.0f} s left", file=sys.stderr, flush=True)
+
+    return update

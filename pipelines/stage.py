@@ -1,0 +1,127 @@
+"""What the data jobs share: claim the folder, run the units, add up, close the folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from fistful.bow.store import manifest
+from fistful.bow.store.config import canonical_json, execution
+from fistful.bow.store.dead_letters import DeadLetter, dead_letter_table
+from fistful.bow.store.files import read_json, write_bytes, write_json
+from fistful.bow.store.index import unit_name
+from fistful.bow.store.tables import write_table
+from fistful.errors import DataError, UsageError
+from fistful.pipelines.run import Work, run_units, stats_path
+from fistful.progress import progress_bar
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Running:
+    """How a data job runs; nothing here changes a byte of the output."""
+
+    workers: int = execution(1)
+    """Worker processes."""
+    max_bad_fraction: float = execution(0.2)
+    """Largest fraction of rows that may be refused before the job ends with an error, 0 to 1."""
+    progress: bool = execution(True)
+    """Show a progress bar."""
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise UsageError(f"--workers {self.workers}: expected 1 or more")
+        if not 0 <= self.max_bad_fraction <= 1:
+            raise UsageError(f"--max-bad-fraction {self.max_bad_fraction}: expected a fraction from 0 to 1")
+
+
+def run_stage(units: list[Any], work: Work, running: Running) -> dict[str, Any]:
+    """Run all units and return the sums of their stats.
+
+    Raises:
+        DataError: If more rows were refused than allowed; the folder stays unfinished.
+    """
+    start = time.monotonic()
+    with progress_bar(work.label, len(units), running.progress) as update:
+        run_units(units, work, running.workers, lambda done: update(done, "units"))
+    stats = sum_stats(work.folder, len(units))
+    check_refused(work.folder, stats, running.max_bad_fraction)
+    _log(work, stats, running, time.monotonic() - start)
+    return stats
+
+
+def sum_stats(folder: Path, n_units: int) -> dict[str, Any]:
+    """Add up the units' stats: every whole number, and refused rows by reason."""
+    total: dict[str, Any] = {"units": n_units, "refused": {}}
+    for number in range(n_units):
+        for name, value in read_json(stats_path(folder, number)).items():
+            if isinstance(value, int):
+                total[name] = total.get(name, 0) + value
+            elif name == "refused":
+                for reason, n in value.items():
+                    total["refused"][reason] = total["refused"].get(reason, 0) + n
+    if total.get("rows", 0) != total.get("kept", 0) + sum(total["refused"].values()):
+        raise AssertionError(f"{folder}: rows {total.get('rows')} are not kept {total.get('kept')} plus refused {total['refused']}")
+    return total
+
+
+def check_refused(folder: Path, stats: dict[str, Any], max_bad_fraction: float) -> None:
+    """Check that not too much was refused.
+
+    Raises:
+        DataError: Names the reasons and the way out.
+    """
+    bad, rows = sum(stats["refused"].values()), stats.get("rows", 0)
+    if rows == 0:
+        raise DataError(f"{folder}: the inputs hold no rows")
+    if bad > max_bad_fraction * rows or bad == rows:
+        reasons = ", ".join(f"{reason} {n:,}" for reason, n in sorted(stats["refused"].items(), key=lambda item: -item[1]))
+        raise DataError(
+            f"{folder}: {bad:,} of {rows:,} rows refused ({reasons}), allowed are {max_bad_fraction:.1%}; "
+            f"{folder / 'dead_letters'} has them; --max-bad-fraction allows more"
+        )
+
+
+def write_unit(
+    folder: Path, unit: Any, letters: list[DeadLetter], stats: dict[str, Any], records: dict[str, Any], content: dict[str, str]
+) -> None:
+    """Write a unit's dead letters and then its stats, which say that the unit is done."""
+    name = unit_name("dead_letters", unit.number, "parquet")
+    records = {**records, name: write_table(folder, name, dead_letter_table(letters))}
+    refused: dict[str, int] = {}
+    for letter in letters:
+        refused[letter.reason] = refused.get(letter.reason, 0) + 1
+    write_json(
+        folder,
+        unit_name("stats", unit.number, "json"),
+        {**stats, "refused": refused, "files": records, "content": content},
+    )
+
+
+def close_folder(folder: Path, n_units: int, stats: dict[str, Any]) -> str:
+    """Write stats.json and the manifest, which say that the folder is finished; return its digest."""
+    write_json(folder, "stats.json", stats)
+    records: dict[str, Any] = {}
+    content: dict[str, str] = {}
+    for number in range(n_units):
+        unit = read_json(stats_path(folder, number))
+        records.update(unit["files"])
+        content.update(unit["content"])
+    return manifest.finish(folder, records, content)
+
+
+def _log(work: Work, stats: dict[str, Any], running: Running, seconds: float) -> None:
+    rows = stats.get("rows", 0)
+    entry = {
+        "label": work.label,
+        "command": sys.argv,
+        "seconds": round(seconds, 3),
+        "rows_per_second": round(rows / seconds, 1) if seconds > 0 else 0.0,
+        "workers": running.workers,
+        "python": platform.python_version(),
+        "host": platform.node(),
+    }
+    write_bytes(work.folder, f"logs/run-{time.time_ns()}.json", canonical_json(entry))
