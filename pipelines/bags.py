@@ -27,7 +27,7 @@ from fistful.bow.words import Analyzer, Ragged, WordOptions, first_appearances
 from fistful.errors import DataError, UsageError
 from fistful.pipelines.count import analyse_batch, analyzer_of_this_thread
 from fistful.pipelines.run import Work
-from fistful.pipelines.sources import Batch, Row, SourceOptions, open_unit
+from fistful.pipelines.sources import Batch, Row, SourceOptions, check_unit, open_unit
 from fistful.pipelines.stage import Running, close_folder, run_stage, write_unit
 from fistful.pipelines.units import PlanOptions, Unit, plan_units
 
@@ -92,6 +92,7 @@ def bags(*sources: str, counts: str | Path, out: str | Path, config: BagsConfig 
     config = config or BagsConfig()
     folder, counts_folder = local_out(out), Path(counts)
     units, inputs = plan_units(sources, config.plan)
+    check_unit(units[0], config.source)
     inputs["counts"] = manifest.fingerprint(counts_folder)
     counted = manifest.read_config(counts_folder)
     if counted["verb"] != "count":

@@ -21,7 +21,7 @@ from fistful.bow.store.tables import read_table, write_table
 from fistful.bow.vocabulary import COUNTS_SCHEMA, Limits, choose_words, count_table, merge_counts, write_vocabulary
 from fistful.bow.words import Analyzer, Ragged, WordOptions, first_appearances
 from fistful.pipelines.run import Work
-from fistful.pipelines.sources import Batch, SourceOptions, open_unit
+from fistful.pipelines.sources import Batch, SourceOptions, check_unit, open_unit
 from fistful.pipelines.stage import Running, close_folder, run_stage, write_unit
 from fistful.pipelines.units import PlanOptions, Unit, plan_units
 
@@ -57,6 +57,7 @@ def count(*sources: str, out: str | Path, config: CountConfig | None = None) -> 
     config = config or CountConfig()
     folder = local_out(out)
     units, inputs = plan_units(sources, config.plan)
+    check_unit(units[0], config.source)
     if manifest.claim(folder, "count", semantic_values(config), inputs):
         return folder
     stats = run_stage(units, Work("fistful.pipelines.count:count_unit", folder, config, "count"), config.running)
@@ -129,8 +130,3 @@ def analyzer_of_this_thread(options: WordOptions) -> Analyzer:
     return analyzer
 
 
-def stats_of(folder: Path) -> dict[str, Any]:
-    """Return stats.json of a finished folder."""
-    from fistful.bow.store.files import read_json
-
-    return read_json(folder / "stats.json")

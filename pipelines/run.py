@@ -140,7 +140,8 @@ def _run_beam(todo: list[Any], work: Work, workers: int, failure: list[BaseExcep
 
 
 def _pipeline(todo: list[Any], work: Work, workers: int) -> None:
-    logging.getLogger("root").setLevel(logging.ERROR)
+    for name in ("root", "apache_beam"):  # what goes wrong is raised, and said once
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
     from apache_beam.portability.api import beam_provision_api_pb2

@@ -115,6 +115,20 @@ def open_unit(unit: Unit, options: SourceOptions, with_images: bool) -> Iterator
         yield _batches(items, unit), content
 
 
+def check_unit(unit: Unit, options: SourceOptions) -> None:
+    """Look at the first row of a text unit, before anything is written.
+
+    Raises:
+        UsageError: If it has no such caption column.
+    """
+    if unit.kind in ("tsv", "csv"):
+        with open_unit(unit, options, with_images=False) as (batches, _):
+            first = next(batches, None)
+        letter = first.letters[0] if first and first.letters else None
+        if letter and letter.reason == "bad_row" and letter.place == "row 1" and options.caption.isdigit():
+            raise UsageError(f"{unit.path}: its first row has {letter.detail.split(',')[0]}, --caption {options.caption} needs more")
+
+
 def _batches(items: Iterable[Row | DeadLetter], unit: Unit) -> Iterator[Batch]:
     batch = Batch()
     for item in items:
@@ -229,7 +243,7 @@ def _rows_of_columns(
         for number, fields in enumerate(rows):
             width = width or len(fields)
             if len(fields) != width or column >= width:
-                wanted = f"expected {width}" if column < width else f"--caption {options.caption} needs more"
+                wanted = f"expected {width if column < width else f'{column + 1} or more'}"
                 yield _letter("bad_row", unit, f"row {number + 1}{after}", f"{len(fields)} columns, {wanted}", b"\t".join(fields))
                 continue
             try:

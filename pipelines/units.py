@@ -103,7 +103,7 @@ def _find_inputs(source: str, options: PlanOptions) -> list[Input]:
         return _find_in_folder(path, options)
     if not path.is_file():
         raise UsageError(f"{source}: no such file or folder")
-    return [Input(path.name, str(path.absolute()), path.stat().st_size, _kind_of_file(path.name, source, options))]
+    return [Input(path.name, os.path.abspath(path), path.stat().st_size, _kind_of_file(path.name, source, options))]
 
 
 def _kind_of_file(name: str, source: str, options: PlanOptions) -> Kind:
@@ -129,7 +129,7 @@ def _find_in_folder(folder: Path, options: PlanOptions) -> list[Input]:
         name = path.relative_to(folder).as_posix()
         kind: Kind | None = "images" if _extension(path.name) in EXTENSIONS else KINDS.get(_extension(path.name))
         if kind:
-            found.setdefault(kind, []).append(Input(name, str(path.absolute()), path.stat().st_size, kind))
+            found.setdefault(kind, []).append(Input(name, os.path.abspath(path), path.stat().st_size, kind))
     wanted = [["tar"], ["tsv", "csv"], ["images"]] if options.input_format == "auto" else [[options.input_format]]
     for kinds in wanted:
         if inputs := [i for kind in kinds for i in found.get(kind, [])]:

@@ -45,7 +45,8 @@ def claim(folder: Path, verb: str, values: Mapping[str, Any], inputs: Any) -> bo
     if path.exists():
         found = read_config(folder)
         if found["id"] != config["id"]:
-            raise UsageError(f"{folder}: belongs to another configuration ({_difference(found, config)}); choose another --out")
+            way_out = "choose another --out" if (folder / MANIFEST).exists() else "choose another --out, or delete this unfinished folder"
+            raise UsageError(f"{folder}: belongs to another configuration ({_difference(found, config)}); {way_out}")
     elif folder.exists() and any(entry.name != LOGS for entry in folder.iterdir()):
         raise UsageError(f"{folder}: is not empty and was not written by fistful {verb}; choose another --out")
     else:

@@ -1,0 +1,36 @@
+# Everything a newcomer types. Each target makes .venv and installs what it needs.
+PYTHON ?= python3.11
+BIN := .venv/bin
+export FISTFUL_DATA ?= $(abspath ../shared/data)
+export PYTHONWARNINGS ?= ignore::DeprecationWarning
+
+.PHONY: demo test test-all check format clean
+
+.venv/installed: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip setuptools
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+demo: .venv/installed  ## captions in, models, scores and a page out
+	$(BIN)/fistful demo --out demo-out
+
+test: .venv/installed  ## the tests: under ten minutes on two cores
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not slow"
+
+test-all: .venv/installed  ## the slow ones too
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
+
+check: .venv/installed  ## style, types, layers, spelling
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/codespell README.md CHANGELOG.md CONTRIBUTING.md docs bow pipelines training eval fistful/*.py tests benchmarks
+
+format: .venv/installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf demo-out photos-out build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

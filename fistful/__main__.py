@@ -1,0 +1,5 @@
+"""`python -m fistful` is the command line."""
+
+from fistful.cli import main
+
+main()

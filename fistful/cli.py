@@ -1,0 +1,119 @@
+"""The command line: parses, calls one verb, prints, and turns every error into its exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import App, CycloptsError, Parameter
+
+from fistful.errors import FistfulError, Interrupted, MachineError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+VERBS = {
+    "count": "Count in how many captions and samples each word occurs.",
+    "bags": "Turn captions into word-balanced bags, in webdataset shards.",
+    "train": "Train a CLIP model on captions, bags or balanced bags.",
+    "evaluate": "Measure zero-shot accuracy (alias: zero-shot).",
+    "verify": "Check that not one byte of finished folders has changed.",
+    "demo": "See the whole way on drawings: captions in, trained models and their scores out.",
+}
+ALIASES = {"evaluate": "zero-shot"}
+
+MACHINE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE}
+
+
+def make_app() -> App:
+    """Build the application; verbs are imported only when they are called."""
+    from fistful import __version__
+
+    app = App(name="fistful", version=__version__, help="From image captions to word-balanced bags, CLIP models and their zero-shot scores.")
+    for verb, summary in VERBS.items():
+        names = [verb, ALIASES[verb]] if verb in ALIASES else verb
+        app.command(f"fistful.verbs:{verb}", name=names, help=summary)
+
+    @app.meta.default
+    def launch(
+        *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+        config: Annotated[Path | None, Parameter(help="TOML file with options; the command line wins.")] = None,
+        print_config: Annotated[bool, Parameter(negative="", help="Print the options as they result, and do nothing.")] = False,
+    ) -> None:
+        from cyclopts.config import Toml
+
+        if config is not None:
+            app.config = Toml(config, must_exist=True, use_commands_as_keys=False)
+        if print_config:
+            _print_config(app, tokens)
+            return
+        app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+
+    return app
+
+
+def _print_config(app: App, tokens: tuple[str, ...]) -> None:
+    from fistful.bow.store.config import walk_fields
+
+    _, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=False)
+    bound.apply_defaults()
+    config = bound.arguments.get("config")
+    for name, role, value in walk_fields(config) if config is not None else ():
+        shown = str(value).lower() if isinstance(value, bool) else repr(value) if not isinstance(value, str) else f'"{value}"'
+        line = f"{name.replace('_', '-')} = {list(value) if isinstance(value, tuple) else shown}"
+        print(f"# {name.replace('_', '-')} is not set" if value is None else f"{line}  # {role}")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with DESIGN's codes."""
+    sys.exit(run(list(sys.argv[1:] if argv is None else argv)))
+
+
+def run(argv: list[str]) -> int:
+    """Run a command and return its exit code: 0 done, 1 our defect, 2 call, 3 data, 4 interrupted, 5 machine."""
+    try:
+        app = make_app()
+        app.meta(argv, exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
+    except CycloptsError as error:
+        return _say(" ".join(str(error).split()) + " fistful --help shows what there is.", 2)
+    except FistfulError as error:
+        return _say(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _say("stopped; the same command resumes", Interrupted.exit_code)
+    except BrokenPipeError:
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] == "fistful":
+            return _defect(error)
+        return _say(f"the package {error.name} is missing; pip install 'fistful[models]' has what training and evaluation need", 2)
+    except PermissionError as error:
+        return _say(f"{error.filename}: permission denied", 2)
+    except (OSError, MemoryError) as error:
+        if isinstance(error, MemoryError) or error.errno in MACHINE_ERRNOS:
+            what = "out of memory" if isinstance(error, MemoryError) else f"{error.strerror} ({error.filename or 'while writing'})"
+            return _say(f"{what}; the same command resumes", MachineError.exit_code)
+        return _defect(error)
+    except Exception as error:
+        return _defect(error)
+    return 0
+
+
+def _say(message: str, code: int) -> int:
+    print(f"fistful: {message}", file=sys.stderr)
+    return code
+
+
+def _defect(error: BaseException) -> int:
+    handle, path = tempfile.mkstemp(prefix="fistful-", suffix=".log")
+    with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as log:
+        traceback.print_exception(error, file=log)
+    return _say(f"a defect of ours: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}; traceback in {path}", 1)
