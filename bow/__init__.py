@@ -1,0 +1,1 @@
+"""Words: from captions to vocabularies, balanced bags, and the files that hold them."""

@@ -35,7 +35,9 @@ def make_app() -> App:
     """Build the application; verbs are imported only when they are called."""
     from fistful import __version__
 
-    app = App(name="fistful", version=__version__, help="From image captions to word-balanced bags, CLIP models and their zero-shot scores.")
+    app = App(
+        name="fistful", version=__version__, help="From image captions to word-balanced bags, CLIP models and their zero-shot scores."
+    )
     for verb, summary in VERBS.items():
         names = [verb, ALIASES[verb]] if verb in ALIASES else verb
         app.command(f"fistful.verbs:{verb}", name=names, help=summary)
@@ -102,7 +104,7 @@ def run(argv: list[str]) -> int:
             what = "out of memory" if isinstance(error, MemoryError) else f"{error.strerror} ({error.filename or 'while writing'})"
             return _say(f"{what}; the same command resumes", MachineError.exit_code)
         return _defect(error)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the last line of defence: it is written down, with a traceback
         return _defect(error)
     return 0
 

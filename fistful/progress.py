@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 
 LINE_SECONDS = 10.0
 
 
 @contextlib.contextmanager
-def progress_bar(label: str, total: int, show: bool = True) -> Iterator[Callable[[int, str], None]]:
+def progress_bar(label: str, total: int, show: bool = True) -> Generator[Callable[[int, str], None]]:
     """Show how far work has come, on stderr.
 
     Args:
@@ -23,7 +23,7 @@ def progress_bar(label: str, total: int, show: bool = True) -> Iterator[Callable
         A function of (steps done, a few words such as a rate).
     """
     if not show or total <= 0:
-        yield lambda done, note: None
+        yield lambda _done, _note: None
     elif sys.stderr.isatty():
         with _terminal_bar(label, total) as update:
             yield update
@@ -32,11 +32,17 @@ def progress_bar(label: str, total: int, show: bool = True) -> Iterator[Callable
 
 
 @contextlib.contextmanager
-def _terminal_bar(label: str, total: int) -> Iterator[Callable[[int, str], None]]:
+def _terminal_bar(label: str, total: int) -> Generator[Callable[[int, str], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(label, total=total, note="")
         yield lambda done, note: progress.update(task, completed=done, note=note)

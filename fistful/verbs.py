@@ -55,10 +55,11 @@ def bags(*sources: str, counts: str, out: str, config: BagsConfig = BagsConfig()
     stats = read_json(folder / "stats.json")
     print(done + _rows(stats))
     print(
-        f"{stats['words_in_bags']:,} words in bags, {stats['words_balanced']:,} after balancing: kept {stats['kept_fraction_realised']:.1%}, "
-        f"expected {stats['kept_fraction_expected']:.1%}; effective vocabulary {stats['effective_words_before']:,.0f} before, "
-        f"{stats['effective_words_after']:,.0f} after; {stats['bags_emptied']:,} emptied bags kept their rarest word"
+        f"{stats['words_in_bags']:,} words in bags, {stats['words_balanced']:,} after balancing "
+        f"(kept {stats['kept_fraction_realised']:.1%}, expected {stats['kept_fraction_expected']:.1%}); "
+        f"{stats['bags_emptied']:,} emptied bags kept their rarest word"
     )
+    print(f"effective vocabulary {stats['effective_words_before']:,.0f} words before, {stats['effective_words_after']:,.0f} after")
     print(f"{stats['units']} shards in {out}/shards\nnext: fistful train {out} --out RUN")
 
 

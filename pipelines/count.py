@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import threading
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -128,5 +127,3 @@ def analyzer_of_this_thread(options: WordOptions) -> Analyzer:
         _threads.make.cache_clear()
         analyzer = _threads.make(options)
     return analyzer
-
-

@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -90,12 +90,12 @@ def run_units(units: list[Any], work: Work, workers: int, progress: Callable[[in
         _supervise(todo, work, min(workers, len(todo)), progress, stopped, lost)
     left = [unit.number for unit in todo if not stats_path(work.folder, unit.number).exists()]
     if left:
-        raise MachineError(f"{work.folder}: the engine ended but {len(left)} units are not done (first: {left[0]}); the same command resumes")
+        raise MachineError(
+            f"{work.folder}: the engine ended but {len(left)} units are not done (first: {left[0]}); the same command resumes"
+        )
 
 
-def _supervise(
-    todo: list[Any], work: Work, workers: int, progress: Callable[[int], None], stopped: list[int], lost: list[str]
-) -> None:
+def _supervise(todo: list[Any], work: Work, workers: int, progress: Callable[[int], None], stopped: list[int], lost: list[str]) -> None:
     failure: list[BaseException] = []
     others = _descendants()
     thread = threading.Thread(target=_run_beam, args=(todo, work, workers, failure), daemon=True)
@@ -135,7 +135,7 @@ def _trouble(folder: Path, stopped: list[int], lost: list[str], stalled: bool) -
 def _run_beam(todo: list[Any], work: Work, workers: int, failure: list[BaseException]) -> None:
     try:
         _pipeline(todo, work, workers)
-    except BaseException as error:  # handed to the main thread, which raises it
+    except BaseException as error:  # noqa: BLE001 - handed to the main thread, which raises it
         failure.append(error)
 
 
@@ -188,7 +188,7 @@ def _translate(error: BaseException, work: Work) -> BaseException:
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
+def _signals() -> Generator[list[int]]:
     """Collect SIGINT and SIGTERM instead of dying: `&` in a script leaves SIGINT ignored, so both are set."""
     stopped: list[int] = []
     if threading.current_thread() is not threading.main_thread():
@@ -203,7 +203,7 @@ def _signals() -> Iterator[list[int]]:
 
 
 @contextlib.contextmanager
-def _worker_deaths() -> Iterator[list[str]]:
+def _worker_deaths() -> Generator[list[str]]:
     """Collect the deaths of workers. Beam's thread `run_worker` raises and everybody else waits for ever."""
     lost: list[str] = []
     before = threading.excepthook

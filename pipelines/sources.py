@@ -17,7 +17,7 @@ import os
 import re
 import tarfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import IO, Any, cast
 
 from fistful.bow.store.config import semantic
@@ -86,9 +86,11 @@ class HashingReader(io.RawIOBase):
         self._sha256 = hashlib.sha256()
 
     def readable(self) -> bool:
+        """Return True: it is for reading."""
         return True
 
     def readinto(self, buffer: Any) -> int:
+        """Fill the buffer as far as there is data."""
         data = self._raw.read(len(buffer))
         buffer[: len(data)] = data
         self._sha256.update(data)
@@ -102,7 +104,7 @@ class HashingReader(io.RawIOBase):
 
 
 @contextlib.contextmanager
-def open_unit(unit: Unit, options: SourceOptions, with_images: bool) -> Iterator[tuple[Iterator[Batch], dict[str, str]]]:
+def open_unit(unit: Unit, options: SourceOptions, with_images: bool) -> Generator[tuple[Iterator[Batch], dict[str, str]]]:
     """Open a unit: its batches, and a dict that receives the inputs' SHA-256 once all were read.
 
     Raises:

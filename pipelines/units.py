@@ -134,7 +134,9 @@ def _find_in_folder(folder: Path, options: PlanOptions) -> list[Input]:
     for kinds in wanted:
         if inputs := [i for kind in kinds for i in found.get(kind, [])]:
             return inputs
-    raise UsageError(f"{folder}: holds no tar, TSV, CSV or image" if options.input_format == "auto" else f"{folder}: holds no {options.input_format}")
+    raise UsageError(
+        f"{folder}: holds no tar, TSV, CSV or image" if options.input_format == "auto" else f"{folder}: holds no {options.input_format}"
+    )
 
 
 def _cut(inputs: list[Input], options: PlanOptions) -> Iterator[Unit]:

@@ -1,0 +1,1 @@
+"""Files: configurations and identity, manifests, tables, shards and their index."""

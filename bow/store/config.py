@@ -45,11 +45,7 @@ def walk_fields(config: Any) -> Iterator[tuple[str, str, Any]]:
 
 def semantic_values(config: Any) -> dict[str, Any]:
     """Return the fields that decide the output, flattened, as plain JSON values."""
-    return {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, role, value in walk_fields(config)
-        if role == "semantic"
-    }
+    return {name: list(value) if isinstance(value, tuple) else value for name, role, value in walk_fields(config) if role == "semantic"}
 
 
 def canonical_json(value: Any) -> bytes:

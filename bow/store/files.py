@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,12 +26,14 @@ class HashingWriter:
         self.size = 0
 
     def write(self, data: bytes) -> int:
+        """Append bytes."""
         self._raw.write(data)
         self._sha256.update(data)
         self.size += len(data)
         return len(data)
 
     def tell(self) -> int:
+        """Return how many bytes were written."""
         return self.size
 
     def record(self) -> dict[str, Any]:
@@ -40,7 +42,7 @@ class HashingWriter:
 
 
 @contextlib.contextmanager
-def atomic_file(folder: Path, name: str) -> Iterator[HashingWriter]:
+def atomic_file(folder: Path, name: str) -> Generator[HashingWriter]:
     """Open FOLDER/NAME for writing; it takes its name only when complete and on disk.
 
     The temporary file lies in FOLDER/logs/tmp under a name of its own, so that two attempts at the

@@ -49,12 +49,11 @@ def tar_header(name: bytes, size: int) -> bytes:
         name: ASCII, 1 to 99 bytes.
         size: In bytes, below 8 GiB.
     """
-    assert 0 < len(name) <= NAME_MAX and size < 1 << 33
+    assert 0 < len(name) <= NAME_MAX, name
+    assert size < 1 << 33, size
     octal = b"%011o\0" % size
     checksum = _TEMPLATE_SUM + sum(name) + sum(octal)
-    return b"".join(
-        (name, _TEMPLATE[len(name) : 124], octal, _TEMPLATE[136:148], b"%06o\0 " % checksum, _TEMPLATE[156:])
-    )
+    return b"".join((name, _TEMPLATE[len(name) : 124], octal, _TEMPLATE[136:148], b"%06o\0 " % checksum, _TEMPLATE[156:]))
 
 
 def add_file(sink: Sink, name: str, data: bytes) -> int:
