@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from fistful.errors import UsageError
@@ -61,7 +62,34 @@ def load_encoder(spec: str) -> Encoder:
         UsageError: If there is nothing of that name, or a folder without weights.
         DataError: If a folder's files do not fit each other.
     """
-    return encoder_of_factory(spec)
+    folder = find_folder(spec)
+    if folder is None:
+        return encoder_of_factory(spec)
+    from fistful.training import towers
+
+    return towers.own_encoder(folder, spec) if (folder / OWN_FILE).exists() else towers.open_clip_encoder(folder, spec)
+
+
+OWN_FILE, OPEN_CLIP_FILE = "fistful.json", "open_clip_config.json"
+
+
+def find_folder(spec: str) -> Path | None:
+    """Return the folder of a model that a spec names, None if it names a function.
+
+    Raises:
+        UsageError: If it is a folder without a model, or a run that is not finished.
+    """
+    path = Path(spec.removeprefix("local-dir:"))
+    for folder in (path / "model", path):
+        if (folder / OWN_FILE).exists() or (folder / OPEN_CLIP_FILE).exists():
+            if folder.name == "model" and (folder.parent / "metrics.jsonl").exists() and not (folder.parent / "manifest.json").exists():
+                raise UsageError(f"{spec}: training is not finished (no manifest.json); the same fistful train goes on")
+            return folder
+    if path.exists():
+        raise UsageError(f"{spec}: has no model (neither {OWN_FILE} nor {OPEN_CLIP_FILE}); expected a run folder or an open_clip folder")
+    if ":" not in spec.partition(" ")[0]:
+        raise UsageError(f"{spec}: no such folder; expected a run folder, an open_clip folder, or package.module:function")
+    return None
 
 
 def encoder_of_factory(spec: str) -> Encoder:

@@ -1,0 +1,214 @@
+"""Encoders made of towers: our own run folders, and any open_clip folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from PIL import Image
+from torch.nn.functional import normalize
+
+from fistful.bow.store.config import canonical_json, sha256_hex
+from fistful.bow.store.files import hash_file, read_json
+from fistful.bow.words import Analyzer, WordOptions
+from fistful.errors import DataError, UsageError
+from fistful.training.encoder import OPEN_CLIP_FILE, OWN_FILE
+from fistful.training.export import WEIGHTS_FILE, Exported, read_model
+from fistful.training.model import normalise, square_size
+
+ROWS = 32
+"""Pictures or texts in a pass, the last pass filled up: other shapes would round differently."""
+
+
+def fingerprint_of(folder: Path) -> str:
+    """Return SHA-256 over names, sizes and hashes of the files that make up a model."""
+    kinds = (".safetensors", ".json", ".bin", ".parquet")
+    return sha256_hex(canonical_json({p.name: hash_file(p) for p in folder.iterdir() if p.suffix in kinds}))
+
+
+def in_passes(function: Callable[[torch.Tensor], torch.Tensor], rows: torch.Tensor, width: int) -> np.ndarray:
+    """Apply a function to ROWS rows at a time and return float32 (n, width)."""
+    out = np.zeros((len(rows), width), np.float32)
+    with torch.inference_mode():
+        for start in range(0, len(rows), ROWS):
+            part = rows[start : start + ROWS]
+            filled = part if len(part) == ROWS else torch.cat([part, part[-1:].expand(ROWS - len(part), *part.shape[1:])])
+            out[start : start + len(part)] = function(filled)[: len(part)].float().numpy()
+    return out
+
+
+@dataclasses.dataclass(slots=True)
+class TowerEncoder:
+    """The one encoder of this module: fields say what it has, functions what its towers compute."""
+
+    name: str
+    fingerprint: str
+    image_size: int
+    context_length: int | None
+    saw_imagenet_labels: bool | None
+    preprocess: dict[str, Any]
+    dim: int
+    image_function: Callable[[torch.Tensor], torch.Tensor]
+    """float32 (ROWS, 3, H, W), normalised -> (ROWS, dim) of length 1."""
+    text_function: Callable[[list[str]], np.ndarray]
+    """texts -> float32 (n, dim) of length 1."""
+    cut_function: Callable[[list[str]], int]
+    words: list[str] | None = None
+    word_function: Callable[[torch.Tensor], torch.Tensor] | None = None
+    """As image_function, -> (ROWS, V) standardised logits."""
+    _transform: Any = None
+
+    def prepare(self, image: Image.Image) -> np.ndarray:
+        """Resize and crop an RGB picture to uint8 (H, W, 3), as open_clip does for evaluation."""
+        if self._transform is None:
+            from open_clip.transform import PreprocessCfg, image_transform_v2
+
+            transform = image_transform_v2(PreprocessCfg(**{**self.preprocess, "size": self.image_size}), is_train=False)
+            self._transform = transform.transforms[:-2]  # without ToTensor and Normalize, which follow in embed_images
+        for step in self._transform:
+            image = step(image)
+        return np.asarray(image)
+
+    def embed_images(self, images: np.ndarray) -> np.ndarray:
+        """Return float32 (n, d) of length 1 for uint8 (n, H, W, 3)."""
+        return self._on_images(self.image_function, images, self.dim)
+
+    def embed_texts(self, texts: list[str]) -> np.ndarray:
+        """Return float32 (n, d) of length 1; of length 0 for a text without one known word (words tower)."""
+        return self.text_function(texts)
+
+    def n_cut(self, texts: list[str]) -> int:
+        """Return how many of the texts are longer than the context and lose their end."""
+        return self.cut_function(texts)
+
+    @property
+    def word_scores(self) -> Callable[[np.ndarray], np.ndarray] | None:
+        """uint8 (n, H, W, 3) -> float32 (n, V), standardised logits; None without a word head."""
+        if self.word_function is None or self.words is None:
+            return None
+        return functools.partial(self._on_images, self.word_function, width=len(self.words))
+
+    def _on_images(self, function: Callable[[torch.Tensor], torch.Tensor], images: np.ndarray, width: int) -> np.ndarray:
+        mean, std = self.preprocess["mean"], self.preprocess["std"]
+        return in_passes(lambda part: function(normalise(part, mean, std).contiguous()), torch.from_numpy(images), width)
+
+
+def own_encoder(folder: Path, name: str) -> TowerEncoder:
+    """Load a model/ folder that fistful train wrote."""
+    exported = read_model(folder)
+    model, shape, lineage = exported.model, exported.model.shape, exported.lineage
+    text, cut, context = _text_side(exported, name)
+    return TowerEncoder(
+        name=name,
+        fingerprint=fingerprint_of(folder),
+        image_size=square_size(shape),
+        context_length=context,
+        saw_imagenet_labels=lineage.saw_imagenet_labels,
+        preprocess=read_json(folder / OWN_FILE)["preprocess_cfg"],
+        dim=shape.model_cfg["embed_dim"] if shape.text_tower else model.n_channels,
+        image_function=model.encode_image,
+        text_function=text,
+        cut_function=cut,
+        words=exported.words if shape.head else None,
+        word_function=functools.partial(_standardised, exported) if shape.head else None,
+    )
+
+
+def _standardised(exported: Exported, images: torch.Tensor) -> torch.Tensor:
+    model = exported.model
+    assert model.head is not None
+    return (model.head(model.channels(images)) - exported.head_mean) / exported.head_std
+
+
+TextSide = tuple[Callable[[list[str]], np.ndarray], Callable[[list[str]], int], int | None]
+
+
+def _text_side(exported: Exported, name: str) -> TextSide:
+    shape = exported.model.shape
+    if shape.text_tower == "transformer":
+        import open_clip
+
+        context = int(shape.model_cfg["text_cfg"]["context_length"])
+        tokenizer = open_clip.SimpleTokenizer(context_length=context)
+        encode = functools.partial(_encode_tokens, exported.model.clip, tokenizer, context, shape.model_cfg["embed_dim"])
+        return encode, functools.partial(_count_cut, tokenizer, context), context
+    if shape.text_tower == "words":
+        return _BagTexts(exported), _none_cut, None
+    return functools.partial(_refuse_texts, name), _none_cut, None
+
+
+def _refuse_texts(name: str, _: list[str]) -> np.ndarray:
+    raise UsageError(f"{name}: has no text tower (it was trained with --objective words); use its word scores, or --objective joint")
+
+
+def _none_cut(_: list[str]) -> int:
+    return 0
+
+
+class _BagTexts:
+    """Texts through the words tower: analysed as the captions were, unknown words skipped."""
+
+    def __init__(self, exported: Exported) -> None:
+        self._model, self._dim = exported.model, exported.model.shape.model_cfg["embed_dim"]
+        self._analyzer = Analyzer(WordOptions(**exported.lineage.word_options))
+        self._ids = {word: i for i, word in enumerate(exported.words)}
+
+    def __call__(self, texts: list[str]) -> np.ndarray:
+        out = np.zeros((len(texts), self._dim), np.float32)
+        words = self._analyzer.analyse(pa.array(texts, pa.string()))
+        for row, local in enumerate(words):  # a text at a time: the mean's rounding does not depend on its neighbours
+            known = [self._ids[word] for word in dict.fromkeys(self._analyzer.words[i] for i in local) if word in self._ids]
+            if known:
+                with torch.inference_mode():
+                    out[row] = self._model.encode_text((torch.tensor(known), torch.tensor([0])))[0].numpy()
+        return out
+
+
+def _encode_tokens(clip: Any, tokenizer: Any, context: int, dim: int, texts: list[str]) -> np.ndarray:
+    tokens = tokenizer(texts, context_length=context) if texts else torch.zeros(0, context, dtype=torch.int64)
+    return in_passes(lambda part: normalize(clip.encode_text(part), dim=-1), tokens, dim)
+
+
+def _count_cut(tokenizer: Any, context: int, texts: list[str]) -> int:
+    return sum(len(tokenizer.encode(text)) + 2 > context for text in texts)
+
+
+def open_clip_encoder(folder: Path, name: str) -> TowerEncoder:
+    """Load a folder in open_clip's local-dir layout.
+
+    Raises:
+        UsageError: If it has no weights (open_clip would take random ones).
+        DataError: If the weights do not fit.
+    """
+    import open_clip
+
+    spec = f"local-dir:{folder.absolute()}"
+    try:
+        model = open_clip.create_model(spec, require_pretrained=True).eval()
+        tokenizer = open_clip.get_tokenizer(spec)
+    except (RuntimeError, ValueError, OSError) as error:
+        if not [p for p in folder.iterdir() if p.suffix in (".safetensors", ".bin", ".pth")]:
+            raise UsageError(f"{name}: has {OPEN_CLIP_FILE} but no weights; expected {WEIGHTS_FILE} beside it") from None
+        raise DataError(f"{name}: open_clip cannot load it ({str(error).splitlines()[0]})") from None
+    preprocess = dict(open_clip.get_model_preprocess_cfg(model))
+    context = getattr(model, "context_length", None)
+    dim = read_json(folder / OPEN_CLIP_FILE)["model_cfg"]["embed_dim"]
+    size = preprocess.pop("size")
+    return TowerEncoder(
+        name=name,
+        fingerprint=fingerprint_of(folder),
+        image_size=size if isinstance(size, int) else int(size[0]),
+        context_length=context,
+        saw_imagenet_labels=None,
+        preprocess=preprocess,
+        dim=dim,
+        image_function=lambda images: normalize(model.encode_image(images), dim=-1),
+        text_function=functools.partial(_encode_tokens, model, tokenizer, context, dim),
+        cut_function=functools.partial(_count_cut, tokenizer, context) if hasattr(tokenizer, "encode") else _none_cut,
+    )
