@@ -55,18 +55,14 @@ def top_classes(scores: np.ndarray, k: int) -> np.ndarray:
     return np.argsort(-scores, axis=1, kind="stable")[:, :k].astype(np.int32)
 
 
-def per_class_recall(
-    right: np.ndarray, labels: np.ndarray, n_classes: int
-) -> tuple[np.ndarray, np.ndarray]:
+def per_class_recall(right: np.ndarray, labels: np.ndarray, n_classes: int) -> tuple[np.ndarray, np.ndarray]:
     """Return each class's number of samples and the share that is right (NaN without samples): (C,) and (C,)."""
     n = np.bincount(labels, minlength=n_classes)
     with np.errstate(invalid="ignore"):
         return n, np.bincount(labels, weights=right, minlength=n_classes) / n
 
 
-def resamples(
-    n: int, seed: int, n_resamples: int = N_RESAMPLES
-) -> Iterator[np.ndarray]:
+def resamples(n: int, seed: int, n_resamples: int = N_RESAMPLES) -> Iterator[np.ndarray]:
     """Yield bootstrap resamples of n samples as counts: how often each sample is in, (n,) int64.
 
     A pure function of (seed, resample, place), so that every model evaluated on the same samples
@@ -75,14 +71,10 @@ def resamples(
     places = np.arange(n, dtype=np.uint64)
     for resample in range(n_resamples):
         draws = mix64(mix_all(seed, resample), places) >> np.uint64(32)
-        yield np.bincount(
-            ((draws * np.uint64(n)) >> np.uint64(32)).astype(np.int64), minlength=n
-        )
+        yield np.bincount(((draws * np.uint64(n)) >> np.uint64(32)).astype(np.int64), minlength=n)
 
 
-def bootstrap(
-    values: np.ndarray, labels: np.ndarray, seed: int, n_resamples: int = N_RESAMPLES
-) -> tuple[np.ndarray, np.ndarray]:
+def bootstrap(values: np.ndarray, labels: np.ndarray, seed: int, n_resamples: int = N_RESAMPLES) -> tuple[np.ndarray, np.ndarray]:
     """Resample images and return the means over images, and over classes, of each column.
 
     Args:
@@ -104,9 +96,7 @@ def bootstrap(
         per_class = np.add.reduceat(weights[:, None] * sorted_values, starts, axis=0)
         of_class = np.add.reduceat(weights, starts)
         over_images[row] = per_class.sum(axis=0) / n
-        over_classes[row] = (
-            per_class[of_class > 0] / of_class[of_class > 0, None]
-        ).mean(axis=0)
+        over_classes[row] = (per_class[of_class > 0] / of_class[of_class > 0, None]).mean(axis=0)
     return over_images, over_classes
 
 

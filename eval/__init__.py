@@ -1,0 +1,1 @@
+"""Evaluation: what a model is worth as a zero-shot classifier."""

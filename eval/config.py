@@ -1,0 +1,45 @@
+"""The options of `evaluate`."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from fistful.bow.store.config import execution, semantic
+from fistful.errors import UsageError
+from fistful.eval.prompts import check_prompts
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluateConfig:
+    """How models are evaluated."""
+
+    prompts: tuple[str, ...] = semantic(("name", "openai80"))
+    """Prompt sets, side by side: name, bag, openai80, simple7, set (the data set's own), or a file of templates with {c}."""
+    names: tuple[str, ...] = semantic(())
+    """Tables (TSV: folder, name) of class names: one for all data sets, or one for each; "" for none."""
+    synonyms: bool = semantic(False)
+    """Average the prompts over a class's other names too (column `words` of its table)."""
+    vocabulary: str | None = semantic(None)
+    """Folder with a vocabulary: classes whose words it holds are reported beside all classes."""
+    half: Literal["all", "dev", "test"] = semantic("all")
+    """Which half of each set, by hash of the image: search on dev, claim on test."""
+    seed: int = semantic(0)
+    """Seed of the bootstrap."""
+    max_bad_fraction: float = semantic(0.1)
+    """Largest share of refused images; past it the evaluation fails."""
+    batch_size: int = execution(256)
+    """Images a batch."""
+    progress: bool = execution(True)
+    """Show a progress bar."""
+
+    def __post_init__(self) -> None:
+        check_prompts(self.prompts)
+        if self.half not in ("all", "dev", "test"):
+            raise UsageError(f"--half {self.half}: expected all, dev or test")
+        if self.seed < 0:
+            raise UsageError(f"--seed {self.seed}: expected 0 or more")
+        if not 0 <= self.max_bad_fraction <= 1:
+            raise UsageError(f"--max-bad-fraction {self.max_bad_fraction}: expected 0 to 1")
+        if self.batch_size < 1:
+            raise UsageError(f"--batch-size {self.batch_size}: expected 1 or more")

@@ -1,0 +1,93 @@
+"""Evaluation sets: what is in them, and their images one by one.
+
+`open_set` finds out what a path is; the rest of the room sees an `EvalSet`, whatever it was.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fistful.bow.store.dead_letters import DeadLetter
+from fistful.errors import UsageError
+from fistful.eval.names import ClassName
+
+ARCHIVES = (".tar", ".tar.gz", ".tgz")
+GENERIC = frozenset({"val", "validation", "test", "train", "images", "dev", "data"})
+"""Folder names that do not say which set it is: the parent's name goes before them."""
+
+
+class Sample(NamedTuple):
+    """An image as it lies on disk."""
+
+    name: str
+    """Its path inside the set."""
+    data: bytes
+    label: int
+    """Index of its class."""
+    source: str = ""
+    """Where a pooled set says the image came from."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class EvalSet:
+    """A labelled set of images."""
+
+    name: str
+    classes: list[ClassName]
+    read: Callable[[], Iterator[Sample | DeadLetter]]
+    """Yields every image once, always in the same order; what cannot be used comes as a dead letter."""
+    n_images: int
+    """How many images the names in it promise."""
+    fingerprint: Any
+    """Names and sizes of what is read, as JSON."""
+    templates: list[str] = dataclasses.field(default_factory=list)
+    """Prompt templates that the set itself brings."""
+    warnings: list[str] = dataclasses.field(default_factory=list)
+
+
+def open_set(spec: str, names: str | None) -> EvalSet:
+    """Open an evaluation set.
+
+    Args:
+        spec: A folder of class folders, an archive of them, or CLIP_benchmark's webdataset layout.
+        names: A names table, or None to look for one (`names.TABLE`).
+
+    Raises:
+        UsageError: If the path is missing or holds nothing that can be evaluated.
+        DataError: If what is there is broken.
+    """
+    from fistful.eval import class_folders, wds
+
+    path = Path(spec)
+    if not path.exists():
+        raise UsageError(f"--data {spec}: no such file or folder")
+    if path.is_file():
+        if not path.name.lower().endswith(ARCHIVES):
+            raise UsageError(f"--data {spec}: is not a folder; expected class folders or one of {', '.join(ARCHIVES)}")
+        return class_folders.open_archive(path, set_name(path), names)
+    layout = wds.find_layout(path)
+    if layout is not None:
+        return wds.open_wds(layout, set_name(path), names)
+    archives = [p for p in sorted(path.iterdir()) if p.is_file() and p.name.lower().endswith(ARCHIVES)]
+    folders = [p for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")]
+    if len(archives) == 1 and not folders:
+        return class_folders.open_archive(archives[0], set_name(archives[0]), names)
+    return class_folders.open_folder(path, set_name(path), names)
+
+
+def set_name(path: Path) -> str:
+    """Return what to call a set.
+
+    >>> set_name(Path("/data/tiny-imagenet/val.tar.gz"))
+    'tiny-imagenet-val'
+    """
+    path = path.absolute()
+    name = path.name
+    for suffix in sorted(ARCHIVES, key=len, reverse=True):
+        name = name[: -len(suffix)] if path.is_file() or not path.exists() else name
+        if name != path.name:
+            break
+    return f"{path.parent.name}-{name}" if name.lower() in GENERIC and path.parent.name else name

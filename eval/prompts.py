@@ -1,0 +1,129 @@
+"""Prompts: what is said of a class to the text tower.
+
+`name` is the bare name (a tower trained on bags never saw "a photo of a"), `openai80` and `simple7`
+are CLIP's sets, `bag` is the name's words, `set` the templates that the data set brings; anything
+else is a file with a template a line, {c} in place of the name.
+
+>>> fill(["a photo of a {c}."], "cat")
+['a photo of a cat.']
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from fistful.bow.words import Analyzer, WordOptions, first_appearances
+from fistful.errors import UsageError
+from fistful.eval.names import ClassName
+
+NAMED = ("name", "bag", "openai80", "simple7", "set")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Prompts:
+    """One way to prompt for the classes of a set."""
+
+    name: str
+    texts: list[list[str]]
+    """The prompts of each class; their features are averaged."""
+
+
+def check_prompts(names: Sequence[str]) -> None:
+    """Refuse unknown prompt sets before anything is loaded.
+
+    Raises:
+        UsageError: For a name that is neither a set's nor a file's.
+    """
+    if not names:
+        raise UsageError(f"--prompts: expected one or more of {', '.join(NAMED)} or a file of templates")
+    for name in names:
+        if name not in NAMED and not Path(name).is_file():
+            raise UsageError(
+                f"--prompts {name}: expected one of {', '.join(NAMED)}, or a file with a template a line, such as 'a photo of a {{c}}.'"
+            )
+    labels = [prompts_label(name) for name in names]
+    if len(set(labels)) < len(labels):
+        raise UsageError(f"--prompts {' '.join(names)}: expected each set once, and files of different names")
+
+
+def prompts_label(name: str) -> str:
+    """Return what results call a prompt set: its name, or its file's."""
+    return name if name in NAMED else Path(name).stem
+
+
+def build_prompts(name: str, classes: Sequence[ClassName], *, own: Sequence[str], options: WordOptions, synonyms: bool) -> Prompts:
+    """Write the prompts of each class.
+
+    Args:
+        name: One of NAMED, or a file of templates.
+        classes: C classes.
+        own: Templates that the data set brings, for the prompt set "set".
+        options: How a name becomes words, for the prompt set "bag".
+        synonyms: Whether a class is also called by its other names.
+
+    Raises:
+        UsageError: If the templates are missing or have no {c}.
+    """
+    names = [entry.names(synonyms) for entry in classes]
+    if name == "bag":
+        return Prompts(name, _bags(names, options))
+    say = _sayer(name, own)
+    return Prompts(prompts_label(name), [[text for one in several for text in say(one)] for several in names])
+
+
+def _sayer(name: str, own: Sequence[str]) -> Callable[[str], list[str]]:
+    if name == "name":
+        return lambda c: [c]
+    if name in ("openai80", "simple7"):
+        from open_clip import OPENAI_IMAGENET_TEMPLATES, SIMPLE_IMAGENET_TEMPLATES
+
+        functions = OPENAI_IMAGENET_TEMPLATES if name == "openai80" else SIMPLE_IMAGENET_TEMPLATES
+        return lambda c: [function(c) for function in functions]
+    if name == "set" and not own:
+        raise UsageError(
+            "--prompts set: the data set brings no templates; CLIP_benchmark's layout has them in zeroshot_classification_templates.txt"
+        )
+    templates = list(own) if name == "set" else read_templates(Path(name))
+    return lambda c: fill(templates, c)
+
+
+def read_templates(path: Path) -> list[str]:
+    """Read a file of templates.
+
+    Raises:
+        UsageError: If there are none, or one has no {c}.
+    """
+    try:
+        lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
+    except UnicodeDecodeError as error:
+        raise UsageError(f"--prompts {path}: not UTF-8 (byte {error.start})") from None
+    for number, line in enumerate(lines, start=1):
+        if line and "{c}" not in line:
+            raise UsageError(f"--prompts {path} row {number}: found {line!r}, expected {{c}} where the class name goes")
+    templates = [line for line in lines if line]
+    if not templates:
+        raise UsageError(f"--prompts {path}: has no template")
+    return templates
+
+
+def fill(templates: Sequence[str], name: str) -> list[str]:
+    """Put a name into templates; braces in either stay what they are."""
+    return [template.replace("{c}", name) for template in templates]
+
+
+def class_words(names: Sequence[str], options: WordOptions) -> list[list[str]]:
+    """Return the words of each name as `fistful count` would find them, each once."""
+    analyzer = Analyzer(options)
+    ids = first_appearances(analyzer.analyse(pa.array(names, pa.string())))
+    return [[analyzer.words[i] for i in row] for row in ids]
+
+
+def _bags(names: Sequence[Sequence[str]], options: WordOptions) -> list[list[str]]:
+    """Return the names as bags; a name without words ("The Who") stays as it is."""
+    flat = [name for several in names for name in several]
+    bags = iter([" ".join(words) or name for words, name in zip(class_words(flat, options), flat, strict=True)])
+    return [[next(bags) for _ in several] for several in names]

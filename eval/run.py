@@ -1,0 +1,116 @@
+"""`evaluate`: models, evaluation sets and prompt sets in, a results folder out.
+
+One pass over the images of a set serves all prompt sets of a model. Results that an interrupted run
+left behind are not computed again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from fistful.bow.store.config import semantic_values
+from fistful.bow.store.files import hash_file, local_out, write_json
+from fistful.bow.store.manifest import claim, finish
+from fistful.bow.words import WordOptions
+from fistful.errors import UsageError
+from fistful.eval.config import EvaluateConfig
+from fistful.eval.coverage import Coverage, read_coverage
+from fistful.eval.datasets import EvalSet, open_set
+from fistful.eval.prompts import NAMED
+from fistful.eval.results import SUMMARY
+from fistful.eval.score import Job, score_set
+from fistful.training.encoder import Encoder, load_encoder
+
+FORMAT = 1
+"""Version of results.json."""
+
+DEFAULTS = EvaluateConfig()
+
+
+def evaluate(*models: str, data: tuple[str, ...], out: str | Path, config: EvaluateConfig = DEFAULTS) -> Path:
+    """Say what models are worth as zero-shot classifiers.
+
+    Args:
+        models: Run folders, model folders, open_clip local folders, or `module:function` specs.
+        data: Evaluation sets: class folders, archives of them, or CLIP_benchmark's layout.
+        out: Folder for the results.
+        config: How.
+
+    Returns:
+        The folder: results.json, results/*.json (a result each, as CLIP_benchmark writes them),
+        predictions/, classes/ and dead_letters/ in parquet.
+
+    Raises:
+        UsageError: If the call is at fault.
+        DataError: If a set is broken, has too many bad images, or a model gives no numbers.
+    """
+    if not models or not data:
+        raise UsageError("evaluate: expected at least one model, and at least one set with --data")
+    folder = local_out(out)
+    sets = _unique(open_set(spec, names) for spec, names in zip(data, _names_for(config, data), strict=True))
+    coverage = read_coverage(config.vocabulary) if config.vocabulary else None
+    encoders = [load_encoder(spec) for spec in models]
+    labels = _numbered([encoder.name for encoder in encoders])
+    if claim(folder, "evaluate", _identity(config), _fingerprints(encoders, sets, coverage, config)):
+        return folder
+    summary = []
+    for label, encoder in zip(labels, encoders, strict=True):
+        for eval_set in sets:
+            summary += score_set(folder, _job(label, encoder, eval_set, coverage, config))
+    write_json(folder, SUMMARY, {"format": FORMAT, "results": summary})
+    finish(folder, {}, {result["dataset"]: result["content"] for result in summary})
+    return folder
+
+
+def _job(model: str, encoder: Encoder, eval_set: EvalSet, coverage: Coverage | None, config: EvaluateConfig) -> Job:
+    covered, df = coverage.of_classes(eval_set.classes) if coverage else (None, None)
+    return Job(model, encoder, eval_set, coverage.options if coverage else WordOptions(), covered, df, config)
+
+
+def _names_for(config: EvaluateConfig, data: Sequence[str]) -> list[str | None]:
+    if len(config.names) not in (0, 1, len(data)):
+        raise UsageError(f"--names: found {len(config.names)} tables for {len(data)} data sets, expected one, or one each")
+    names = config.names or ("",)
+    return [name or None for name in (names * len(data) if len(names) == 1 else names)]
+
+
+def _numbered(names: Sequence[str]) -> list[str]:
+    """Tell equal names apart.
+
+    >>> _numbered(["a", "b", "a"])
+    ['a', 'b', 'a-2']
+    """
+    found: list[str] = []
+    for name in names:
+        number = names[: len(found)].count(name) + 1
+        found.append(f"{name}-{number}" if number > 1 else name)
+    return found
+
+
+def _unique(sets: Iterator[EvalSet]) -> list[EvalSet]:
+    opened = list(sets)
+    return [dataclasses.replace(s, name=name) for s, name in zip(opened, _numbered([s.name for s in opened]), strict=True)]
+
+
+def _identity(config: EvaluateConfig) -> dict[str, Any]:
+    """Return the semantic fields; of files only the name, for their content is among the inputs."""
+    values = semantic_values(config)
+    values["prompts"] = [name if name in NAMED else Path(name).name for name in config.prompts]
+    values["names"] = [Path(name).name for name in config.names]
+    values["vocabulary"] = None if config.vocabulary is None else Path(config.vocabulary).name
+    return values
+
+
+def _fingerprints(
+    encoders: Sequence[Encoder], sets: Sequence[EvalSet], coverage: Coverage | None, config: EvaluateConfig
+) -> dict[str, Any]:
+    files = [name for name in config.prompts if name not in NAMED]
+    return {
+        "models": [encoder.fingerprint for encoder in encoders],
+        "data": [{"name": s.name, **s.fingerprint} for s in sets],
+        "vocabulary": coverage.fingerprint if coverage else None,
+        "prompts": [hash_file(Path(name))["sha256"] for name in files],
+    }

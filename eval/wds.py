@@ -1,0 +1,144 @@
+"""CLIP_benchmark's webdataset layout: DIR/classnames.txt and DIR/test/{nshards.txt, 0.tar, 1.tar, ...}.
+
+The tars are read with webdataset, but never decoded by it: its decoder unpickles what it is given.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fistful.bow.store.dead_letters import DeadLetter, Refused
+from fistful.bow.store.files import hash_file
+from fistful.bow.store.images import EXTENSIONS
+from fistful.errors import DataError, UsageError
+from fistful.eval.datasets import EvalSet, Sample
+from fistful.eval.names import ClassName, repeated_names
+
+SPLIT = "test"
+CLASS_NAMES = "classnames.txt"
+TEMPLATES = "zeroshot_classification_templates.txt"
+TYPE = "dataset_type.txt"
+SHARDS = "nshards.txt"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the parts of a set lie."""
+
+    root: Path
+    split: Path
+
+
+def find_layout(path: Path) -> Layout | None:
+    """Return the layout if this is CLIP_benchmark's, given the set's folder or its split's."""
+    if (path / SHARDS).is_file():
+        return Layout(path.parent, path)
+    if (path / SPLIT / SHARDS).is_file():
+        return Layout(path, path / SPLIT)
+    if (path / CLASS_NAMES).is_file() and (path / SPLIT).is_dir():
+        raise UsageError(f"{path / SPLIT / SHARDS}: no such file; expected the number of shards in it")
+    return None
+
+
+def open_wds(layout: Layout, name: str, names: str | None) -> EvalSet:
+    """Open a set in CLIP_benchmark's layout.
+
+    Raises:
+        UsageError: If it is not for classification, or its class names are missing.
+        DataError: If a shard is missing.
+    """
+    kind = _lines(layout.root / TYPE)[:1] or ["classification"]
+    if kind[0].strip().lower() != "classification":
+        raise UsageError(f"{layout.root / TYPE}: found {kind[0]!r}, expected classification")
+    table = Path(names) if names is not None else layout.root / CLASS_NAMES
+    if not table.is_file():
+        raise UsageError(f"{table}: no such file; expected a class name a line, in the order of the numbers in .cls")
+    classes = [ClassName(str(i), line) for i, line in enumerate(_lines(table))]
+    shards, warnings = _shards(layout.split)
+    files = [[path.name, path.stat().st_size] for path in shards]
+    return EvalSet(
+        name=name,
+        classes=classes,
+        read=lambda: _read(shards, len(classes)),
+        n_images=sum(map(_count_images, shards)),
+        fingerprint={"files": files, "names": hash_file(table)["sha256"]},
+        templates=_lines(layout.root / TEMPLATES),
+        warnings=[*warnings, *repeated_names(classes)],
+    )
+
+
+def _lines(path: Path) -> list[str]:
+    """Return the lines as CLIP_benchmark reads them: stripped, none dropped but empty ones at the end."""
+    return [line.strip() for line in path.read_text("utf-8").rstrip().splitlines()] if path.is_file() else []
+
+
+def _shards(split: Path) -> tuple[list[Path], list[str]]:
+    text = (split / SHARDS).read_text("utf-8").strip()
+    if not text.isdecimal() or int(text) < 1:
+        raise DataError(f"{split / SHARDS}: found {text!r}, expected the number of shards")
+    shards = [split / f"{i}.tar" for i in range(int(text))]
+    missing = [path.name for path in shards if not path.is_file()]
+    if missing:
+        raise DataError(
+            f"{split}: {len(missing)} of {len(shards)} shards are missing ({', '.join(missing[:5])}); {SHARDS} says how many there are"
+        )
+    more = sorted(path.name for path in split.glob("*.tar") if path not in set(shards))
+    warnings = [f"{split.name}/{name} is not read: {SHARDS} says {len(shards)}" for name in more]
+    warnings += [f"{split.name}/{path.name} is an empty file" for path in shards if path.stat().st_size == 0]
+    return shards, warnings
+
+
+def _count_images(shard: Path) -> int:
+    """Count images by name; only the headers of the tar are read."""
+    if not shard.stat().st_size:
+        return 0
+    try:
+        with tarfile.open(shard, "r:") as tar:
+            return sum(Path(name).suffix.lower().lstrip(".") in EXTENSIONS for name in tar.getnames())
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise DataError(f"{shard}: broken shard ({type(error).__name__}: {error}); fetch or pack it again") from None
+
+
+def _read(shards: list[Path], n_classes: int) -> Iterator[Sample | DeadLetter]:
+    for shard in shards:
+        if shard.stat().st_size:
+            for number, sample in enumerate(_samples(shard)):
+                name = f"{shard.name}/{sample.get('__key__', number)}"
+                try:
+                    yield _sample(name, sample, n_classes)
+                except Refused as refused:
+                    yield DeadLetter(refused.reason, shard.name, name, refused.detail, b"")
+
+
+def _samples(shard: Path) -> Iterator[dict[str, Any]]:
+    """Yield {"__key__": key, extension: bytes}; only images and labels are taken out of the tar."""
+    import webdataset
+
+    wanted = tuple("." + extension for extension in (*EXTENSIONS, "cls"))
+    try:
+        yield from webdataset.WebDataset(
+            [str(shard)],
+            shardshuffle=False,
+            empty_check=False,
+            nodesplitter=webdataset.split_by_node,
+            select_files=lambda name: name.lower().endswith(wanted),
+        )
+    except (tarfile.TarError, EOFError, OSError, ValueError) as error:
+        raise DataError(f"{shard}: broken shard ({type(error).__name__}: {str(error).splitlines()[0]}); fetch or pack it again") from None
+
+
+def _sample(name: str, sample: dict[str, Any], n_classes: int) -> Sample:
+    parts = {key.lower(): value for key, value in sample.items() if not key.startswith("__")}
+    image = next((parts[e] for e in EXTENSIONS if e in parts), None)
+    if image is None:
+        raise Refused("no_image", "has a label and no image next to it")
+    if "cls" not in parts:
+        raise Refused("no_label", "has an image and no .cls next to it")
+    text = parts["cls"].decode("ascii", "replace").strip()
+    if not text.isdecimal() or int(text) >= n_classes:
+        raise Refused("no_label", f".cls holds {text[:40]!r}, expected a number below {n_classes}")
+    return Sample(name, image, int(text))

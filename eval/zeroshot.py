@@ -1,0 +1,139 @@
+"""Zero-shot classification, from features to figures. Numpy in, numpy out.
+
+Shape suffixes: N images, C classes, D features, T texts, K best classes.
+
+>>> weights_CD = class_weights(np.eye(3, dtype=np.float32), np.array([0, 0, 1]), 2)
+>>> class_scores(np.array([[1.0, 0, 0], [0, 0, 1.0]], np.float32), weights_CD).round(1).tolist()
+[[70.7, 0.0], [0.0, 100.0]]
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fistful.bow import metrics
+from fistful.errors import DataError
+
+SCALE = 100.0
+"""What cosines are multiplied by, as open_clip and CLIP_benchmark do."""
+
+UNSPEAKABLE = -2.0 * SCALE
+"""Score of a class none of whose prompts the text tower knows a word of: below every other."""
+
+TOP = 5
+FEW = 10
+"""Fewer right, or wrong, images than this: Wilson's interval is shown in place of the bootstrap's."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Predictions:
+    """What a classifier says of N images."""
+
+    top: np.ndarray
+    """(N, K) the K best classes, best first, int32."""
+    scores: np.ndarray
+    """(N, K) their scores, float32."""
+    ranks: np.ndarray
+    """(N,) how many classes stand before the true one, int32."""
+
+
+def class_weights(texts_TD: np.ndarray, class_of_text: np.ndarray, n_classes: int) -> np.ndarray:
+    """Average the texts of each class and normalise: the zero-shot classifier.
+
+    Args:
+        texts_TD: Normalised features, float32; a row of zeros is a text without a known word.
+        class_of_text: (T,) the class of each text.
+        n_classes: C.
+
+    Returns:
+        (C, D) float32; a row of zeros for a class without a known word.
+
+    Source:
+        CLIP (Radford et al. 2021), section 3.1.4; open_clip's build_zero_shot_classifier.
+    """
+    sums_CD = np.zeros((n_classes, texts_TD.shape[1]))
+    np.add.at(sums_CD, class_of_text, texts_TD.astype(np.float64))
+    norms = np.linalg.norm(sums_CD, axis=1, keepdims=True)
+    return np.divide(sums_CD, norms, out=np.zeros_like(sums_CD), where=norms > 0).astype(np.float32)
+
+
+def class_scores(images_ND: np.ndarray, weights_CD: np.ndarray) -> np.ndarray:
+    """Return 100 times the cosine of each image and class: (N, C) float32."""
+    scores_NC = SCALE * images_ND @ weights_CD.T
+    scores_NC[:, ~weights_CD.any(axis=1)] = UNSPEAKABLE
+    return scores_NC
+
+
+def predict(scores_NC: np.ndarray, labels_N: np.ndarray, images: Sequence[str]) -> Predictions:
+    """Rank the classes of each image.
+
+    Raises:
+        DataError: If a score is not a finite number; the message names the images.
+    """
+    bad = np.flatnonzero(~np.isfinite(scores_NC).all(axis=1))
+    if len(bad):
+        names = ", ".join(images[i] for i in bad[:3])
+        raise DataError(
+            f"{names}: found scores that are not finite numbers ({len(bad)} of {len(images)} images); the model is broken there"
+        )
+    top_NK = metrics.top_classes(scores_NC, TOP)
+    return Predictions(top_NK, np.take_along_axis(scores_NC, top_NK, axis=1), metrics.true_ranks(scores_NC, labels_N))
+
+
+def ranks_among(scores_NC: np.ndarray, labels_N: np.ndarray, chosen_C: np.ndarray) -> np.ndarray:
+    """Rank the true class among some classes only, for the images of those classes.
+
+    Returns:
+        A rank for each image whose class is chosen, in the order of the images.
+    """
+    rows = chosen_C[labels_N]
+    return metrics.true_ranks(scores_NC[rows][:, chosen_C], (np.cumsum(chosen_C) - 1)[labels_N[rows]])
+
+
+def join(parts: Sequence[Predictions]) -> Predictions:
+    """Put batches together."""
+    return Predictions(
+        np.concatenate([part.top for part in parts]),
+        np.concatenate([part.scores for part in parts]),
+        np.concatenate([part.ranks for part in parts]),
+    )
+
+
+def summarise(ranks_N: np.ndarray, labels_N: np.ndarray, n_classes: int, seed: int) -> dict[str, Any]:
+    """Return accuracies with their 95 % intervals and what guessing would give.
+
+    Args:
+        ranks_N: How many classes stand before the true one.
+        labels_N: True classes.
+        n_classes: How many classes there are to choose from.
+        seed: Of the bootstrap over images.
+
+    Returns:
+        CLIP_benchmark's acc1, acc5 (None below 5 classes) and mean_per_class_recall; each with
+        _low and _high; chance1, chance5 of uniform guessing; majority1, the share of the largest
+        class; n, n_classes.
+    """
+    n = len(ranks_N)
+    figures: dict[str, Any] = {"n": n, "n_classes": n_classes, "chance1": 1 / n_classes, "chance5": min(1.0, TOP / n_classes)}
+    if n == 0:
+        return figures
+    right = np.stack([ranks_N < 1, ranks_N < TOP], axis=1).astype(np.float64)
+    _, recall = metrics.per_class_recall(right[:, 0], labels_N, n_classes)
+    over_images, over_classes = metrics.bootstrap(right, labels_N, seed)
+    figures["majority1"] = int(np.bincount(labels_N).max()) / n
+    figures |= _with_interval("acc1", int(right[:, 0].sum()), n, over_images[:, 0])
+    figures |= _with_interval("acc5", int(right[:, 1].sum()), n, over_images[:, 1])
+    figures["mean_per_class_recall"] = float(np.nanmean(recall))
+    low, high = metrics.interval(over_classes[:, 0])
+    figures |= {"mean_per_class_recall_low": low, "mean_per_class_recall_high": high}
+    return figures if n_classes >= TOP else {k: None if k.startswith("acc5") else v for k, v in figures.items()}
+
+
+def _with_interval(name: str, n_right: int, n: int, samples: np.ndarray) -> dict[str, Any]:
+    few = min(n_right, n - n_right) < FEW
+    low, high = metrics.wilson(n_right, n) if few else metrics.interval(samples)
+    return {name: n_right / n, f"{name}_low": low, f"{name}_high": high, f"{name}_interval": "wilson" if few else "bootstrap"}

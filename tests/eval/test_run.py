@@ -1,0 +1,184 @@
+"""Evaluating a model: the files, the figures, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from fistful.bow.store.manifest import verify
+from fistful.bow.vocabulary import Vocabulary, write_vocabulary
+from fistful.errors import DataError, UsageError
+from fistful.eval.config import EvaluateConfig
+from fistful.eval.results import read_results, results_table
+from fistful.eval.run import evaluate
+
+QUIET = {"progress": False}
+
+
+def config(**fields: object) -> EvaluateConfig:
+    return EvaluateConfig(**{"prompts": ("name",), "progress": False, **fields})
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file() and "logs" not in p.parts}
+
+
+def test_evaluate_writes_figures_predictions_and_a_table(squares, colours, tmp_path):
+    out = evaluate(colours(), data=(str(squares),), out=tmp_path / "results", config=config(prompts=("name", "simple7")))
+    first, second = read_results(out)
+    assert (first["dataset"], first["model"], first["prompts"], second["prompts"]) == ("squares", "colours", "name", "simple7")
+    figures = first["metrics"]
+    assert (figures["acc1"], figures["acc5"], figures["mean_per_class_recall"], figures["n"]) == (11 / 12, None, 11 / 12, 12)
+    assert figures["chance1"] == 1 / 3
+    assert (first["n_texts"], second["n_texts"]) == (3, 21)
+    assert verify(out) == []
+    predictions = pq.read_table(out / "predictions" / "colours--squares--name.parquet").to_pylist()
+    wrong = [row["image"] for row in predictions if row["rank"] > 0]
+    assert wrong == ["blue/0.png"]
+    assert [row["top"][0] for row in predictions] == [2, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2]
+    classes = pq.read_table(out / "classes" / "colours--squares--name.parquet").to_pylist()
+    assert [(c["name"], c["n"], c["recall1"]) for c in classes] == [("blue", 4, 0.75), ("green", 4, 1.0), ("red", 4, 1.0)]
+    assert results_table(out).splitlines()[2].split() == ["colours", "squares", "name", "91.7", "[64.6,", "98.5]", "-", "33.3", "12", "0"]
+
+
+def test_the_same_command_again_is_done_already_and_another_one_is_refused(squares, colours, tmp_path):
+    evaluate(colours(), data=(str(squares),), out=tmp_path / "r", config=config())
+    before = files_of(tmp_path / "r")
+    (squares / "red" / "0.png").touch()
+    evaluate(colours(), data=(str(squares),), out=tmp_path / "r", config=config(batch_size=5, progress=True))
+    assert files_of(tmp_path / "r") == before
+    with pytest.raises(UsageError, match="belongs to another configuration .seed: 0 there, 1 asked.; choose another --out"):
+        evaluate(colours(), data=(str(squares),), out=tmp_path / "r", config=config(seed=1))
+
+
+def test_batches_and_the_place_of_files_change_no_byte(squares, colours, tmp_path):
+    evaluate(colours(), data=(str(squares),), out=tmp_path / "a", config=config(prompts=("name", "openai80")))
+    evaluate(colours(), data=(str(squares) + "/",), out=tmp_path / "b" / "c", config=config(prompts=("name", "openai80"), batch_size=5))
+    assert files_of(tmp_path / "a") == files_of(tmp_path / "b" / "c")
+
+
+def test_an_interrupted_evaluation_goes_on_to_the_same_bytes(squares, colours, tmp_path):
+    whole = evaluate(colours(), data=(str(squares),), out=tmp_path / "r", config=config(prompts=("name", "bag")))
+    before = files_of(whole)
+    for gone in ("manifest.json", "results.json", "results/colours--squares--bag.json"):
+        (whole / gone).unlink()
+    assert files_of(evaluate(colours(), data=(str(squares),), out=whole, config=config(prompts=("name", "bag")))) == before
+
+
+def test_a_broken_image_is_refused_by_name_and_rows_add_up(squares, colours, tmp_path):
+    (squares / "green" / "broken.jpg").write_bytes(b"not an image")
+    (result,) = read_results(evaluate(colours(), data=(str(squares),), out=tmp_path / "r", config=config()))
+    assert result["refused"] == {"bad_image": 1}
+    assert result["refused_images"] == ["green/broken.jpg"]
+    assert result["n_in"] == result["metrics"]["n"] + 1 == 13
+    assert "1 of 13 images refused, the first green/broken.jpg (bad_image)" in result["warnings"]
+    letters = pq.read_table(tmp_path / "r" / "dead_letters" / "colours--squares--name.parquet").to_pylist()
+    assert [(letter["reason"], letter["place"], letter["raw"]) for letter in letters] == [
+        ("bad_image", "green/broken.jpg", b"not an image")
+    ]
+
+
+def test_too_many_broken_images_end_the_evaluation(squares, colours, tmp_path):
+    for i in range(3):
+        (squares / "green" / f"x{i}.jpg").write_bytes(b"")
+    with pytest.raises(
+        DataError, match="squares: 3 of 15 images refused, the first green/x0.jpg .* at most 10%; --max-bad-fraction allows more"
+    ):
+        evaluate(colours(), data=(str(squares),), out=tmp_path / "r", config=config())
+
+
+@pytest.mark.parametrize(
+    ("broken", "found"), [("nan", "of length nan, expected 1"), ("length", "expected 1; the model or its encoder is broken")]
+)
+def test_features_that_are_not_numbers_or_not_normalised_name_the_image(squares, colours, tmp_path, broken, found):
+    with pytest.raises(DataError, match=f"'blue/0.png': colours gives features .*{found}"):
+        evaluate(colours(broken=broken), data=(str(squares),), out=tmp_path / "r", config=config())
+
+
+def test_halves_share_no_image_and_miss_none(squares, colours, tmp_path):
+    seen = {}
+    for half in ("dev", "test"):
+        out = evaluate(colours(), data=(str(squares),), out=tmp_path / half, config=config(half=half))
+        (result,) = read_results(out)
+        seen[half] = set(pq.read_table(out / "predictions" / "colours--squares--name.parquet")["image"].to_pylist())
+        assert (result["half"], result["other_half"] + result["metrics"]["n"]) == (half, 12)
+        assert json.loads((out / "logs" / "colours--squares.json").read_text())["half"] == half
+    assert not seen["dev"] & seen["test"]
+    assert len(seen["dev"] | seen["test"]) == 12
+
+
+def test_a_vocabulary_adds_figures_for_the_classes_it_can_speak_of(squares, colours, tmp_path):
+    ones = np.ones(2)
+    df = np.array([9, 5])
+    (tmp_path / "v").mkdir()
+    write_vocabulary(tmp_path / "v", Vocabulary(["red", "green"], df, df, ones, np.full(2, 2**32 - 1, np.uint32)))
+    out = evaluate(colours(), data=(str(squares),), out=tmp_path / "r", config=config(vocabulary=str(tmp_path / "v")))
+    (result,) = read_results(out)
+    figures = result["metrics"]
+    assert (figures["covered_n"], figures["covered_n_classes"], figures["covered_acc1"], figures["covered_chance1"]) == (8, 2, 1.0, 0.5)
+    classes = pq.read_table(out / "classes" / "colours--squares--name.parquet").to_pylist()
+    assert [(c["name"], c["covered"], c["df"]) for c in classes] == [("blue", False, 0), ("green", True, 5), ("red", True, 9)]
+
+
+def test_what_should_be_known_of_a_score_stands_beside_it(squares, colours, tmp_path):
+    for i in range(20):  # many classes of equal size, so that a smaller one stands out
+        (squares / f"red {i}").mkdir()
+        for j in range(3 if i == 7 else 4):
+            (squares / f"red {i}" / f"{j}.png").write_bytes((squares / "red" / f"{j}.png").read_bytes())
+    (squares / "grey").mkdir()
+    (squares / "red" / "more.gif").write_bytes(b"GIF89a")
+    spec = colours(context_length=1, saw_imagenet_labels=True)
+    (result,) = read_results(evaluate(spec, data=(str(squares),), out=tmp_path / "r", config=config()))
+    assert result["warnings"] == [
+        "class 'grey' has no image",
+        "1 .gif files are not read",
+        "2 classes have fewer images than the others' 4: 'grey' (0), 'red 7' (3)",
+        "prompts name: 20 of 24 are cut off by the context of 1",
+        "prompts name: the text tower knows no word of 1 classes, so never chooses them: grey",
+        "the image tower was trained with ImageNet's labels: on ImageNet's classes this is not zero-shot",
+    ]
+    assert "! colours on squares: class 'grey' has no image" in results_table(tmp_path / "r")
+
+
+def test_equal_names_of_models_and_sets_are_told_apart(squares, colours, tmp_path):
+    out = evaluate(colours(), colours(), data=(str(squares), str(squares)), out=tmp_path / "r", config=config())
+    assert [(r["model"], r["dataset"]) for r in read_results(out)] == [
+        ("colours", "squares"),
+        ("colours", "squares-2"),
+        ("colours-2", "squares"),
+        ("colours-2", "squares-2"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"prompts": ()}, "--prompts: expected one or more of name, bag, openai80, simple7, set or a file of templates"),
+        (
+            {"prompts": ("opnai80",)},
+            "--prompts opnai80: expected one of name, bag, openai80, simple7, set, or a file with a template a line",
+        ),
+        ({"prompts": ("name", "name")}, "--prompts name name: expected each set once"),
+        ({"half": "both"}, "--half both: expected all, dev or test"),
+        ({"seed": -1}, "--seed -1: expected 0 or more"),
+        ({"batch_size": 0}, "--batch-size 0: expected 1 or more"),
+        ({"max_bad_fraction": 2.0}, "--max-bad-fraction 2.0: expected 0 to 1"),
+    ],
+)
+def test_options_at_fault_are_refused(fields, message):
+    with pytest.raises(UsageError) as error:
+        config(**fields)
+    assert str(error.value).startswith(message)
+
+
+def test_a_call_without_models_sets_or_paths_says_what_is_missing(squares, colours, tmp_path):
+    with pytest.raises(UsageError, match="at least one model"):
+        evaluate(data=(str(squares),), out=tmp_path / "r")
+    with pytest.raises(UsageError, match="--data nowhere: no such file or folder"):
+        evaluate(colours(), data=("nowhere",), out=tmp_path / "r", config=config())
+    with pytest.raises(UsageError, match="--names: found 2 tables for 1 data sets, expected one, or one each"):
+        evaluate(colours(), data=(str(squares),), out=tmp_path / "r", config=config(names=("a", "b")))
