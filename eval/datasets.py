@@ -85,9 +85,6 @@ def set_name(path: Path) -> str:
     'tiny-imagenet-val'
     """
     path = path.absolute()
-    name = path.name
-    for suffix in sorted(ARCHIVES, key=len, reverse=True):
-        name = name[: -len(suffix)] if path.is_file() or not path.exists() else name
-        if name != path.name:
-            break
+    suffix = max((s for s in ARCHIVES if path.name.lower().endswith(s)), key=len, default="")
+    name = path.name[: len(path.name) - len(suffix)]
     return f"{path.parent.name}-{name}" if name.lower() in GENERIC and path.parent.name else name

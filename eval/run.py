@@ -53,7 +53,7 @@ def evaluate(*models: str, data: tuple[str, ...], out: str | Path, config: Evalu
     sets = _unique(open_set(spec, names) for spec, names in zip(data, _names_for(config, data), strict=True))
     coverage = read_coverage(config.vocabulary) if config.vocabulary else None
     encoders = [load_encoder(spec) for spec in models]
-    labels = _numbered([encoder.name for encoder in encoders])
+    labels = _numbered([model_name(encoder.name) for encoder in encoders])
     if claim(folder, "evaluate", _identity(config), _fingerprints(encoders, sets, coverage, config)):
         return folder
     summary = []
@@ -63,6 +63,16 @@ def evaluate(*models: str, data: tuple[str, ...], out: str | Path, config: Evalu
     write_json(folder, SUMMARY, {"format": FORMAT, "results": summary})
     finish(folder, {}, {result["dataset"]: result["content"] for result in summary})
     return folder
+
+
+def model_name(spec: str) -> str:
+    """Return what results call a model: its folder without the way there.
+
+    >>> model_name("runs/bags/model"), model_name("package.module:function {}")
+    ('bags', 'package.module:function')
+    """
+    path = Path(spec.partition(" ")[0].removeprefix("local-dir:"))
+    return path.absolute().parent.name if path.name in ("model", "") else path.name
 
 
 def _job(model: str, encoder: Encoder, eval_set: EvalSet, coverage: Coverage | None, config: EvaluateConfig) -> Job:

@@ -69,9 +69,7 @@ def tiny_imagenet(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 def test_zero_shot_figures_equal_open_clips_to_the_digit(tiny_clip, tiny_imagenet, tmp_path):
     archive, classes = tiny_imagenet
     config = EvaluateConfig(prompts=("openai80", "simple7", "name"), progress=False)
-    out = evaluate(
-        f'tests.eval.clip_encoder:OpenClipEncoder {{"folder": "{tiny_clip}"}}', data=(str(archive),), out=tmp_path / "r", config=config
-    )
+    out = evaluate(str(tiny_clip), data=(str(archive),), out=tmp_path / "r", config=config)
     for result in read_results(out):
         figures = result["metrics"]
         top1, top5, recall = open_clip_figures(tiny_clip, archive, classes, result["prompts"])

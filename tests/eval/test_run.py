@@ -51,7 +51,7 @@ def test_the_same_command_again_is_done_already_and_another_one_is_refused(squar
     (squares / "red" / "0.png").touch()
     evaluate(colours(), data=(str(squares),), out=tmp_path / "r", config=config(batch_size=5, progress=True))
     assert files_of(tmp_path / "r") == before
-    with pytest.raises(UsageError, match="belongs to another configuration .seed: 0 there, 1 asked.; choose another --out"):
+    with pytest.raises(UsageError, match=r"belongs to another configuration .seed: 0 there, 1 asked.; choose another --out"):
         evaluate(colours(), data=(str(squares),), out=tmp_path / "r", config=config(seed=1))
 
 
@@ -86,7 +86,7 @@ def test_too_many_broken_images_end_the_evaluation(squares, colours, tmp_path):
     for i in range(3):
         (squares / "green" / f"x{i}.jpg").write_bytes(b"")
     with pytest.raises(
-        DataError, match="squares: 3 of 15 images refused, the first green/x0.jpg .* at most 10%; --max-bad-fraction allows more"
+        DataError, match=r"squares: 3 of 15 images refused, the first green/x0.jpg .* at most 10%; --max-bad-fraction allows more"
     ):
         evaluate(colours(), data=(str(squares),), out=tmp_path / "r", config=config())
 

@@ -1,0 +1,57 @@
+"""Prompts: what each set says of a class."""
+
+from __future__ import annotations
+
+import open_clip
+import pytest
+
+from fistful.bow.words import WordOptions
+from fistful.errors import UsageError
+from fistful.eval.names import ClassName
+from fistful.eval.prompts import build_prompts, class_words, read_templates
+
+CLASSES = [ClassName("0", "the dog's bowl", ("bowl", "dish {c}")), ClassName("1", "The Who")]
+
+
+def say(name: str, *, synonyms: bool = False, own: tuple[str, ...] = ()) -> list[list[str]]:
+    return build_prompts(name, CLASSES, own=own, options=WordOptions(), synonyms=synonyms).texts
+
+
+def test_bare_names_bags_and_templates():
+    assert say("name") == [["the dog's bowl"], ["The Who"]]
+    assert say("bag") == [["dog bowl"], ["The Who"]]
+    assert say("set", own=("a {c}.", "{c}")) == [["a the dog's bowl.", "the dog's bowl"], ["a The Who.", "The Who"]]
+
+
+def test_synonyms_are_further_prompts_of_the_class_and_braces_in_them_stay():
+    assert say("name", synonyms=True) == [["the dog's bowl", "bowl", "dish {c}"], ["The Who"]]
+    assert say("set", own=("a {c}",), synonyms=True)[0] == ["a the dog's bowl", "a bowl", "a dish {c}"]
+
+
+def test_clips_own_sets_have_80_and_7_templates():
+    assert say("openai80")[1] == [template("The Who") for template in open_clip.OPENAI_IMAGENET_TEMPLATES]
+    assert say("simple7")[1] == [template("The Who") for template in open_clip.SIMPLE_IMAGENET_TEMPLATES]
+    assert (len(say("openai80")[0]), len(say("simple7")[0])) == (80, 7)
+
+
+def test_a_file_of_templates_is_named_after_it_and_checked(tmp_path):
+    path = tmp_path / "mine.txt"
+    path.write_text("a {c}\n\nno {c}, no {c}\n")
+    found = build_prompts(str(path), CLASSES[1:], own=[], options=WordOptions(), synonyms=False)
+    assert (found.name, found.texts) == ("mine", [["a The Who", "no The Who, no The Who"]])
+    path.write_text("a {c}\na {}\n")
+    with pytest.raises(UsageError, match=r"mine.txt row 2: found 'a \{\}', expected \{c\} where the class name goes"):
+        read_templates(path)
+    path.write_text("\n")
+    with pytest.raises(UsageError, match="has no template"):
+        read_templates(path)
+
+
+def test_a_set_without_templates_of_its_own_says_so():
+    with pytest.raises(UsageError, match="--prompts set: the data set brings no templates"):
+        say("set")
+
+
+def test_words_of_names_follow_the_word_options():
+    assert class_words(["Golden the Retriever 2"], WordOptions()) == [["golden", "retriever"]]
+    assert class_words(["Golden the Retriever"], WordOptions(stop_words=True)) == [["golden", "the", "retriever"]]
