@@ -11,14 +11,19 @@ from fistful.bow.store import manifest
 from fistful.bow.store.files import read_json
 from fistful.bow.vocabulary import Limits
 from fistful.bow.words import WordOptions
-from fistful.errors import DataError
+from fistful.demo import DemoConfig
+from fistful.errors import DataError, UsageError
+from fistful.eval.config import EvaluateConfig
 from fistful.pipelines.bags import BagOptions, BagsConfig
 from fistful.pipelines.count import CountConfig
 from fistful.pipelines.sources import SourceOptions
 from fistful.pipelines.stage import Running
 from fistful.pipelines.units import PlanOptions
+from fistful.training.config import TrainConfig
 
-for options in (PlanOptions, SourceOptions, WordOptions, Limits, Balance, BagOptions, Running, CountConfig, BagsConfig):
+GROUPS = (PlanOptions, SourceOptions, WordOptions, Limits, Balance, BagOptions, Running)
+CONFIGS = (CountConfig, BagsConfig, TrainConfig, EvaluateConfig, DemoConfig)
+for options in (*GROUPS, *CONFIGS):
     Parameter(name="*")(options)  # their fields become options of their own, without a prefix
 
 
@@ -78,8 +83,6 @@ def verify(*folders: str) -> None:
     Args:
         folders: Folders that fistful wrote.
     """
-    from fistful.errors import UsageError
-
     if not folders:
         raise UsageError("no FOLDER given; expected folders that fistful wrote")
     problems = [problem for folder in folders for problem in manifest.verify(Path(folder))]
@@ -89,3 +92,52 @@ def verify(*folders: str) -> None:
         raise DataError(f"{len(problems)} differences found; delete the folder and run the command that wrote it again")
     for folder in folders:
         print(f"{folder}: every byte as written")
+
+
+def train(*data: str, out: str, config: TrainConfig = TrainConfig()) -> None:
+    """Train a CLIP model on captions, bags or balanced bags.
+
+    Args:
+        data: Folders that fistful bags wrote; FOLDER*2 shows its samples twice an epoch.
+        out: Run folder to write.
+        config: Options.
+    """
+    from fistful.training.run import train as run
+
+    if not data:
+        raise UsageError("no DATA given; expected folders that fistful bags wrote")
+    done = _finished(out)
+    run(*data, out=out, config=config)
+    print(f"{done}{config.steps:,} steps of {config.batch_size} samples; the model lies in {out}/model")
+    print(f"next: fistful evaluate {out} --data CLASS_FOLDERS --out RESULTS")
+
+
+def evaluate(*models: str, data: tuple[str, ...], out: str, config: EvaluateConfig = EvaluateConfig()) -> None:
+    """Measure zero-shot accuracy.
+
+    Args:
+        models: Run folders, model folders, open_clip folders, or module:function of an encoder of your own.
+        data: Class folders, archives of them, or CLIP_benchmark's webdataset layout; give it again for each set.
+        out: Results folder to write.
+        config: Options.
+    """
+    from fistful.eval.results import results_table
+    from fistful.eval.run import evaluate as run
+
+    done = _finished(out)
+    folder = run(*models, data=data, out=out, config=config)
+    print(done + results_table(folder))
+    print(f"results and predictions lie in {out}")
+
+
+def demo(*, out: str = "demo-out", config: DemoConfig = DemoConfig()) -> None:
+    """See the whole way on drawings: captions in, trained models and their scores out.
+
+    Args:
+        out: Folder to write.
+        config: Options.
+    """
+    from fistful.demo import demo as run
+
+    run(out, config)
+    print(f"everything lies in {out}; it was made by the verbs count, bags, train and evaluate")
