@@ -203,22 +203,26 @@ def _signals() -> Generator[list[int]]:
 
 
 @contextlib.contextmanager
-def _worker_deaths() -> Generator[list[str]]:
-    """Collect the deaths of workers. Beam's thread `run_worker` raises and everybody else waits for ever."""
+def _worker_deaths() -> Iterator[list[str]]:
+    """Collect the deaths of workers. Beam's thread `run_worker` raises and everybody else waits for ever.
+
+    After trouble the hook stays: the engine's threads are left behind and go on complaining. What
+    threads of an earlier run say is not about this one.
+    """
     lost: list[str] = []
-    before = threading.excepthook
+    before, earlier = threading.excepthook, set(threading.enumerate())
 
     def hook(args: threading.ExceptHookArgs) -> None:
-        if args.thread is not None and "run_worker" in args.thread.name:
+        if args.thread is None or args.thread in earlier:
+            before(args)
+        elif "run_worker" in args.thread.name:
             lost.append(str(args.exc_value))
         elif not (args.exc_type.__module__ or "").startswith("grpc"):
             before(args)
 
     threading.excepthook = hook
-    try:
-        yield lost
-    finally:
-        threading.excepthook = before
+    yield lost
+    threading.excepthook = before
 
 
 def _descendants() -> set[int]:
