@@ -102,6 +102,11 @@ def restore(checkpoint: Mapping[str, Any], model: nn.Module, optimizer: torch.op
         prefix = f"optimizer.{name}."
         found = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix) and "." not in k.removeprefix(prefix)}
         if found:
-            state["state"][order[id(parameter)]] = found
+            state["state"][order[id(parameter)]] = {key: _laid_out_as(parameter, value) for key, value in found.items()}
     optimizer.load_state_dict(state)
     torch.set_rng_state(checkpoint["random"])
+
+
+def _laid_out_as(parameter: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """Return a moment in its parameter's memory format: the fused optimiser goes through both in the order of memory."""
+    return torch.empty_like(parameter.detach()).copy_(value) if value.shape == parameter.shape else value

@@ -17,8 +17,8 @@ import numpy as np
 
 from fistful.bow.draw import mix_all
 
-ROUNDS = 4
-"""Rounds of the Feistel network: four make it as good as random (Luby and Rackoff 1988)."""
+ROUNDS = 10
+"""Rounds of the Feistel network. Four are enough in theory for large sizes (Luby and Rackoff 1988); small ones need more."""
 
 
 def permute(places: np.ndarray, size: int, *key: int) -> np.ndarray:

@@ -129,7 +129,7 @@ def test_texts_past_the_context_are_counted(joint_run):
 
 def test_a_folder_without_weights_is_refused(joint_run, tmp_path):
     (tmp_path / "open_clip_config.json").write_bytes((joint_run / "model" / "open_clip_config.json").read_bytes())
-    with pytest.raises(UsageError, match="but no weights; expected open_clip_model.safetensors beside it"):
+    with pytest.raises(UsageError, match=r"but no weights; expected open_clip_model.safetensors beside it"):
         load_encoder(str(tmp_path))
 
 

@@ -1,0 +1,257 @@
+"""What can go wrong in training, and what the user is told."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from fistful.bow.store import manifest
+from fistful.errors import DataError, Interrupted, UsageError
+from fistful.training import checkpoint, loop
+from fistful.training.config import TrainConfig, has_bf16
+from fistful.training.data import read_samples
+from fistful.training.run import train
+
+QUICK = {"steps": 4, "batch_size": 8, "warmup": 1, "threads": 1, "progress": False, "text": "bag", "model": "tiny-resnet"}
+
+
+def weights(run):
+    return {p.name: p.read_bytes() for p in (run / "model").iterdir()}
+
+
+def test_the_same_command_again_finds_the_run_done(data, tmp_path):
+    run = train(data, out=tmp_path / "run", config=TrainConfig(**QUICK))
+    before = weights(run)
+    assert train(data, out=run, config=TrainConfig(**QUICK)) == run
+    assert weights(run) == before
+
+
+def test_another_configuration_is_refused_naming_the_field(data, tmp_path):
+    run = train(data, out=tmp_path / "run", config=TrainConfig(**QUICK))
+    with pytest.raises(UsageError) as error:
+        train(data, out=run, config=TrainConfig(**{**QUICK, "seed": 1}))
+    assert str(error.value) == f"{run}: belongs to another configuration (seed: 0 there, 1 asked); choose another --out"
+
+
+def test_a_run_folder_in_use_is_refused(data, tmp_path):
+    (tmp_path / "run" / "logs").mkdir(parents=True)
+    with open(tmp_path / "run" / "logs" / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(UsageError, match="another train is at work on this run folder"):
+            train(data, out=tmp_path / "run", config=TrainConfig(**QUICK))
+
+
+def test_a_stopped_run_goes_on_to_the_same_bytes(data, tmp_path, monkeypatch):
+    whole = train(data, out=tmp_path / "whole", config=TrainConfig(**QUICK))
+    take_step = loop.Trainer.take_step
+
+    def stop_in_the_third(self, batch):
+        if batch.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return take_step(self, batch)
+
+    monkeypatch.setattr(loop.Trainer, "take_step", stop_in_the_third)
+    with pytest.raises(Interrupted, match=r"stopped at step 3 of 4; the same command goes on from there"):
+        train(data, out=tmp_path / "run", config=TrainConfig(**QUICK))
+    assert [p.name for p in checkpoint.list_checkpoints(tmp_path / "run")] == ["step-0000000003.pt"]
+    run = train(data, out=tmp_path / "run", config=TrainConfig(**QUICK))
+    assert weights(run) == weights(whole)
+    assert (run / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+    assert (run / "manifest.json").read_bytes() == (whole / "manifest.json").read_bytes()
+
+
+def interrupted(data, run, monkeypatch, at=3, **options):
+    """Train until a step and stop there, with a checkpoint of each step."""
+    take_step = loop.Trainer.take_step
+    with monkeypatch.context() as patch:
+
+        def stop(self, batch):
+            if batch.step == at - 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return take_step(self, batch)
+
+        patch.setattr(loop.Trainer, "take_step", stop)
+        with pytest.raises(Interrupted):
+            train(data, out=run, config=TrainConfig(**QUICK, checkpoint_every=1, **options))
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty"])
+def test_a_broken_checkpoint_falls_back_to_the_one_before(data, tmp_path, monkeypatch, damage, capsys):
+    whole = train(data, out=tmp_path / "whole", config=TrainConfig(**QUICK))
+    run = tmp_path / "run"
+    interrupted(data, run, monkeypatch)
+    newest = checkpoint.list_checkpoints(run)[-1]
+    content = bytearray(newest.read_bytes())
+    if damage == "flip":
+        content[len(content) // 2] ^= 1
+    newest.write_bytes({"flip": content, "cut": content[: len(content) // 2], "empty": b""}[damage])
+    train(data, out=run, config=TrainConfig(**QUICK))
+    assert "cannot be read" in capsys.readouterr().err
+    assert weights(run) == weights(whole)
+
+
+def test_if_no_checkpoint_can_be_read_the_run_says_so(data, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    interrupted(data, run, monkeypatch)
+    for path in checkpoint.list_checkpoints(run):
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match="none of 2 checkpoints can be read; remove the folder to start from step 0"):
+        train(data, out=run, config=TrainConfig(**QUICK))
+
+
+def test_a_checkpoint_of_another_run_is_refused(data, tmp_path, monkeypatch):
+    interrupted(data, tmp_path / "a", monkeypatch)
+    interrupted(data, tmp_path / "b", monkeypatch, seed=1)
+    newest = checkpoint.list_checkpoints(tmp_path / "b")[-1]
+    (tmp_path / "a" / "checkpoints" / newest.name).write_bytes(newest.read_bytes())
+    with pytest.raises(DataError, match="it belongs to another run, remove it"):
+        train(data, out=tmp_path / "a", config=TrainConfig(**QUICK))
+
+
+def test_a_checkpoint_that_would_run_code_is_not_run(data, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    interrupted(data, run, monkeypatch)
+
+    class Evil:
+        def __reduce__(self):
+            return (os.mkdir, (str(tmp_path / "evil"),))
+
+    for path in checkpoint.list_checkpoints(run):
+        torch.save({"about": "{}", "tensors": Evil()}, path)
+    with pytest.raises(DataError, match="can be read"):
+        train(data, out=run, config=TrainConfig(**QUICK))
+    assert not (tmp_path / "evil").exists()
+
+
+def test_broken_pictures_are_replaced_by_a_pure_function_and_counted(write_data, tmp_path):
+    data = write_data(tmp_path / "data", broken=[3, 4, 5])
+    runs = [train(data, out=tmp_path / name, config=TrainConfig(**{**QUICK, "steps": 12})) for name in "ab"]
+    assert weights(runs[0]) == weights(runs[1])
+    lines = [json.loads(line) for line in (runs[0] / "logs" / "replaced.jsonl").read_text().splitlines()]
+    assert len(lines) == 3
+    assert lines[0]["why"].startswith("bad_image: ")
+
+
+def test_data_of_broken_pictures_only_is_an_error(write_data, tmp_path):
+    data = write_data(tmp_path / "data", broken=range(48))
+    with pytest.raises(DataError, match="this picture and 15 in its place cannot be decoded"):
+        train(data, out=tmp_path / "run", config=TrainConfig(**QUICK))
+
+
+def test_a_missing_shard_is_named(write_data, tmp_path):
+    data = write_data(tmp_path / "data")
+    os.unlink(f"{data}/shards/00001.tar")
+    with pytest.raises(DataError, match=r"shards/00001.tar: missing"):
+        train(data, out=tmp_path / "run", config=TrainConfig(**QUICK))
+
+
+def test_a_loss_that_is_no_number_changes_nothing_and_too_many_end_the_run(data, tmp_path, monkeypatch):
+    losses_of, before = loop.Trainer.losses_of, {}
+
+    def spoilt(self, batch):
+        state = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        parts = losses_of(self, batch)
+        if batch.step >= 2:
+            before.setdefault("state", state)
+            before["trainer"] = self
+            parts = {name: loss * np.nan for name, loss in parts.items()}
+        return parts
+
+    monkeypatch.setattr(loop.Trainer, "losses_of", spoilt)
+    with pytest.raises(DataError, match=r"the loss was no number in 11 steps, at last in step 12 \(samples 0000"):
+        train(data, out=tmp_path / "run", config=TrainConfig(**{**QUICK, "steps": 30}))
+    after = before["trainer"].model.state_dict()
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before["state"].items())
+    assert before["trainer"].skipped == list(range(2, 13))
+
+
+def test_folders_of_different_vocabularies_are_refused(data, write_data, tmp_path):
+    other = write_data(tmp_path / "other", words=["zebra"])
+    with pytest.raises(DataError, match="has another vocabulary than"):
+        train(data, other, out=tmp_path / "run", config=TrainConfig(**QUICK))
+
+
+def test_real_and_pseudo_labelled_folders_train_together(data, write_data, tmp_path):
+    pseudo = write_data(tmp_path / "pseudo", pseudo=True)
+    run = train(data, f"{pseudo}*2", out=tmp_path / "run", config=TrainConfig(**QUICK, objective="joint"))
+    assert manifest.verify(run) == []
+    with pytest.raises(UsageError, match="all samples are pseudo-labelled"):
+        train(pseudo, out=tmp_path / "pseudo-only", config=TrainConfig(**QUICK))
+
+
+def test_an_unfinished_data_folder_is_refused(write_data, tmp_path):
+    data = write_data(tmp_path / "data")
+    os.unlink(f"{data}/manifest.json")
+    with pytest.raises(UsageError, match="is not finished"):
+        train(data, out=tmp_path / "run", config=TrainConfig(**QUICK))
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 0}, "--steps 0: expected 1 or more"),
+        ({"lr": 0}, "--lr 0: expected a number above 0"),
+        ({"context_length": 3}, "--context-length 3: expected 0, or 4 or more"),
+        ({"pseudo_share": 2}, "--pseudo-share 2: expected 0 to 1"),
+        ({"kept": 0.5}, "--rule data: takes no --threshold and no --kept; name the rule that they belong to"),
+        ({"rule": "cap", "kept": 0.5, "text": "bag"}, "--rule cap: thins balanced bags, found --text bag; use --text balanced"),
+        ({"rule": "cap"}, "--rule cap: needs --threshold or --kept, found none"),
+        (
+            {"text": "caption", "text_tower": "words"},
+            "--text-tower words: reads words of the vocabulary, found --text caption; use --text bag or balanced",
+        ),
+    ],
+)
+def test_a_configuration_at_fault_says_what_to_do(options, message):
+    with pytest.raises(UsageError) as error:
+        TrainConfig(**options)
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 49}, "--batch-size 49: an epoch has only 48 samples; use a smaller batch or more data"),
+        ({"model": "no-such"}, "--model no-such: found no such model, expected tiny-resnet"),
+        ({"model": "roberta-ViT-B-32"}, "--model roberta-ViT-B-32: its text tower comes from a model hub; use --text-tower words"),
+    ],
+)
+def test_a_call_at_fault_says_what_to_do(data, tmp_path, options, message):
+    with pytest.raises(UsageError) as error:
+        train(data, out=tmp_path / "run", config=TrainConfig(**{**QUICK, **options}))
+    assert str(error.value).startswith(message)
+
+
+def test_bf16_is_refused_where_the_processor_has_no_units_for_it(tmp_path):
+    (tmp_path / "cpuinfo").write_text("flags : fpu avx2 avx512f\n")
+    assert not has_bf16("cpu", tmp_path / "cpuinfo")
+    (tmp_path / "cpuinfo").write_text("flags : fpu avx512_bf16\n")
+    assert has_bf16("cpu", tmp_path / "cpuinfo")
+
+
+def test_signals_and_torchs_settings_are_put_back(data, tmp_path):
+    before = signal.getsignal(signal.SIGTERM), torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    train(data, out=tmp_path / "run", config=TrainConfig(**QUICK))
+    assert before == (signal.getsignal(signal.SIGTERM), torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())
+
+
+def test_train_works_outside_the_main_thread(data, tmp_path):
+    results = []
+    thread = threading.Thread(target=lambda: results.append(train(data, out=tmp_path / "run", config=TrainConfig(**QUICK))))
+    thread.start()
+    thread.join()
+    assert results == [tmp_path / "run"]
+
+
+def test_an_evaluation_is_noted_in_the_metrics(data, tmp_path):
+    run = train(data, out=tmp_path / "run", config=TrainConfig(**QUICK), evaluate=lambda encoder: {"size": float(encoder.image_size)})
+    assert json.loads((run / "metrics.jsonl").read_text().splitlines()[-1]) == {"step": 4, "scores": {"size": 64.0}}
+    assert len(read_samples((data,))) == 48

@@ -1,0 +1,61 @@
+"""The order of the data."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fistful.training.order import Order, Stream, permute
+
+
+def order(real=100, pseudo=0, batch_size=8, share=0.5, weight=1.0, seed=0):
+    streams = [
+        Stream(members=np.arange(real), weights=((real, weight),), seed=seed, salt=0),
+        Stream(members=np.arange(real, real + pseudo), weights=((pseudo, 1.0),), seed=seed, salt=1),
+    ]
+    return Order(real=streams[0], pseudo=streams[1], batch_size=batch_size, pseudo_share=share)
+
+
+def test_every_sample_comes_once_an_epoch_and_each_epoch_in_another_order():
+    batches = [order().batch(step) for step in range(25)]
+    rows = np.concatenate([rows for rows, _ in batches])
+    epochs = np.concatenate([epochs for _, epochs in batches])
+    assert sorted(rows[:100]) == sorted(rows[100:]) == list(range(100))
+    assert rows[:100].tolist() != rows[100:].tolist()
+    assert epochs.tolist() == [0] * 100 + [1] * 100
+
+
+@given(st.integers(1, 300), st.integers(0, 2**63))
+def test_permute_is_a_permutation(size, key):
+    assert sorted(permute(np.arange(size), size, key)) == list(range(size))
+
+
+def test_permutations_look_random():
+    """Of 1,000 keyed permutations of 10, each of the 100 (place, value) cells holds about 100 (chi square, 81 degrees)."""
+    cells = np.zeros((10, 10))
+    for key in range(1_000):
+        cells[np.arange(10), permute(np.arange(10), 10, key)] += 1
+    assert ((cells - 100) ** 2 / 100).sum() < 81 + 5 * np.sqrt(2 * 81)
+
+
+def test_a_batch_does_not_depend_on_which_were_made_before():
+    assert order().batch(17)[0].tolist() == order().batch(17)[0].tolist()
+    assert order(seed=1).batch(17)[0].tolist() != order(seed=0).batch(17)[0].tolist()
+
+
+def test_a_folder_of_weight_two_and_a_half_is_shown_twice_and_half_of_it_once_more():
+    stream = Stream(members=np.arange(14), weights=((4, 2.5), (10, 1.0)), seed=0, salt=0)
+    assert stream.per_epoch() == 20
+    first, second = np.bincount(stream.take(np.arange(20))[0]), np.bincount(stream.take(np.arange(20, 40))[0])
+    assert sorted(first[:4]) == sorted(second[:4]) == [2, 2, 3, 3]
+    assert set(first[4:]) == set(second[4:]) == {1}
+
+
+def test_pseudo_labelled_samples_keep_their_share():
+    many = order(real=50, pseudo=200, share=0.25)
+    assert [int((many.batch(step)[0] >= 50).sum()) for step in range(6)] == [2] * 6
+    few = order(real=90, pseudo=10, share=0.5)
+    assert sum(int((few.batch(step)[0] >= 90).sum()) for step in range(100)) == 80
+    assert not (order(real=50, pseudo=200, share=0).batch(3)[0] >= 50).any()
+    assert (order(real=0, pseudo=20, share=1).batch(0)[0] < 20).all()
