@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Literal
 
 import numpy as np
@@ -36,8 +37,10 @@ class Balance:
         if given not in allowed[self.rule]:
             wanted = " or ".join("no further option" if not names else f"--{names[0]}" for names in allowed[self.rule])
             raise UsageError(f"--rule {self.rule}: needs {wanted}, found {' and '.join('--' + n for n in given) or 'none'}")
-        if self.threshold is not None and not self.threshold > 0:
+        if self.threshold is not None and not 0 < self.threshold < math.inf:
             raise UsageError(f"--threshold {self.threshold}: expected a number above 0")
+        if self.rule == "top_k" and self.threshold is not None and self.threshold % 1:
+            raise UsageError(f"--threshold {self.threshold}: --rule top_k drops a whole number of words")
         if self.kept is not None and not 0 < self.kept <= 1:
             raise UsageError(f"--kept {self.kept}: expected a fraction above 0, at most 1")
 

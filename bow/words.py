@@ -48,6 +48,21 @@ class WordOptions:
             raise UsageError(f"--min-length {self.min_length}: expected 1 or more")
 
 
+def check_language(language: str) -> None:
+    """Check that spaCy can tokenize a language.
+
+    Raises:
+        UsageError: If it cannot.
+    """
+    import spacy
+
+    try:
+        spacy.blank(language)
+    except (ImportError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(f"--language {language}: spaCy has no such language, or needs another package ({reason})") from None
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Ragged:
     """Rows of different length: row i is values[offsets[i]:offsets[i + 1]]."""
@@ -86,10 +101,7 @@ class Analyzer:
     def __init__(self, options: WordOptions) -> None:
         import spacy
 
-        try:
-            self._nlp = spacy.blank(options.language)
-        except (ImportError, OSError) as error:
-            raise UsageError(f"--language {options.language}: spaCy has no such language, or needs another package ({error})") from None
+        self._nlp = spacy.blank(options.language)
         self._options = options
         self._ids: dict[str, int] = {}
         self.words: list[str] = []

@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import threading
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pyarrow as pa
 
 from fistful.bow.balance import Balance, effective_words, kept_fraction
 from fistful.bow.draw import draw_bags, sample_key, sample_number
 from fistful.bow.store import manifest
 from fistful.bow.store.config import semantic, semantic_values
 from fistful.bow.store.dead_letters import DeadLetter, Refused
-from fistful.bow.store.files import HashingWriter, atomic_file, local_out, write_json
+from fistful.bow.store.files import atomic_file, local_out, write_json
 from fistful.bow.store.images import EXTENSIONS, Header, read_header
-from fistful.bow.store.index import INDEX_SCHEMA, unit_name
-from fistful.bow.store.shard import add_file, end_tar
+from fistful.bow.store.index import unit_name
+from fistful.bow.store.shard import end_tar
 from fistful.bow.store.tables import write_table
-from fistful.bow.vocabulary import Limits, Vocabulary, choose_words, counts_of, read_vocabulary, write_vocabulary
+from fistful.bow.vocabulary import FILE, Limits, Vocabulary, choose_words, counts_of, read_vocabulary, write_vocabulary
 from fistful.bow.words import Analyzer, Ragged, WordOptions, first_appearances
 from fistful.errors import DataError, UsageError
 from fistful.pipelines.count import analyse_batch, analyzer_of_this_thread
+from fistful.pipelines.rows import Batch, Row
 from fistful.pipelines.run import Work
-from fistful.pipelines.sources import Batch, Row, SourceOptions, check_unit, open_unit
-from fistful.pipelines.stage import Running, close_folder, run_stage, write_unit
+from fistful.pipelines.samples import NO_IMAGE, Sample, SampleWriter
+from fistful.pipelines.sources import SourceOptions, check_unit, open_unit
+from fistful.pipelines.stage import Running, check_out, close_folder, run_stage, write_unit
 from fistful.pipelines.units import PlanOptions, Unit, plan_units
 
 
@@ -91,6 +91,7 @@ def bags(*sources: str, counts: str | Path, out: str | Path, config: BagsConfig 
     """
     config = config or BagsConfig()
     folder, counts_folder = local_out(out), Path(counts)
+    check_out(folder, sources)
     units, inputs = plan_units(sources, config.plan)
     check_unit(units[0], config.source)
     inputs["counts"] = manifest.fingerprint(counts_folder)
@@ -99,6 +100,7 @@ def bags(*sources: str, counts: str | Path, out: str | Path, config: BagsConfig 
         raise UsageError(f"--counts {counts}: was written by fistful {counted['verb']}, expected a folder that fistful count wrote")
     if manifest.claim(folder, "bags", semantic_values(config), inputs):
         return folder
+    manifest.check_file(counts_folder, FILE)
     words = WordOptions(**{f.name: counted["config"][f.name] for f in dataclasses.fields(WordOptions)})
     vocabulary = choose_words(counts_of(read_vocabulary(counts_folder)), config.limits, config.balance)
     if not len(vocabulary):
@@ -176,32 +178,27 @@ def bag_unit(unit: Unit, folder: Path, job: BagsJob) -> None:
     """Write one unit's shard, index, dead letters and stats."""
     bagger = _bagger(job.words, job.vocabulary)
     letters: list[DeadLetter] = []
-    tables: list[pa.Table] = []
     stats = {"rows": 0, "kept": 0, "captions": 0, "words_in_bags": 0, "words_balanced": 0, "bags_emptied": 0}
     shard = unit_name("shards", unit.number, "tar")
     with atomic_file(folder, shard) as tar, open_unit(unit, job.source, job.options.images == "copy") as (batches, content):
+        writer = SampleWriter(tar)
         for batch in batches:
             stats["rows"] += batch.n_read
             letters += batch.letters
-            table, refused = _write_batch(tar, unit, batch, bagger, job, stats)
-            tables.append(table)
-            letters += refused
+            letters += _write_batch(writer, unit, batch, bagger, job, stats)
         end_tar(tar)
     name = unit_name("index", unit.number, "parquet")
-    index = pa.concat_tables(tables) if tables else INDEX_SCHEMA.empty_table()
+    index = writer.index()
     records = {shard: tar.record(), name: write_table(folder, name, index)}
     stats["kept"] = index.num_rows
     write_unit(folder, unit, letters, stats, records, content)
 
 
-def _write_batch(
-    tar: HashingWriter, unit: Unit, batch: Batch, bagger: _Bagger, job: BagsJob, stats: dict[str, int]
-) -> tuple[pa.Table, list[DeadLetter]]:
+def _write_batch(writer: SampleWriter, unit: Unit, batch: Batch, bagger: _Bagger, job: BagsJob, stats: dict[str, int]) -> list[DeadLetter]:
     full = bagger.bags_of(batch)
     samples = sample_number(unit.number, np.array([row.number for row in batch.rows], np.uint64))
     balanced, emptied = draw_bags(full, samples, bagger.vocabulary.keep_u32, job.options.seed)
     letters: list[DeadLetter] = []
-    columns: dict[str, list[Any]] = {name: [] for name in INDEX_SCHEMA.names}
     words = bagger.vocabulary.words
     for place, row in enumerate(batch.rows):
         bag = full.values[full.offsets[place] : full.offsets[place + 1]].tolist()
@@ -216,15 +213,13 @@ def _write_batch(
         stats["words_balanced"] += len(thinned)
         stats["bags_emptied"] += int(emptied[place])
         text = {"caption": row.captions[0], "bag": _join(words, bag), "balanced": _join(words, thinned)}[job.options.txt]
-        _write_sample(tar, unit, row, header, bag, [words[i] for i in bag], text, columns)
-    return pa.table(columns, schema=INDEX_SCHEMA), letters
+        key = sample_key(unit.number, row.number)
+        writer.add(Sample(key, row, header, text, bag, [words[i] for i in bag], [], pseudo=False))
+    return letters
 
 
 def _join(words: list[str], ids: list[int]) -> str:
     return " ".join([words[i] for i in ids])
-
-
-NO_IMAGE = Header("", 0, 0)
 
 
 def _check(unit: Unit, row: Row, bag: list[int], options: BagOptions) -> Header:
@@ -235,35 +230,3 @@ def _check(unit: Unit, row: Row, bag: list[int], options: BagOptions) -> Header:
     if unit.kind in ("tar", "images") and options.images == "copy":
         raise Refused("no_image", f"no image among {', '.join(EXTENSIONS)}; --images none makes bags of captions alone")
     return NO_IMAGE
-
-
-def _write_sample(
-    tar: HashingWriter, unit: Unit, row: Row, header: Header, bag: list[int], words: list[str], text: str, columns: dict[str, list[Any]]
-) -> None:
-    key = sample_key(unit.number, row.number)
-    offset, image_name = 0, ""
-    if row.image is not None:
-        image_name = f"{key}.{row.extension}"
-        offset = add_file(tar, image_name, row.image)
-    fields = {
-        "bag": words,
-        "caption": row.captions[0],
-        "captions": row.captions,
-        "extra": row.extra,
-        "pseudo": False,
-        "scores": [],
-        "source": row.source,
-        "source_key": row.source_key,
-    }
-    add_file(tar, f"{key}.json", _encode(fields))
-    add_file(tar, f"{key}.txt", text.encode("utf-8"))
-    values = (key, row.source_key, row.captions, bag, [], False, image_name, offset, len(row.image or b""), header.width, header.height)
-    for name, value in zip(INDEX_SCHEMA.names, (*values, row.source, row.extra), strict=True):
-        columns[name].append(value)
-
-
-_encoder = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-
-
-def _encode(fields: dict[str, Any]) -> bytes:
-    return _encoder.encode(fields).encode("ascii")

@@ -18,10 +18,11 @@ from fistful.bow.store.files import local_out
 from fistful.bow.store.index import unit_name
 from fistful.bow.store.tables import read_table, write_table
 from fistful.bow.vocabulary import COUNTS_SCHEMA, Limits, choose_words, count_table, merge_counts, write_vocabulary
-from fistful.bow.words import Analyzer, Ragged, WordOptions, first_appearances
+from fistful.bow.words import Analyzer, Ragged, WordOptions, check_language, first_appearances
+from fistful.pipelines.rows import Batch
 from fistful.pipelines.run import Work
-from fistful.pipelines.sources import Batch, SourceOptions, check_unit, open_unit
-from fistful.pipelines.stage import Running, close_folder, run_stage, write_unit
+from fistful.pipelines.sources import SourceOptions, check_unit, open_unit
+from fistful.pipelines.stage import Running, check_out, close_folder, run_stage, write_unit
 from fistful.pipelines.units import PlanOptions, Unit, plan_units
 
 MAX_WORDS = 4_000_000
@@ -55,6 +56,8 @@ def count(*sources: str, out: str | Path, config: CountConfig | None = None) -> 
     """
     config = config or CountConfig()
     folder = local_out(out)
+    check_out(folder, sources)
+    check_language(config.words.language)
     units, inputs = plan_units(sources, config.plan)
     check_unit(units[0], config.source)
     if manifest.claim(folder, "count", semantic_values(config), inputs):

@@ -203,7 +203,7 @@ def _signals() -> Generator[list[int]]:
 
 
 @contextlib.contextmanager
-def _worker_deaths() -> Iterator[list[str]]:
+def _worker_deaths() -> Generator[list[str]]:
     """Collect the deaths of workers. Beam's thread `run_worker` raises and everybody else waits for ever.
 
     After trouble the hook stays: the engine's threads are left behind and go on complaining. What

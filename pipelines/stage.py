@@ -38,6 +38,17 @@ class Running:
             raise UsageError(f"--max-bad-fraction {self.max_bad_fraction}: expected a fraction from 0 to 1")
 
 
+def check_out(folder: Path, sources: tuple[str, ...]) -> None:
+    """Check that the output is no part of the input, which it would change.
+
+    Raises:
+        UsageError: If it lies in a source.
+    """
+    for source in sources:
+        if folder.resolve().is_relative_to(Path(source).resolve()):
+            raise UsageError(f"--out {folder}: lies in the source {source}, which it would change; choose a folder outside")
+
+
 def run_stage(units: list[Any], work: Work, running: Running) -> dict[str, Any]:
     """Run all units and return the sums of their stats.
 

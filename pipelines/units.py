@@ -8,7 +8,9 @@ is cut into runs of files.
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -37,7 +39,7 @@ class PlanOptions:
     """Number of images of a folder in a unit."""
 
     def __post_init__(self) -> None:
-        if self.unit_mb <= 0 or self.unit_files < 1:
+        if not 0 < self.unit_mb < math.inf or self.unit_files < 1:
             raise UsageError(f"--unit-mb {self.unit_mb} --unit-files {self.unit_files}: expected numbers above 0")
 
 
@@ -50,7 +52,7 @@ class Unit:
     path: str
     """Where it lies: a file, or for images their folder. Never written to an output."""
     name: str
-    """Its name relative to the source: what outputs call it."""
+    """Its name relative to the source: what outputs call it, in letters that any table can hold."""
     start: int
     """First byte of a TSV's range, or 0."""
     stop: int
@@ -65,10 +67,19 @@ class Unit:
 class Input:
     """A file that is read."""
 
-    name: str
-    path: str
+    root: str
+    """The source's folder."""
+    relative: str
+    """Where it lies under it."""
     size: int
     kind: Kind
+    name: str
+    """What it is called: `relative`, unless two inputs would have the same name."""
+
+    @property
+    def path(self) -> str:
+        """Where it lies."""
+        return os.path.join(self.root, self.relative)
 
 
 def plan_units(sources: tuple[str, ...], options: PlanOptions) -> tuple[list[Unit], dict[str, Any]]:
@@ -86,15 +97,24 @@ def plan_units(sources: tuple[str, ...], options: PlanOptions) -> tuple[list[Uni
     """
     if not sources:
         raise UsageError("no SOURCE given; expected files (TSV, CSV, tar) or folders")
-    inputs = sorted((i for source in sources for i in _find_inputs(source, options)), key=lambda i: (i.name, i.path))
-    paths = [os.path.realpath(i.path) for i in inputs]
-    if len(set(paths)) < len(paths):
-        twice = next(p for p in paths if paths.count(p) > 1)
-        raise UsageError(f"{twice}: given twice; every input counts once")
+    found = [i for source in sources for i in _find_inputs(source, options)]
+    twice = [path for path, n in Counter(os.path.realpath(i.path) for i in found).items() if n > 1]
+    if twice:
+        raise UsageError(f"{min(twice)}: given twice; every input counts once")
+    inputs = sorted(_with_distinct_names(found), key=lambda i: i.name)
     listing = [[i.name, i.size] for i in inputs]
     fingerprint = {"files": len(inputs), "bytes": sum(i.size for i in inputs), "sha256": sha256_hex(canonical_json(listing))}
     units = [dataclasses.replace(unit, number=n) for n, unit in enumerate(_cut(inputs, options))]
     return units, fingerprint
+
+
+def _with_distinct_names(inputs: list[Input]) -> list[Input]:
+    """Put the folders above before the names while two are equal: a/0.tar and b/0.tar, not 0.tar twice."""
+    depth = 0
+    while len({i.name for i in inputs}) < len(inputs):
+        depth += 1
+        inputs = [dataclasses.replace(i, name="/".join([*Path(i.root).parts[-depth:], i.relative])) for i in inputs]
+    return inputs
 
 
 def _find_inputs(source: str, options: PlanOptions) -> list[Input]:
@@ -103,7 +123,8 @@ def _find_inputs(source: str, options: PlanOptions) -> list[Input]:
         return _find_in_folder(path, options)
     if not path.is_file():
         raise UsageError(f"{source}: no such file or folder")
-    return [Input(path.name, os.path.abspath(path), path.stat().st_size, _kind_of_file(path.name, source, options))]
+    kind = _kind_of_file(path.name, source, options)
+    return [Input(os.path.dirname(os.path.abspath(path)), path.name, path.stat().st_size, kind, path.name)]
 
 
 def _kind_of_file(name: str, source: str, options: PlanOptions) -> Kind:
@@ -129,7 +150,7 @@ def _find_in_folder(folder: Path, options: PlanOptions) -> list[Input]:
         name = path.relative_to(folder).as_posix()
         kind: Kind | None = "images" if _extension(path.name) in EXTENSIONS else KINDS.get(_extension(path.name))
         if kind:
-            found.setdefault(kind, []).append(Input(name, os.path.abspath(path), path.stat().st_size, kind))
+            found.setdefault(kind, []).append(Input(os.path.abspath(folder), name, path.stat().st_size, kind, name))
     wanted = [["tar"], ["tsv", "csv"], ["images"]] if options.input_format == "auto" else [[options.input_format]]
     for kinds in wanted:
         if inputs := [i for kind in kinds for i in found.get(kind, [])]:
@@ -143,17 +164,27 @@ def _cut(inputs: list[Input], options: PlanOptions) -> Iterator[Unit]:
     images: dict[str, list[Input]] = {}
     for item in inputs:
         if item.kind == "images":
-            images.setdefault(item.path.removesuffix(item.name), []).append(item)
+            images.setdefault(item.root, []).append(item)
             continue
+        name = printable(item.name)
         if item.kind == "tsv" and not item.name.endswith(".gz"):
             step = max(1, round(options.unit_mb * 1e6))
             for start in range(0, max(item.size, 1), step):
                 stop = min(start + step, item.size)
-                yield Unit(0, item.kind, item.path, item.name, start, stop, size=stop - start)
+                yield Unit(0, item.kind, item.path, name, start, stop, size=stop - start)
         else:
-            yield Unit(0, item.kind, item.path, item.name, 0, item.size, size=item.size)
-    for folder, files in sorted(images.items()):
+            yield Unit(0, item.kind, item.path, name, 0, item.size, size=item.size)
+    for folder, files in images.items():
         for start in range(0, len(files), options.unit_files):
             run = files[start : start + options.unit_files]
-            names = tuple(i.name for i in run)
-            yield Unit(0, "images", folder, names[0], 0, 0, files=names, size=sum(i.size for i in run))
+            names = tuple(i.relative for i in run)
+            yield Unit(0, "images", folder, printable(run[0].name), 0, 0, files=names, size=sum(i.size for i in run))
+
+
+def printable(name: str) -> str:
+    r"""Return a name that any table can hold: bytes that are not UTF-8 are spelt \udcff.
+
+    >>> printable("caf\udce9")
+    'caf\\udce9'
+    """
+    return name.encode("utf-8", "backslashreplace").decode()

@@ -42,12 +42,14 @@ def claim(folder: Path, verb: str, values: Mapping[str, Any], inputs: Any) -> bo
         "id": config_id(verb, values, inputs),
     }
     path = folder / CONFIG
+    # looked at before the config, which a twin of this job may write at any moment
+    taken = folder.exists() and any(entry.name != LOGS for entry in folder.iterdir())
     if path.exists():
         found = read_config(folder)
         if found["id"] != config["id"]:
             way_out = "choose another --out" if (folder / MANIFEST).exists() else "choose another --out, or delete this unfinished folder"
             raise UsageError(f"{folder}: belongs to another configuration ({_difference(found, config)}); {way_out}")
-    elif folder.exists() and any(entry.name != LOGS for entry in folder.iterdir()):
+    elif taken:
         raise UsageError(f"{folder}: is not empty and was not written by fistful {verb}; choose another --out")
     else:
         write_json(folder, CONFIG, config)
@@ -108,6 +110,17 @@ def fingerprint(folder: Path) -> str:
     if not (folder / MANIFEST).exists():
         raise UsageError(f"{folder}: is not finished (no {MANIFEST}); run the command that writes it again, it resumes")
     return str(read_json(folder / MANIFEST)["digest"])
+
+
+def check_file(folder: Path, name: str) -> None:
+    """Check that a file of a finished folder is still the one that its manifest names.
+
+    Raises:
+        DataError: If it has changed, or is not there.
+    """
+    expected = read_json(folder / MANIFEST)["files"].get(name)
+    if not (folder / name).is_file() or hash_file(folder / name) != expected:
+        raise DataError(f"{folder / name}: is not the file that {MANIFEST} names; fistful verify {folder} tells what else changed")
 
 
 def verify(folder: Path) -> list[str]:

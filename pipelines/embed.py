@@ -1,0 +1,158 @@
+"""Embeddings of images, unit by unit: what an encoder makes of them, and which words its head sees.
+
+A stage of `fistful label`: it reads images and writes embeddings/; nothing here knows captions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import sys
+import threading
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from fistful.bow.draw import sample_key
+from fistful.bow.labelling import Candidates, top_words
+from fistful.bow.store import manifest
+from fistful.bow.store.dead_letters import DeadLetter, Refused
+from fistful.bow.store.images import decode_image
+from fistful.bow.store.index import unit_name
+from fistful.bow.store.tables import write_table
+from fistful.errors import UsageError
+from fistful.pipelines.rows import Row
+from fistful.pipelines.run import Work
+from fistful.pipelines.sources import SourceOptions, open_unit
+from fistful.pipelines.stage import Running, close_folder, run_stage, write_unit
+from fistful.pipelines.units import Unit
+
+EMBEDDINGS_SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("source_key", pa.string()),
+        ("features", pa.list_(pa.float32())),
+        ("words", pa.list_(pa.uint32())),
+        ("scores", pa.list_(pa.float32())),
+    ]
+)
+"""A row an image: its features, of length 1, and its best words by the encoder's head (none without a head)."""
+
+DECIMALS = 5
+"""Features are rounded to so many: what lies below differs between equal machines under load."""
+
+IMAGES_A_PASS = 256
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EmbedJob:
+    """What a unit of `embed` needs to know."""
+
+    encoder: str
+    """Factory spec, as training.encoder.load_encoder takes it."""
+
+
+def embed(units: list[Unit], inputs: dict[str, Any], encoder: str, fingerprint: str, folder: Path, running: Running) -> Path:
+    """Embed the images of units.
+
+    Args:
+        units: What to read: tars or folders of images.
+        inputs: Their fingerprint.
+        encoder: Factory spec.
+        fingerprint: The encoder's.
+        folder: Folder to write: embeddings/, dead_letters/, stats.json, manifest.json.
+        running: How.
+
+    Returns:
+        The folder.
+    """
+    for unit in units:
+        if unit.kind not in ("tar", "images"):
+            raise UsageError(f"{unit.path}: is a {unit.kind} file, expected tars or folders of images")
+    if manifest.claim(folder, "embed", {"decimals": DECIMALS}, {**inputs, "encoder": fingerprint}):
+        return folder
+    stats = run_stage(units, Work("fistful.pipelines.embed:embed_unit", folder, EmbedJob(encoder), "embed"), running)
+    close_folder(folder, len(units), stats)
+    return folder
+
+
+def embed_unit(unit: Unit, folder: Path, job: EmbedJob) -> None:
+    """Embed one unit's images: writes embeddings, dead letters and stats."""
+    letters: list[DeadLetter] = []
+    tables: list[pa.Table] = []
+    n_rows = 0
+    with one_thread(), open_unit(unit, SourceOptions(), with_images=True, need_captions=False) as (batches, content):
+        encoder = encoder_of_this_thread(job.encoder)
+        for batch in batches:
+            n_rows += batch.n_read
+            letters += batch.letters
+            for start in range(0, len(batch.rows), IMAGES_A_PASS):
+                tables.append(_embed_rows(unit, batch.rows[start : start + IMAGES_A_PASS], encoder, letters))
+    table = pa.concat_tables(tables) if tables else EMBEDDINGS_SCHEMA.empty_table()
+    name = unit_name("embeddings", unit.number, "parquet")
+    records = {name: write_table(folder, name, table)}
+    write_unit(folder, unit, letters, {"rows": n_rows, "kept": table.num_rows}, records, content)
+
+
+def _embed_rows(unit: Unit, rows: list[Row], encoder: Any, letters: list[DeadLetter]) -> pa.Table:
+    pictures, kept = [], []
+    for row in rows:
+        try:
+            if row.image is None:
+                raise Refused("no_image", "no image of a known kind")
+            pictures.append(encoder.prepare(decode_image(row.image)))
+            kept.append(row)
+        except Refused as refused:
+            letters.append(DeadLetter(refused.reason, unit.name, row.source_key, refused.detail, b""))
+    if not kept:
+        return EMBEDDINGS_SCHEMA.empty_table()
+    pixels = np.stack(pictures)
+    features = np.round(encoder.embed_images(pixels), DECIMALS)
+    found = top_words(encoder.word_scores(pixels)) if encoder.word_scores else None
+    return pa.table(
+        {
+            "key": [sample_key(unit.number, row.number) for row in kept],
+            "source_key": [row.source_key for row in kept],
+            "features": list(features),
+            "words": _lists(found, len(kept), lambda c: c.words.values.astype(np.uint32), pa.uint32()),
+            "scores": _lists(found, len(kept), lambda c: c.scores.astype(np.float32), pa.float32()),
+        },
+        schema=EMBEDDINGS_SCHEMA,
+    )
+
+
+def _lists(found: Candidates | None, n: int, values: Any, kind: pa.DataType) -> pa.Array:
+    if found is None:
+        return pa.array([[]] * n, pa.list_(kind))
+    return pa.ListArray.from_arrays(pa.array(found.words.offsets, pa.int32()), pa.array(values(found), kind))
+
+
+@contextlib.contextmanager
+def one_thread() -> Generator[None]:
+    """Compute with one thread: with more, sums round differently, and workers would step on each other's feet."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    if "faiss" in sys.modules:
+        sys.modules["faiss"].omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+_threads = threading.local()
+
+
+def encoder_of_this_thread(spec: str) -> Any:
+    """Return the encoder, built once a thread."""
+    from fistful.training.encoder import load_encoder
+
+    if not hasattr(_threads, "load"):
+        _threads.load = functools.lru_cache(maxsize=1)(load_encoder)
+    return _threads.load(spec)
