@@ -21,6 +21,7 @@ from fistful.bow.draw import sample_key
 from fistful.bow.labelling import Candidates, top_words
 from fistful.bow.store import manifest
 from fistful.bow.store.dead_letters import DeadLetter, Refused
+from fistful.bow.store.embeddings import EMBEDDINGS_SCHEMA
 from fistful.bow.store.images import decode_image
 from fistful.bow.store.index import unit_name
 from fistful.bow.store.tables import write_table
@@ -30,17 +31,6 @@ from fistful.pipelines.run import Work
 from fistful.pipelines.sources import SourceOptions, open_unit
 from fistful.pipelines.stage import Running, close_folder, run_stage, write_unit
 from fistful.pipelines.units import Unit
-
-EMBEDDINGS_SCHEMA = pa.schema(
-    [
-        ("key", pa.string()),
-        ("source_key", pa.string()),
-        ("features", pa.list_(pa.float32())),
-        ("words", pa.list_(pa.uint32())),
-        ("scores", pa.list_(pa.float32())),
-    ]
-)
-"""A row an image: its features, of length 1, and its best words by the encoder's head (none without a head)."""
 
 DECIMALS = 5
 """Features are rounded to so many: what lies below differs between equal machines under load."""
@@ -85,13 +75,14 @@ def embed_unit(unit: Unit, folder: Path, job: EmbedJob) -> None:
     letters: list[DeadLetter] = []
     tables: list[pa.Table] = []
     n_rows = 0
+    encoder = encoder_of_this_thread(job.encoder)
     with one_thread(), open_unit(unit, SourceOptions(), with_images=True, need_captions=False) as (batches, content):
-        encoder = encoder_of_this_thread(job.encoder)
         for batch in batches:
             n_rows += batch.n_read
             letters += batch.letters
             for start in range(0, len(batch.rows), IMAGES_A_PASS):
-                tables.append(_embed_rows(unit, batch.rows[start : start + IMAGES_A_PASS], encoder, letters))
+                rows = batch.rows[start : start + IMAGES_A_PASS]
+                tables.append(_embed_rows(unit, rows, encoder, letters))
     table = pa.concat_tables(tables) if tables else EMBEDDINGS_SCHEMA.empty_table()
     name = unit_name("embeddings", unit.number, "parquet")
     records = {name: write_table(folder, name, table)}
@@ -134,12 +125,12 @@ def _lists(found: Candidates | None, n: int, values: Any, kind: pa.DataType) -> 
 @contextlib.contextmanager
 def one_thread() -> Generator[None]:
     """Compute with one thread: with more, sums round differently, and workers would step on each other's feet."""
-    import torch
-
+    torch = sys.modules.get("torch")
+    if torch is None:  # an encoder of the user's own without it
+        yield
+        return
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    if "faiss" in sys.modules:
-        sys.modules["faiss"].omp_set_num_threads(1)
     try:
         yield
     finally:

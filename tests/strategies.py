@@ -10,8 +10,47 @@ from fistful.bow.words import Ragged
 WHITE = [chr(i) for i in range(0x110000) if chr(i).isspace()]
 """Every white space that Python, and so spaCy, knows."""
 
-WORDS = ["dog", "dogs", "The", "a", "can't", "U.S.A.", "e-mail", "don’t", "naïve", "cafe\u0301", "ﬁsh", "straße", "İstanbul", "ǅ", "犬", "собака", "कुत्ता"]
-ODD = ["", ":-)", "http://a.b/c?d=e", "#tag", "@you", "$5.99", "3rd", "10km", "\0", "\x1b[31m", "\u200b", "\ufeff", "\u202e", "👩🏽‍🚀", "🇨🇭", "--", "...", '"', "''", "(a)b"]
+WORDS = [
+    "dog",
+    "dogs",
+    "The",
+    "a",
+    "can't",
+    "U.S.A.",
+    "e-mail",
+    "don’t",
+    "naïve",
+    "cafe\u0301",
+    "ﬁsh",
+    "straße",
+    "İstanbul",
+    "ǅ",
+    "犬",
+    "собака",
+    "कुत्ता",
+]
+ODD = [
+    "",
+    ":-)",
+    "http://a.b/c?d=e",
+    "#tag",
+    "@you",
+    "$5.99",
+    "3rd",
+    "10km",
+    "\0",
+    "\x1b[31m",
+    "\u200b",
+    "\ufeff",
+    "\u202e",
+    "👩🏽‍🚀",
+    "🇨🇭",
+    "--",
+    "...",
+    '"',
+    "''",
+    "(a)b",
+]
 
 
 def captions() -> st.SearchStrategy[str]:

@@ -34,7 +34,6 @@ def _template() -> bytes:
     header[148:156] = b" " * 8  # the checksum's own field counts as spaces
     header[156:157] = b"0"  # a regular file
     header[257:265] = b"ustar\x0000"
-    header[329:337] = header[337:345] = b"0000000\0"  # device numbers
     return bytes(header)
 
 

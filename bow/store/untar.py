@@ -81,7 +81,7 @@ class TarReader:
         is_file = header.type in tarfile.REGULAR_TYPES
         if is_file or header.type not in tarfile.SUPPORTED_TYPES:  # links, folders, devices have no content
             self._left, self._padding = size, -size % BLOCK
-        if header.isdir() or (is_file and name.endswith("/")):
+        if header.isdir():
             return Member(name, size, "folder")
         has_holes = any(key.startswith(b"GNU.sparse.") for key in pax)
         return Member(name, size, "file" if is_file and not has_holes else "other")

@@ -90,9 +90,7 @@ def test_an_error_keeps_its_type_and_message_from_a_worker_process(run: Run) -> 
     with pytest.raises(DataError) as error:
         run("fails", workers=2, job="DataError", n_units=2)
 
-    assert str(error.value) in [
-        f"some/file.tsv row {row}: found 'a:b', expected [\"c\"]; --caption helps" for row in (7, 8)
-    ]
+    assert str(error.value) in [f"some/file.tsv row {row}: found 'a:b', expected [\"c\"]; --caption helps" for row in (7, 8)]
 
 
 @pytest.mark.parametrize("workers", [1, 2])
