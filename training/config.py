@@ -37,6 +37,8 @@ class TrainConfig:
     """joint: weight of the word loss beside the contrastive one."""
     pseudo_share: float = semantic(0.5)
     """Largest share of pseudo-labelled samples in a batch, 0 to 1."""
+    holdout: float = semantic(0.0)
+    """Share of the captioned samples that are not shown, so that fistful label can measure on them; 0 to 0.5."""
     steps: int = semantic(1_000)
     """Optimiser steps."""
     batch_size: int = semantic(64)
@@ -76,6 +78,7 @@ class TrainConfig:
         _check(self, "lr", self.lr > 0, "a number above 0")
         _check(self, "temperature", 0.01 <= self.temperature <= 100, "0.01 to 100")
         _check(self, "pseudo_share", 0 <= self.pseudo_share <= 1, "0 to 1")
+        _check(self, "holdout", 0 <= self.holdout <= 0.5, "0 to 0.5")
         _check(self, "context_length", self.context_length == 0 or self.context_length >= 4, "0, or 4 or more")
         self.balance()
         if self.text_tower == "words" and self.text == "caption" and self.objective != "words":

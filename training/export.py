@@ -35,6 +35,8 @@ class Lineage:
     saw_imagenet_labels: bool | None
     vocabulary_sha256: str
     word_options: dict[str, Any]
+    holdout: float
+    """Share of the captioned samples that training did not see (bow.draw.held_out says which)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fistful.bow import vocabulary as vocabularies
+from fistful.bow.draw import held_out
 from fistful.bow.store import manifest
 from fistful.bow.store.config import semantic_values
 from fistful.bow.store.files import local_out
@@ -81,8 +82,9 @@ def _locked(run: Path) -> Iterator[None]:
 
 def _order(config: TrainConfig, samples: Samples) -> Order:
     streams = []
+    held = held_out(samples.number, config.holdout) & ~samples.pseudo
     for salt, pseudo in enumerate((False, True)):
-        mask = samples.pseudo == pseudo
+        mask = (samples.pseudo == pseudo) & ~held
         n_each = np.bincount(samples.folder[mask], minlength=len(samples.folders))
         weights = tuple(zip(n_each.tolist(), samples.weights, strict=True))
         streams.append(Stream(members=np.flatnonzero(mask), weights=weights, seed=config.seed, salt=salt))
@@ -139,6 +141,7 @@ def _export(run: Path, trainer: Trainer) -> None:
         saw_imagenet_labels=False,
         vocabulary_sha256=samples.vocabulary_sha256,
         word_options=samples.word_options,
+        holdout=trainer.config.holdout,
     )
     vocabulary = (samples.folders[0] / vocabularies.FILE).read_bytes()
     export.write_model(run, trainer.model, lineage, vocabulary, trainer.head_statistics())

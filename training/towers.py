@@ -43,6 +43,12 @@ def in_passes(function: Callable[[torch.Tensor], torch.Tensor], rows: torch.Tens
     return out
 
 
+def on_images(function: Callable[[torch.Tensor], torch.Tensor], images: np.ndarray, preprocess: dict[str, Any], width: int) -> np.ndarray:
+    """Normalise uint8 (n, H, W, 3) and return the function's float32 (n, width)."""
+    mean, std = preprocess["mean"], preprocess["std"]
+    return in_passes(lambda part: function(normalise(part, mean, std).contiguous()), torch.from_numpy(images), width)
+
+
 @dataclasses.dataclass(slots=True)
 class TowerEncoder:
     """The one encoder of this module: fields say what it has, functions what its towers compute."""
@@ -60,8 +66,7 @@ class TowerEncoder:
     """texts -> float32 (n, dim) of length 1."""
     cut_function: Callable[[list[str]], int]
     words: list[str] | None = None
-    word_function: Callable[[torch.Tensor], torch.Tensor] | None = None
-    """As image_function, -> (ROWS, V) standardised logits."""
+    word_scores: Callable[[np.ndarray], np.ndarray] | None = None
     _transform: Any = None
 
     def prepare(self, image: Image.Image) -> np.ndarray:
@@ -69,7 +74,7 @@ class TowerEncoder:
         if self._transform is None:
             from open_clip.transform import PreprocessCfg, image_transform_v2
 
-            transform = image_transform_v2(PreprocessCfg(**{**self.preprocess, "size": self.image_size}), is_train=False)
+            transform: Any = image_transform_v2(PreprocessCfg(**{**self.preprocess, "size": self.image_size}), is_train=False)
             self._transform = transform.transforms[:-2]  # without ToTensor and Normalize, which follow in embed_images
         for step in self._transform:
             image = step(image)
@@ -77,7 +82,7 @@ class TowerEncoder:
 
     def embed_images(self, images: np.ndarray) -> np.ndarray:
         """Return float32 (n, d) of length 1 for uint8 (n, H, W, 3)."""
-        return self._on_images(self.image_function, images, self.dim)
+        return on_images(self.image_function, images, self.preprocess, self.dim)
 
     def embed_texts(self, texts: list[str]) -> np.ndarray:
         """Return float32 (n, d) of length 1; of length 0 for a text without one known word (words tower)."""
@@ -87,36 +92,27 @@ class TowerEncoder:
         """Return how many of the texts are longer than the context and lose their end."""
         return self.cut_function(texts)
 
-    @property
-    def word_scores(self) -> Callable[[np.ndarray], np.ndarray] | None:
-        """uint8 (n, H, W, 3) -> float32 (n, V), standardised logits; None without a word head."""
-        if self.word_function is None or self.words is None:
-            return None
-        return functools.partial(self._on_images, self.word_function, width=len(self.words))
-
-    def _on_images(self, function: Callable[[torch.Tensor], torch.Tensor], images: np.ndarray, width: int) -> np.ndarray:
-        mean, std = self.preprocess["mean"], self.preprocess["std"]
-        return in_passes(lambda part: function(normalise(part, mean, std).contiguous()), torch.from_numpy(images), width)
-
 
 def own_encoder(folder: Path, name: str) -> TowerEncoder:
     """Load a model/ folder that fistful train wrote."""
     exported = read_model(folder)
     model, shape, lineage = exported.model, exported.model.shape, exported.lineage
     text, cut, context = _text_side(exported, name)
+    preprocess = read_json(folder / OWN_FILE)["preprocess_cfg"]
+    standardised = functools.partial(_standardised, exported)
     return TowerEncoder(
         name=name,
         fingerprint=fingerprint_of(folder),
         image_size=square_size(shape),
         context_length=context,
         saw_imagenet_labels=lineage.saw_imagenet_labels,
-        preprocess=read_json(folder / OWN_FILE)["preprocess_cfg"],
+        preprocess=preprocess,
         dim=shape.model_cfg["embed_dim"] if shape.text_tower else model.n_channels,
         image_function=model.encode_image,
         text_function=text,
         cut_function=cut,
         words=exported.words if shape.head else None,
-        word_function=functools.partial(_standardised, exported) if shape.head else None,
+        word_scores=(lambda images: on_images(standardised, images, preprocess, shape.n_words)) if shape.head else None,
     )
 
 
@@ -190,14 +186,14 @@ def open_clip_encoder(folder: Path, name: str) -> TowerEncoder:
 
     spec = f"local-dir:{folder.absolute()}"
     try:
-        model = open_clip.create_model(spec, require_pretrained=True).eval()
-        tokenizer = open_clip.get_tokenizer(spec)
+        model: Any = open_clip.create_model(spec, require_pretrained=True).eval()
+        tokenizer: Any = open_clip.get_tokenizer(spec)
     except (RuntimeError, ValueError, OSError) as error:
         if not [p for p in folder.iterdir() if p.suffix in (".safetensors", ".bin", ".pth")]:
             raise UsageError(f"{name}: has {OPEN_CLIP_FILE} but no weights; expected {WEIGHTS_FILE} beside it") from None
         raise DataError(f"{name}: open_clip cannot load it ({str(error).splitlines()[0]})") from None
     preprocess = dict(open_clip.get_model_preprocess_cfg(model))
-    context = getattr(model, "context_length", None)
+    context = int(model.context_length)
     dim = read_json(folder / OPEN_CLIP_FILE)["model_cfg"]["embed_dim"]
     size = preprocess.pop("size")
     return TowerEncoder(

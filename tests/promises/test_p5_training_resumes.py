@@ -63,10 +63,10 @@ def run_killed(data: str, out: Path, what: str, when: int, options: dict) -> sub
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-@pytest.fixture(scope="module", params=[1, 2])
-def whole(request, data, tmp_path_factory):
-    """An uninterrupted run, with one thread and with two."""
-    options = {**OPTIONS, "threads": request.param, "objective": "joint"}
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory):
+    """An uninterrupted run."""
+    options = {**OPTIONS, "threads": 2, "objective": "joint"}
     return options, train(data, out=tmp_path_factory.mktemp("whole") / "run", config=TrainConfig(**options))
 
 

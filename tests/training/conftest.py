@@ -62,7 +62,7 @@ def make_data(
     """
     manifest.claim(folder, "bags", {"n": n, "broken": list(broken), "language": "en"}, {})
     names = [*COLOURS, *SHAPES, *words]
-    counts = count_table(names, np.full(len(names), n), np.array([n // 4] * 4 + [n // 3] * 3 + [3] * len(words)))
+    counts = count_table(names, np.full(len(names), 48), np.array([12] * 4 + [16] * 3 + [3] * len(words)))
     words_table = choose_words(counts, Limits(), Balance(rule="cap", kept=0.7))
     vocabulary.write_vocabulary(folder, words_table)
     ids = words_table.ids()
