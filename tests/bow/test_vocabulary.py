@@ -97,7 +97,7 @@ def test_what_is_no_vocabulary_is_told(tmp_path: Path) -> None:
     assert str(other.value) == f"{path}: columns are ['word'], expected ['id', 'word', 'tf', 'df', 'keep', 'keep_u32']"
 
     path.write_bytes(b"PAR1 and no more")
-    with pytest.raises(DataError, match="^.*vocabulary.parquet: not a readable parquet file"):
+    with pytest.raises(DataError, match=r"^.*vocabulary.parquet: not a readable parquet file"):
         read_vocabulary(tmp_path)
 
 

@@ -47,5 +47,5 @@ def test_a_field_without_a_role_is_our_defect() -> None:
 
 def test_json_has_one_spelling() -> None:
     assert canonical_json({"b": [1.5, None], "a": "é\n"}) == b'{\n "a": "\\u00e9\\n",\n "b": [\n  1.5,\n  null\n ]\n}\n'
-    with pytest.raises(ValueError, match="^Out of range float values"):
+    with pytest.raises(ValueError, match=r"^Out of range float values"):
         canonical_json(float("nan"))

@@ -78,7 +78,7 @@ def test_a_broken_config_is_told(tmp_path: Path) -> None:
         manifest.read_config(tmp_path)
     assert str(error.value) == f"{tmp_path}/config.json: expected the fields format, verb, config, inputs and id"
     (tmp_path / "config.json").write_bytes(b"\xff")
-    with pytest.raises(DataError, match="^.*config.json: not valid JSON "):
+    with pytest.raises(DataError, match=r"^.*config.json: not valid JSON "):
         manifest.read_config(tmp_path)
 
 

@@ -162,7 +162,7 @@ def test_an_announced_size_takes_no_memory() -> None:
     data = huge.tobuf(tarfile.GNU_FORMAT) + b"only this"
     tracemalloc.start()
     try:
-        with pytest.raises(tarfile.ReadError, match="^unexpected end of data$"):
+        with pytest.raises(tarfile.ReadError, match=r"^unexpected end of data$"):
             read_all(data)
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
