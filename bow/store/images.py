@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 from typing import TYPE_CHECKING, NamedTuple
 
 from fistful.bow.store.dead_letters import Refused
@@ -55,10 +56,12 @@ def _other_header(data: bytes) -> Header:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            return Header(str(image.format), *image.size)
-    except Image.DecompressionBombError:
-        raise Refused("huge_image", f"more than {2 * MAX_PIXELS} pixels") from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                return Header(str(image.format), *image.size)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise Refused("huge_image", f"more than {MAX_PIXELS} pixels") from None
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, struct.error) as error:
         kind = "empty" if not data else f"starts with {data[:8]!r}"
         raise Refused("bad_image", f"not a {', '.join(FORMATS)} image ({type(error).__name__}; {kind})") from None
