@@ -53,8 +53,8 @@ class Batch:
 class Pictures:
     """Pictures by row, decoded when first asked for; broken ones replaced by other rows and counted."""
 
-    def __init__(self, samples: Samples, size: int, seed: int) -> None:
-        self._samples, self._size, self._seed = samples, size, seed
+    def __init__(self, samples: Samples, order: Order, size: int, seed: int) -> None:
+        self._samples, self._order, self._size, self._seed = samples, order, size, seed
         self.reader = ShardReader(samples)
         n_bytes = len(samples) * size * size * 3
         self._kept = np.empty((len(samples), size, size, 3), np.uint8) if n_bytes <= CACHE_BYTES else None
@@ -68,12 +68,12 @@ class Pictures:
         Raises:
             DataError: If as many rows in its place are broken too.
         """
-        place = row
+        place, members = row, (self._order.pseudo if self._samples.pseudo[row] else self._order.real).members
         for attempt in range(ATTEMPTS):
             picture = self._decode(row)
             if picture is not None:
                 return row, picture
-            row = int(mix_all(self._seed, REPLACE_SALT, place, attempt) % np.uint64(len(self._samples)))
+            row = int(members[int(mix_all(self._seed, REPLACE_SALT, place, attempt) % np.uint64(len(members)))])
         raise DataError(
             f"{self._samples.name(place)}: this picture and {ATTEMPTS - 1} in its place cannot be decoded "
             f"({self.broken[place]}); fistful verify {self._samples.folders[self._samples.folder[place]]} tells what changed"
@@ -99,10 +99,10 @@ class Loader:
     """Makes the batch of any step."""
 
     def __init__(self, config: TrainConfig, samples: Samples, order: Order, size: int, keep_u32: np.ndarray, tokenizer: Any) -> None:
-        self._config, self._samples, self._order, self.size = config, samples, order, size
+        self._config, self._samples, self.order, self.size = config, samples, order, size
         self._keep_u32, self._tokenizer = keep_u32, tokenizer
         self._bag_tokens = BagTokens(tokenizer, samples.vocabulary.words, config.context_length)
-        self.pictures = Pictures(samples, pixels.kept_size(size, config.augment), config.seed)
+        self.pictures = Pictures(samples, order, pixels.kept_size(size, config.augment), config.seed)
         self.waited_s = 0.0
         """Time that `batches` made its caller wait."""
 
@@ -124,7 +124,7 @@ class Loader:
 
     def make(self, step: int, decoders: ThreadPoolExecutor) -> Batch:
         """Make the batch of a step."""
-        rows, epochs = self._order.batch(step)
+        rows, epochs = self.order.batch(step)
         found = list(decoders.map(self.pictures.get, rows.tolist()))
         rows = np.fromiter((row for row, _ in found), np.int64, len(found))
         images = np.stack([self._window(picture, row, int(epoch)) for (row, picture), epoch in zip(found, epochs, strict=True)])

@@ -202,7 +202,8 @@ class Trainer:
         """Return mean and standard deviation of each word's logit over training pictures; None without a head."""
         if self.model.head is None:
             return None
-        rows = np.linspace(0, len(self.samples) - 1, min(n_samples, len(self.samples)), dtype=np.int64)
+        members = np.sort(np.concatenate([self.loader.order.real.members, self.loader.order.pseudo.members]))
+        rows = members[np.linspace(0, len(members) - 1, min(n_samples, len(members)), dtype=np.int64)]
         self.model.eval()
         logits = [self._logits(rows[start : start + 64]) for start in range(0, len(rows), 64)]
         stacked = torch.cat(logits).double()

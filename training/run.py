@@ -62,7 +62,6 @@ def train(
         order = _order(config, samples)
         inputs = [{"fingerprint": f, "weight": w} for f, w in zip(samples.fingerprints, samples.weights, strict=True)]
         if manifest.claim(run, "train", semantic_values(config), inputs):
-            _say(config, f"{run}: done already")
             return run
         _train(run, config, samples, order, evaluate)
     return run
@@ -111,7 +110,7 @@ def _train(run: Path, config: TrainConfig, samples: Samples, order: Order, evalu
     _write_replaced(run, trainer)
     checkpoint.remove_all(run)
     manifest.finish(run, {}, {})
-    _say(config, _summary(run, config, trainer))
+    _warn(trainer)
 
 
 def _trainer(run: Path, config: TrainConfig, samples: Samples, order: Order) -> Trainer:
@@ -164,15 +163,11 @@ def _write_replaced(run: Path, trainer: Trainer) -> None:
         (run / "logs" / "replaced.jsonl").write_text("".join(lines))
 
 
-def _summary(run: Path, config: TrainConfig, trainer: Trainer) -> str:
-    text = f"{run}: trained {config.steps} steps of {config.batch_size} samples"
+def _warn(trainer: Trainer) -> None:
+    """Say what was left out; the verb says what was done."""
     if trainer.skipped:
-        text += f"; {len(trainer.skipped)} steps skipped, their loss was no number"
+        print(f"{trainer.run}: {len(trainer.skipped)} steps skipped, their loss was no number", file=sys.stderr)
     if trainer.loader.pictures.broken:
-        text += f"; {len(trainer.loader.pictures.broken)} broken pictures replaced (logs/replaced.jsonl)"
-    return text + f"\nnext: fistful evaluate {run} --data SET --out RESULTS"
-
-
-def _say(config: TrainConfig, text: str) -> None:
-    if config.progress:
-        print(text, file=sys.stderr)
+        print(
+            f"{trainer.run}: {len(trainer.loader.pictures.broken)} broken pictures replaced; logs/replaced.jsonl says why", file=sys.stderr
+        )

@@ -19,7 +19,7 @@ CAPTION_SALT = 2
 
 def bags_of(config: TrainConfig, samples: Samples, keep_u32: np.ndarray, rows: np.ndarray, epochs: np.ndarray) -> Ragged:
     """Return the bags that these samples have in these epochs: full, or thinned for balanced text."""
-    bags = take_rows(samples.bags, rows)
+    bags = samples.bags.pick(rows)
     if config.text != "balanced":
         return bags
     values, lengths = [], []
@@ -30,14 +30,6 @@ def bags_of(config: TrainConfig, samples: Samples, keep_u32: np.ndarray, rows: n
         values.append(drawn.values)
         lengths.append(drawn.lengths())
     return Ragged(np.concatenate([[0], np.cumsum(np.concatenate(lengths))]), np.concatenate(values))
-
-
-def take_rows(bags: Ragged, rows: np.ndarray) -> Ragged:
-    """Return the bags of these rows, in this order."""
-    lengths = bags.lengths()[rows]
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    places = np.repeat(bags.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
-    return Ragged(offsets, bags.values[places])
 
 
 def captions_of(samples: Samples, rows: np.ndarray, epochs: np.ndarray, seed: int) -> list[str]:

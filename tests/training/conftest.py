@@ -48,7 +48,13 @@ def picture_bytes(number: int, kind: str = "JPEG") -> bytes:
 
 
 def make_data(
-    folder: Path, n: int = 48, units: int = 2, broken: Sequence[int] = (), pseudo: bool = False, words: Sequence[str] = ()
+    folder: Path,
+    n: int = 48,
+    units: int = 2,
+    broken: Sequence[int] = (),
+    pseudo: bool = False,
+    words: Sequence[str] = (),
+    wordless: Sequence[int] = (),
 ) -> str:
     """Write a finished data folder of n samples and return its path.
 
@@ -59,6 +65,7 @@ def make_data(
         broken: Samples whose picture is no picture.
         pseudo: Whether the samples are pseudo-labelled.
         words: More words of the vocabulary.
+        wordless: Samples with an empty bag.
     """
     manifest.claim(folder, "bags", {"n": n, "broken": list(broken), "language": "en"}, {})
     names = [*COLOURS, *SHAPES, *words]
@@ -75,9 +82,8 @@ def make_data(
                 data = b"no picture" if number in broken else picture_bytes(number)
                 offset = add_file(tar, f"{key}.jpg", data)
                 captions = [f"A {colour} {shape}.", f"This {shape} is {colour}."]
-                rows.append(
-                    (key, str(number), captions, [ids[colour], ids[shape]], [], pseudo, f"{key}.jpg", offset, len(data), 96, 80, "", "{}")
-                )
+                bag = [] if number in wordless else [ids[colour], ids[shape]]
+                rows.append((key, str(number), captions, bag, [], pseudo, f"{key}.jpg", offset, len(data), 96, 80, "", "{}"))
             end_tar(tar)
         columns = [pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), INDEX_SCHEMA, strict=True)]
         write_table(folder, unit_name("index", unit, "parquet"), pa.table(columns, schema=INDEX_SCHEMA))

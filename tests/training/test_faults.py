@@ -255,3 +255,30 @@ def test_an_evaluation_is_noted_in_the_metrics(data, tmp_path):
     run = train(data, out=tmp_path / "run", config=TrainConfig(**QUICK), evaluate=lambda encoder: {"size": float(encoder.image_size)})
     assert json.loads((run / "metrics.jsonl").read_text().splitlines()[-1]) == {"step": 4, "scores": {"size": 64.0}}
     assert len(read_samples((data,))) == 48
+
+
+@pytest.mark.parametrize("tower", ["transformer", "words"])
+def test_empty_bags_do_no_harm(write_data, tmp_path, tower):
+    data = write_data(tmp_path / "data", wordless=range(0, 48, 3))
+    run = train(data, out=tmp_path / "run", config=TrainConfig(**QUICK, objective="joint", text_tower=tower))
+    losses = [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert len(losses) == 4
+    assert None not in losses
+
+
+def test_samples_held_out_are_not_shown_in_place_of_broken_ones_either(write_data, tmp_path, monkeypatch):
+    from fistful.bow.draw import held_out
+    from fistful.training.loader import Loader
+
+    data, seen, make = write_data(tmp_path / "data", broken=range(0, 48, 2)), [], Loader.make
+
+    def watch(self, step, decoders):
+        seen.append(make(self, step, decoders))
+        return seen[-1]
+
+    monkeypatch.setattr(Loader, "make", watch)
+    train(data, out=tmp_path / "run", config=TrainConfig(**{**QUICK, "steps": 20}, holdout=0.4))
+    rows = np.unique(np.concatenate([batch.rows for batch in seen]))
+    samples = read_samples((data,))
+    assert not held_out(samples.number[rows], 0.4).any()
+    assert len(rows) == (~held_out(samples.number, 0.4))[24:].sum()  # the first 24 rows are unit 0, all broken

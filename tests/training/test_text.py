@@ -10,7 +10,7 @@ from fistful.bow.draw import draw_bags
 from fistful.bow.words import Ragged
 from fistful.training.config import TrainConfig
 from fistful.training.data import read_samples
-from fistful.training.text import BagTokens, bags_of, captions_of, take_rows
+from fistful.training.text import BagTokens, bags_of, captions_of
 
 
 @pytest.fixture(scope="module")
@@ -45,11 +45,6 @@ def test_a_batch_over_the_end_of_an_epoch_draws_each_part_for_its_own(samples):
 def test_one_of_several_captions_is_drawn_each_epoch(samples):
     seen = [captions_of(samples, np.array([0]), np.array([epoch]), 0)[0] for epoch in range(20)]
     assert set(seen) == {"A red square.", "This square is red."}
-
-
-def test_take_rows():
-    taken = take_rows(Ragged(np.array([0, 2, 2, 5]), np.array([1, 2, 3, 4, 5])), np.array([2, 1, 0]))
-    assert [row.tolist() for row in taken] == [[3, 4, 5], [], [1, 2]]
 
 
 def test_bags_become_the_tokens_of_their_words_cut_at_whole_words():
