@@ -77,6 +77,17 @@ def draw_bags(bags: Ragged, samples: np.ndarray, keep_u32: np.ndarray, seed: int
     return bags.take(keep), emptied
 
 
+def held_out(samples: np.ndarray, fraction: float) -> np.ndarray:
+    """Return which samples are held out of training: the same ones wherever it is asked.
+
+    Args:
+        samples: Sample numbers, uint64.
+        fraction: Share to hold out, 0 to 1.
+    """
+    u = (mix_all(0x484F4C44, samples) >> np.uint64(32)).astype(np.float64)  # apart from all draws with a seed
+    return u < fraction * 2.0**32
+
+
 def sample_number(unit: int, rows: np.ndarray | int) -> np.ndarray:
     """Return the numbers, uint64, of samples from their unit and their rows in it."""
     return (np.uint64(unit) << np.uint64(ROW_BITS)) | np.asarray(rows).astype(np.uint64)

@@ -90,6 +90,17 @@ class Ragged:
         kept_before = np.concatenate([[0], np.cumsum(keep, dtype=np.int64)])
         return Ragged(kept_before[self.offsets], self.values[keep])
 
+    def pick(self, rows: np.ndarray) -> Ragged:
+        """Return some of the rows, in the order asked for."""
+        ends = np.concatenate([[0], np.cumsum(self.lengths()[rows])])
+        return Ragged(ends, self.values[self.places(rows)])
+
+    def places(self, rows: np.ndarray) -> np.ndarray:
+        """Return where the values of some rows stand, row after row."""
+        lengths = self.lengths()[rows]
+        ends = np.concatenate([[0], np.cumsum(lengths)])
+        return np.repeat(self.offsets[rows] - ends[:-1], lengths) + np.arange(ends[-1])
+
     def join_rows(self, groups: np.ndarray) -> Ragged:
         """Return longer rows: group i holds the rows groups[i] to groups[i + 1]."""
         return Ragged(self.offsets[groups], self.values)

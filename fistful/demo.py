@@ -69,9 +69,8 @@ def demo(out: str | Path, config: DemoConfig | None = None, say: Callable[[str],
     folder = local_out(out)
     clock = _Clock(say)
     data = write_demo_data(folder / "data", config.seed)
-    clock.lap(
-        f"{data.n_captioned:,} captioned drawings; held out: {data.n_unseen_classes} concepts ({data.n_unseen} drawings), {data.n_seen} variants"
-    )
+    held = f"{data.n_unseen_classes} concepts ({data.n_unseen} drawings), {data.n_seen} single variants"
+    clock.lap(f"{data.n_captioned:,} captioned drawings; held out: {held}")
     captioned = str(folder / "data" / "captioned")
     counts = count(captioned, out=folder / "counts")
     balance = Balance(rule="cap", kept=KEPT)

@@ -98,10 +98,11 @@ def bags(*sources: str, counts: str | Path, out: str | Path, config: BagsConfig 
     counted = manifest.read_config(counts_folder)
     if counted["verb"] != "count":
         raise UsageError(f"--counts {counts}: was written by fistful {counted['verb']}, expected a folder that fistful count wrote")
+    words = WordOptions(**{f.name: counted["config"][f.name] for f in dataclasses.fields(WordOptions)})
+    inputs["word_options"] = dataclasses.asdict(words)
     if manifest.claim(folder, "bags", semantic_values(config), inputs):
         return folder
     manifest.check_file(counts_folder, FILE)
-    words = WordOptions(**{f.name: counted["config"][f.name] for f in dataclasses.fields(WordOptions)})
     vocabulary = choose_words(counts_of(read_vocabulary(counts_folder)), config.limits, config.balance)
     if not len(vocabulary):
         raise DataError(f"{counts}: no word reaches --min-count {config.limits.min_count}; a smaller one helps")

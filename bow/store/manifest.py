@@ -98,7 +98,7 @@ def finish(folder: Path, records: Mapping[str, Mapping[str, Any]], content: Mapp
 
 def _file_names(folder: Path) -> list[str]:
     names = (p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() or p.is_symlink())
-    return sorted(n for n in names if n != MANIFEST and not n.startswith(LOGS + "/"))
+    return sorted(n for n in names if n != MANIFEST and LOGS not in n.split("/")[:-1])
 
 
 def fingerprint(folder: Path) -> str:

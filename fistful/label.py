@@ -1,0 +1,220 @@
+"""`fistful label`: images without captions in, shards of pseudo-bags out.
+
+The chain: embed the captioned images and the others, measure on held-out captioned images what a
+score is worth, set thresholds, label. Each link writes files that the next one reads.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fistful.bow.draw import held_out, mix_all, number_of_key
+from fistful.bow.labelling import quota_thresholds
+from fistful.bow.store import manifest
+from fistful.bow.store.config import semantic, semantic_values
+from fistful.bow.store.embeddings import Embeddings, read_embeddings
+from fistful.bow.store.files import atomic_file, local_out, read_json, write_bytes, write_json
+from fistful.bow.store.index import read_index, unit_name
+from fistful.bow.vocabulary import FILE as VOCABULARY
+from fistful.bow.vocabulary import Vocabulary, read_vocabulary
+from fistful.bow.words import Ragged
+from fistful.errors import DataError, UsageError
+from fistful.pipelines.label import Captioned, LabelJob, Source, candidates_of, save_captioned
+from fistful.pipelines.run import Work
+from fistful.pipelines.stage import Running, close_folder, run_stage
+from fistful.pipelines.units import PlanOptions, Unit, plan_units
+
+CAPTIONED, IMAGES, CALIBRATION = "stages/captioned", "stages/images", "stages/calibration"
+OTHER_HELD_OUT = 0.1
+"""Share of the captioned images kept for calibration where the encoder was not trained on them."""
+QUOTA_SAMPLE = 50_000
+"""Images from which quotas are set: enough for words in one image of a thousand."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class LabelOptions:
+    """How words are given to images."""
+
+    by: Source = semantic("head")
+    """head: the model's word head, held to a quota for each word; knn: votes of the nearest captioned images."""
+    k: int = semantic(50)
+    """knn: neighbours that vote."""
+    temperature: float = semantic(0.05)
+    """knn: softmax temperature of the neighbours' cosines."""
+    min_precision: float = semantic(0.1)
+    """Smallest share of right words, measured at a word's score on held-out captioned images, for it to be given."""
+    seed: int = semantic(0)
+    """Seed of the word numbers and of balancing in KEY.txt."""
+
+    def __post_init__(self) -> None:
+        if self.k < 1 or self.temperature <= 0 or self.seed < 0:
+            raise UsageError(
+                f"--k {self.k} --temperature {self.temperature} --seed {self.seed}: expected k from 1, a temperature above 0, a seed from 0"
+            )
+        if not 0 <= self.min_precision <= 1:
+            raise UsageError(f"--min-precision {self.min_precision}: expected a share from 0 to 1")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class LabelConfig:
+    """Options of `fistful label`."""
+
+    plan: PlanOptions = PlanOptions()
+    label: LabelOptions = LabelOptions()
+    running: Running = Running(max_bad_fraction=0.5)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Like:
+    """The captioned data that labels shall be like."""
+
+    embeddings: Embeddings
+    bags: Ragged
+    samples: np.ndarray
+    held: np.ndarray
+    """Which images are held out for calibration."""
+
+
+def label(*images: str, model: str, like: str | Path, out: str | Path, config: LabelConfig | None = None) -> Path:
+    """Write bags for images that have no caption, with a model that learnt from images that have one.
+
+    Args:
+        images: Tars or folders of images.
+        model: Run folder or another encoder, as fistful.load_encoder takes it.
+        like: Data folder that fistful bags wrote: the vocabulary, real bags, and the neighbours.
+        out: Folder to write, a data folder like those of fistful bags.
+        config: Options.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UsageError: If the call is at fault, or the model has no word head though one is asked for.
+        DataError: If model and data do not belong together, or too few images get a word.
+    """
+    from fistful.training.encoder import load_encoder
+
+    config = config or LabelConfig()
+    folder, like_folder = local_out(out), Path(like)
+    units, inputs = plan_units(images, config.plan)
+    encoder = load_encoder(model)
+    if config.label.by == "head" and not encoder.word_scores:
+        raise UsageError(f"{model}: has no word head; train with --objective joint, or label with --by knn")
+    fraction = check_lineage(model, like_folder)
+    words = manifest.read_config(like_folder)["inputs"].get("word_options", {})
+    inputs |= {"like": manifest.fingerprint(like_folder), "encoder": encoder.fingerprint, "word_options": words}
+    if manifest.claim(folder, "label", semantic_values(config), inputs):
+        return folder
+    _embed_both(units, inputs, model, encoder.fingerprint, like_folder, folder, config.running)
+    write_bytes(folder, VOCABULARY, (like_folder / VOCABULARY).read_bytes())
+    job = _calibrate(folder, like_folder, units, fraction, config.label)
+    stats = run_stage(units, Work("fistful.pipelines.label:label_unit", folder, job, "label"), config.running)
+    sizes = {f"{u.number:05d}.tar": read_json(folder / unit_name("stats", u.number, "json"))["kept"] for u in units}
+    write_json(folder, "shards/sizes.json", sizes)
+    close_folder(folder, len(units), {**stats, **read_json(folder / CALIBRATION / "measured.json")})
+    return folder
+
+
+def check_lineage(model: str, like: Path) -> float:
+    """Check that a model of ours was trained on this data, and return the share that it held out.
+
+    Raises:
+        DataError: If it was trained on other data or another vocabulary.
+        UsageError: If it held nothing out.
+    """
+    from fistful.training.encoder import OWN_FILE, find_folder
+
+    folder = find_folder(model)
+    if folder is None or not (folder / OWN_FILE).exists():
+        return OTHER_HELD_OUT
+    lineage = read_json(folder / OWN_FILE)["lineage"]
+    if manifest.fingerprint(like) not in lineage["data"]:
+        raise DataError(
+            f"{model}: was not trained on {like} (its data folders have other fingerprints); --like must name a folder that it learnt from"
+        )
+    if not lineage["holdout"]:
+        raise UsageError(f"{model}: held no captioned images out, so nothing can be measured; train with --holdout 0.1")
+    return float(lineage["holdout"])
+
+
+def _embed_both(
+    units: list[Unit], inputs: dict[str, Any], model: str, fingerprint: str, like: Path, folder: Path, running: Running
+) -> None:
+    from fistful.pipelines.embed import embed
+
+    shards, shard_inputs = plan_units((str(like / "shards"),), PlanOptions())
+    lenient = dataclasses.replace(running, max_bad_fraction=1.0)  # refused images count in the last stage
+    embed(shards, shard_inputs, model, fingerprint, folder / CAPTIONED, lenient)
+    embed(units, {k: inputs[k] for k in ("files", "bytes", "sha256")}, model, fingerprint, folder / IMAGES, lenient)
+
+
+def _calibrate(folder: Path, like_folder: Path, units: list[Unit], fraction: float, options: LabelOptions) -> LabelJob:
+    """Set thresholds and measure them; what was measured before is read back."""
+    from fistful.bow.calibration import Calibration
+    from fistful.eval.calibrate import measure
+
+    vocabulary = read_vocabulary(folder)
+    like = read_like(folder / CAPTIONED, like_folder, fraction)
+    place = folder / CALIBRATION
+    voters = np.flatnonzero(~like.held)
+    captioned, quota = None, None
+    if options.by == "knn":
+        captioned = Captioned(like.embeddings.features[voters], like.bags.pick(voters))
+        save_captioned(place, captioned)
+    else:
+        quota = set_quota(folder / IMAGES, units, vocabulary, like)
+        with atomic_file(place, "quota.npy") as file:
+            np.save(file, quota, allow_pickle=False)  # pyright: ignore[reportArgumentType]
+    sizes = like.bags.lengths()[like.bags.lengths() > 0]
+    nothing = Calibration((0.0,), (0.0,))
+    job = LabelJob(options.by, options.k, options.temperature, 0.0, nothing, sizes, options.seed, folder / IMAGES, folder, place)
+    held = np.flatnonzero(like.held)
+    candidates = candidates_of(like.embeddings.take(held), job, captioned, quota)
+    found = measure(candidates, like.bags.pick(held), like.samples[held], sizes, options.min_precision, options.seed)
+    write_json(
+        place,
+        "measured.json",
+        {
+            "held_out_images": found.n_images,
+            "held_out_labelled": found.n_labelled,
+            "held_out_precision": found.precision,
+            "held_out_recall": found.recall,
+            "accept_score": None if np.isinf(found.accept) else round(found.accept, 6),
+            "steps": [list(found.calibration.scores), list(found.calibration.shares)],
+        },
+    )
+    return dataclasses.replace(job, accept=found.accept, worth=found.calibration)
+
+
+def set_quota(images: Path, units: list[Unit], vocabulary: Vocabulary, like: Like) -> np.ndarray:
+    """Return each word's threshold: what lets it have its share of a sample of the images."""
+    parts = [images / unit_name("embeddings", unit.number, "parquet") for unit in units]
+    stride = max(1, len(parts) * 1_000 // QUOTA_SAMPLE)  # units hold some thousands
+    found = read_embeddings(parts[::stride])
+    numbers = np.array([number_of_key(key) for key in found.keys], np.uint64)
+    chosen = np.argsort(mix_all(0x51554F54, numbers), kind="stable")[:QUOTA_SAMPLE]
+    share = np.bincount(like.bags.values, minlength=len(vocabulary)) / max(1, len(like.bags))
+    return quota_thresholds(found.take(np.sort(chosen)).candidates, share)
+
+
+def read_like(embeddings_folder: Path, like: Path, fraction: float) -> Like:
+    """Read captioned embeddings beside their bags.
+
+    Raises:
+        DataError: If the images of the data folder and its index do not fit.
+    """
+    paths = sorted((embeddings_folder / "embeddings").glob("*.parquet"), key=lambda p: int(p.stem))
+    embeddings = read_embeddings(paths)
+    index = read_index(like)
+    place = {key: row for row, key in enumerate(index["key"].to_pylist())}
+    rows = np.array([place.get(key, -1) for key in embeddings.source_keys])
+    if len(rows) == 0 or (rows < 0).any():
+        raise DataError(f"{like}: its shards and its index name different samples; fistful verify {like} tells what changed")
+    words = index["words"].combine_chunks()
+    bags = Ragged(words.offsets.to_numpy().astype(np.int64), words.flatten().to_numpy().astype(np.int64))
+    samples = np.array([number_of_key(key) for key in embeddings.source_keys], np.uint64)
+    return Like(embeddings, bags.pick(rows), samples, held_out(samples, fraction))

@@ -1,0 +1,149 @@
+"""Pseudo-labels, unit by unit: embeddings and thresholds in, shards of pseudo-bags out.
+
+The last stage of `fistful label` (fistful/label.py has the chain).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import threading
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from fistful.bow.calibration import Calibration
+from fistful.bow.draw import draw_bags, number_of_key, sample_key
+from fistful.bow.labelling import Candidates, draw_sizes, margins, take_best, vote
+from fistful.bow.store.dead_letters import DeadLetter, Refused
+from fistful.bow.store.embeddings import Embeddings, read_embeddings
+from fistful.bow.store.files import atomic_file
+from fistful.bow.store.images import read_header
+from fistful.bow.store.index import unit_name
+from fistful.bow.store.shard import end_tar
+from fistful.bow.store.tables import write_table
+from fistful.bow.vocabulary import read_vocabulary
+from fistful.bow.words import Ragged
+from fistful.pipelines.rows import Row
+from fistful.pipelines.samples import Sample, SampleWriter
+from fistful.pipelines.sources import SourceOptions, open_unit
+from fistful.pipelines.stage import write_unit
+from fistful.pipelines.units import Unit
+
+Source = Literal["head", "knn"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Captioned:
+    """The captioned images that vote: their features and bags."""
+
+    features: np.ndarray
+    bags: Ragged
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LabelJob:
+    """What a unit of `label` needs to know."""
+
+    source: Source
+    k: int
+    temperature: float
+    accept: float
+    worth: Calibration
+    """What scores are worth."""
+    sizes: np.ndarray
+    """Sizes of real bags, int64."""
+    seed: int
+    embeddings: Path
+    """Folder of the images' embeddings."""
+    vocabulary: Path
+    """Folder of vocabulary.parquet."""
+    calibration: Path
+    """Folder of what calibration set: quota.npy for the head; features.npy, offsets.npy and words.npy for kNN."""
+
+
+def save_captioned(folder: Path, captioned: Captioned) -> None:
+    """Write the voters where every worker can map them into memory."""
+    for name, array in (("features", captioned.features), ("offsets", captioned.bags.offsets), ("words", captioned.bags.values)):
+        with atomic_file(folder, f"{name}.npy") as file:
+            np.save(file, np.ascontiguousarray(array), allow_pickle=False)  # pyright: ignore[reportArgumentType]
+
+
+def load_captioned(folder: Path) -> Captioned:
+    """Map the voters into memory."""
+    features, offsets, words = (np.load(folder / f"{n}.npy", mmap_mode="r", allow_pickle=False) for n in ("features", "offsets", "words"))
+    return Captioned(features, Ragged(offsets, words))
+
+
+def candidates_of(embeddings: Embeddings, job: LabelJob, captioned: Captioned | None, quota: np.ndarray | None) -> Candidates:
+    """Return the words that images may get, by the source asked for."""
+    if captioned is not None:
+        from fistful.training.neighbours import nearest
+
+        rows, cosines = nearest(captioned.features, embeddings.features, job.k)
+        return vote(rows, cosines, captioned.bags, job.temperature)
+    assert quota is not None
+    return margins(embeddings.candidates, quota)
+
+
+_threads = threading.local()
+
+
+def _shared(job: LabelJob) -> tuple[Any, np.ndarray | None, Captioned | None]:
+    """Return vocabulary, quota and voters, read once a thread."""
+    if not hasattr(_threads, "load"):
+        _threads.load = functools.lru_cache(maxsize=1)(_load_shared)
+    return _threads.load(job.source, job.vocabulary, job.calibration)
+
+
+def _load_shared(source: Source, vocabulary: Path, calibration: Path) -> tuple[Any, np.ndarray | None, Captioned | None]:
+    quota = np.load(calibration / "quota.npy", allow_pickle=False) if source == "head" else None
+    return read_vocabulary(vocabulary), quota, load_captioned(calibration) if source == "knn" else None
+
+
+def label_unit(unit: Unit, folder: Path, job: LabelJob) -> None:
+    """Label one unit's images: writes shard, index, dead letters and stats."""
+    vocabulary, quota, captioned = _shared(job)
+    embeddings = read_embeddings([job.embeddings / unit_name("embeddings", unit.number, "parquet")])
+    samples = np.array([number_of_key(key) for key in embeddings.keys], np.uint64)
+    found = candidates_of(embeddings, job, captioned, quota)
+    given = take_best(found, job.accept, draw_sizes(job.sizes, samples, job.seed))
+    shares = np.round(job.worth.share_of(given.scores), 4)
+    thinned, _ = draw_bags(given.words, samples, vocabulary.keep_u32, job.seed)
+    places = {key: place for place, key in enumerate(embeddings.keys)}
+    letters = _letters_of(job.embeddings / unit_name("dead_letters", unit.number, "parquet"))
+    n_rows = len(letters) + len(embeddings.keys)
+    shard = unit_name("shards", unit.number, "tar")
+    with atomic_file(folder, shard) as tar, open_unit(unit, SourceOptions(), with_images=True, need_captions=False) as (batches, content):
+        writer = SampleWriter(tar)
+        for row in (row for batch in batches for row in batch.rows):
+            key = sample_key(unit.number, row.number)
+            place = places.get(key)
+            if place is None:  # refused by the stage before, with its reason
+                continue
+            span = slice(given.words.offsets[place], given.words.offsets[place + 1])
+            ids = given.words.values[span].tolist()
+            try:
+                text = [vocabulary.words[i] for i in thinned.values[thinned.offsets[place] : thinned.offsets[place + 1]]]
+                writer.add(_sample(key, row, ids, [vocabulary.words[i] for i in ids], " ".join(text), shares[span].tolist()))
+            except Refused as refused:
+                letters.append(DeadLetter(refused.reason, unit.name, row.source_key, refused.detail, b""))
+        end_tar(tar)
+    index, name = writer.index(), unit_name("index", unit.number, "parquet")
+    records = {shard: tar.record(), name: write_table(folder, name, index)}
+    stats = {"rows": n_rows, "kept": index.num_rows, "words_in_bags": len(given.scores), "words_balanced": len(thinned.values)}
+    write_unit(folder, unit, letters, stats, records, content)
+
+
+def _sample(key: str, row: Row, ids: list[int], words: list[str], text: str, scores: list[float]) -> Sample:
+    if not ids:
+        raise Refused("no_label", "no word reaches its threshold")
+    assert row.image is not None
+    bare = dataclasses.replace(row, captions=[])  # whatever caption it may have had is not used, so it is not kept
+    return Sample(key, bare, read_header(row.image), text, ids, words, scores, pseudo=True)
+
+
+def _letters_of(path: Path) -> list[DeadLetter]:
+    return [DeadLetter(**row) for row in pq.read_table(path).to_pylist()]
