@@ -26,7 +26,7 @@ def warnings_of(encoder: Encoder, eval_set: EvalSet, classifier: Classifier, tal
     if classifier.n_cut:
         lines.append(f"{said}: {classifier.n_cut} of {classifier.n_texts} are cut off by the context of {encoder.context_length}")
     if unknown:
-        lines.append(f"{said}: the text tower knows no word of {len(unknown)} classes, so never chooses them: {some(unknown)}")
+        lines.append(f"{said}: the model knows no word of {len(unknown)} classes, so never chooses them: {some(unknown)}")
     if encoder.saw_imagenet_labels:
         lines.append("the image tower was trained with ImageNet's labels: on ImageNet's classes this is not zero-shot")
     return lines

@@ -1,8 +1,9 @@
 """Prompts: what is said of a class to the text tower.
 
 `name` is the bare name (a tower trained on bags never saw "a photo of a"), `openai80` and `simple7`
-are CLIP's sets, `bag` is the name's words, `set` the templates that the data set brings; anything
-else is a file with a template a line, {c} in place of the name.
+are CLIP's sets, `bag` is the name's words, `set` the templates that the data set brings, `head` asks
+the word head instead of the text tower, with the name's words; anything else is a file with a
+template a line, {c} in place of the name.
 
 >>> fill(["a photo of a {c}."], "cat")
 ['a photo of a cat.']
@@ -20,7 +21,7 @@ from fistful.bow.words import Analyzer, WordOptions, first_appearances
 from fistful.errors import UsageError
 from fistful.eval.names import ClassName
 
-NAMED = ("name", "bag", "openai80", "simple7", "set")
+NAMED = ("name", "bag", "openai80", "simple7", "set", "head")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ def build_prompts(name: str, classes: Sequence[ClassName], *, own: Sequence[str]
         UsageError: If the templates are missing or have no {c}.
     """
     names = [entry.names(synonyms) for entry in classes]
-    if name == "bag":
+    if name in ("bag", "head"):
         return Prompts(name, _bags(names, options))
     say = _sayer(name, own)
     return Prompts(prompts_label(name), [[text for one in several for text in say(one)] for several in names])

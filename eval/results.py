@@ -1,6 +1,6 @@
 """What an evaluation leaves behind: CLIP_benchmark's result files, a summary, predictions, and a table.
 
-Why a file per result and a summary beside them: docs/decisions/0020-results.md.
+Why a file per result and a summary beside them: docs/decisions/0011-results.md.
 """
 
 from __future__ import annotations
@@ -116,7 +116,15 @@ def results_table(folder: str | Path) -> str:
         for row in rows
     ]
     warnings = dict.fromkeys(f"! {r['model']} on {r['dataset']}: {line}" for r in results for line in r["warnings"])
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], *warnings]) + "\n"
+    paired = [_difference(comparison) for comparison in read_json(Path(folder) / SUMMARY)["comparisons"]]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], *paired, *warnings]) + "\n"
+
+
+def _difference(found: dict[str, Any]) -> str:
+    difference, low, high = (100 * found[name] for name in ("acc1_difference", "acc1_low", "acc1_high"))
+    verdict = "" if low > 0 or high < 0 else ": not told apart"
+    where = f"{found['dataset']}, {found['prompts']}"
+    return f"{found['second']} - {found['first']} on {where}: top-1 {difference:+.1f} [{low:+.1f}, {high:+.1f}]{verdict}"
 
 
 def _labels(result: dict[str, Any]) -> list[str]:

@@ -16,6 +16,7 @@ from fistful.bow.store.files import hash_file, local_out, write_json
 from fistful.bow.store.manifest import claim, finish
 from fistful.bow.words import WordOptions
 from fistful.errors import UsageError
+from fistful.eval.compare import compare_with_first
 from fistful.eval.config import EvaluateConfig
 from fistful.eval.coverage import Coverage, read_coverage
 from fistful.eval.datasets import EvalSet, open_set
@@ -60,7 +61,7 @@ def evaluate(*models: str, data: tuple[str, ...], out: str | Path, config: Evalu
     for label, encoder in zip(labels, encoders, strict=True):
         for eval_set in sets:
             summary += score_set(folder, _job(label, encoder, eval_set, coverage, config))
-    write_json(folder, SUMMARY, {"format": FORMAT, "results": summary})
+    write_json(folder, SUMMARY, {"format": FORMAT, "results": summary, "comparisons": compare_with_first(folder, summary, config.seed)})
     finish(folder, {}, {result["dataset"]: result["content"] for result in summary})
     return folder
 

@@ -109,10 +109,9 @@ def see_all(job: Job, classifiers: Sequence[Classifier]) -> Seen:
         while batch := list(islice(stream, job.config.batch_size)):
             names = [image.name for image in batch]
             pixels = np.stack([image.pixels for image in batch])
-            features_ND = check_features(job.encoder.embed_images(pixels), names, job.model, zeros_allowed=False)
+            scores = _score_batch(job, classifiers, pixels, names)
             labels_N = np.array([image.label for image in batch], dtype=np.int64)
-            for i, classifier in enumerate(classifiers):
-                scores_NC = zeroshot.class_scores(features_ND, classifier.weights)
+            for i, scores_NC in enumerate(scores):
                 found[i].append(zeroshot.predict(scores_NC, labels_N, names))
                 if job.covered is not None:
                     among[i].append(zeroshot.ranks_among(scores_NC, labels_N, job.covered))
@@ -124,6 +123,19 @@ def see_all(job: Job, classifiers: Sequence[Classifier]) -> Seen:
     paths, digests, sources = (list(column) for column in zip(*images, strict=True))
     joined = [zeroshot.join(parts) for parts in found]
     return Seen(paths, digests, sources, np.concatenate(labels), joined, [np.concatenate(parts) for parts in among if parts], tally)
+
+
+def _score_batch(job: Job, classifiers: Sequence[Classifier], pixels: np.ndarray, names: Sequence[str]) -> list[np.ndarray]:
+    """Score a batch of images with each classifier; each tower sees it once, and only if asked."""
+    features_ND = words_NV = np.empty((0, 0), np.float32)
+    if any(classifier.prompts != "head" for classifier in classifiers):
+        features_ND = check_features(job.encoder.embed_images(pixels), names, job.model, zeros_allowed=False)
+    if job.encoder.word_scores is not None and any(classifier.prompts == "head" for classifier in classifiers):
+        words_NV = job.encoder.word_scores(pixels)
+    return [
+        zeroshot.head_scores(words_NV, c.weights) if c.prompts == "head" else zeroshot.class_scores(features_ND, c.weights)
+        for c in classifiers
+    ]
 
 
 def _check_refused(job: Job, tally: Tally) -> None:
@@ -152,6 +164,7 @@ def _result(job: Job, classifier: Classifier, seen: Seen, i: int) -> dict[str, A
         labels = (np.cumsum(job.covered) - 1)[seen.labels[job.covered[seen.labels]]]
         among = zeroshot.summarise(seen.among[i], labels, int(job.covered.sum()), seed)
         figures |= {f"covered_{name}": value for name, value in among.items()}
+    ranks = seen.found[i].ranks
     return {
         "dataset": job.eval_set.name,
         "model": job.model,
@@ -161,6 +174,8 @@ def _result(job: Job, classifier: Classifier, seen: Seen, i: int) -> dict[str, A
         "metrics": figures,
         "prompts": classifier.prompts,
         "n_texts": classifier.n_texts,
+        "by_source": zeroshot.by_source(ranks, seen.sources),
+        "by_frequency": [] if job.df is None else zeroshot.by_frequency(ranks, seen.labels, job.df),
         "half": job.config.half,
         "n_in": tally.n_in,
         "other_half": tally.other_half,

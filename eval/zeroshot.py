@@ -63,8 +63,16 @@ def class_weights(texts_TD: np.ndarray, class_of_text: np.ndarray, n_classes: in
 
 def class_scores(images_ND: np.ndarray, weights_CD: np.ndarray) -> np.ndarray:
     """Return 100 times the cosine of each image and class: (N, C) float32."""
-    scores_NC = SCALE * images_ND @ weights_CD.T
-    scores_NC[:, ~weights_CD.any(axis=1)] = UNSPEAKABLE
+    return _silence(SCALE * images_ND @ weights_CD.T, weights_CD)
+
+
+def head_scores(words_NV: np.ndarray, weights_CV: np.ndarray) -> np.ndarray:
+    """Return the mean standardised logit of each class's words: (N, C) float32."""
+    return _silence(words_NV @ weights_CV.T, weights_CV)
+
+
+def _silence(scores_NC: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    scores_NC[:, ~weights.any(axis=1)] = UNSPEAKABLE
     return scores_NC
 
 
@@ -137,3 +145,35 @@ def _with_interval(name: str, n_right: int, n: int, samples: np.ndarray) -> dict
     few = min(n_right, n - n_right) < FEW
     low, high = metrics.wilson(n_right, n) if few else metrics.interval(samples)
     return {name: n_right / n, f"{name}_low": low, f"{name}_high": high, f"{name}_interval": "wilson" if few else "bootstrap"}
+
+
+def by_source(ranks_N: np.ndarray, sources: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return the figures of each source of a pooled set; {} where there is only one."""
+    names, of_image = np.unique(np.array(sources, dtype=object), return_inverse=True)
+    return {str(name): _share(ranks_N[of_image == i]) for i, name in enumerate(names)} if len(names) > 1 else {}
+
+
+def by_frequency(ranks_N: np.ndarray, labels_N: np.ndarray, df_C: np.ndarray) -> list[dict[str, Any]]:
+    """Return the figures of the classes that the vocabulary covers, in three parts of (nearly) equal size.
+
+    Args:
+        ranks_N: How many classes stand before the true one, among all.
+        labels_N: True classes.
+        df_C: In how many samples the rarest word of each class occurs; 0 where not covered.
+
+    Returns:
+        head, middle and tail, the most frequent first; of equal frequency the smaller class is more frequent.
+    """
+    covered = np.lexsort((np.arange(len(df_C)), -df_C))[: int((df_C > 0).sum())]
+    parts = []
+    for name, part in zip(("head", "middle", "tail"), np.array_split(covered, 3), strict=True):
+        if len(part):
+            df = {"df_from": int(df_C[part].min()), "df_to": int(df_C[part].max())}
+            parts.append({"part": name, "n_classes": len(part), **df, **_share(ranks_N[np.isin(labels_N, part)])})
+    return parts
+
+
+def _share(ranks: np.ndarray) -> dict[str, Any]:
+    n, n_right = len(ranks), int((ranks < 1).sum())
+    low, high = metrics.wilson(n_right, n)
+    return {"n": n, "acc1": n_right / n if n else None, "acc1_low": low, "acc1_high": high}

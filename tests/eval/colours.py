@@ -17,16 +17,28 @@ class ColourEncoder:
     words = None
     word_scores = None
 
-    def __init__(self, context_length: int | None = None, saw_imagenet_labels: bool | None = None, broken: str = "") -> None:
+    def __init__(
+        self,
+        context_length: int | None = None,
+        saw_imagenet_labels: bool | None = None,
+        broken: str = "",
+        swapped: bool = False,
+        head: bool = False,
+    ) -> None:
         self.context_length = context_length
         self.saw_imagenet_labels = saw_imagenet_labels
         self.broken = broken
+        self.swapped = swapped
+        if head:
+            self.words = list(COLOURS)
+            self.word_scores = self.embed_images
 
     def prepare(self, image: Image.Image) -> np.ndarray:
         return np.asarray(image.convert("RGB").resize((self.image_size, self.image_size)))
 
     def embed_images(self, images: np.ndarray) -> np.ndarray:
         means = images.reshape(len(images), -1, 3).mean(axis=1).astype(np.float32)
+        means = means[:, [2, 1, 0]] if self.swapped else means
         found = means if self.broken == "length" else _normalised(means)
         return np.where(self.broken == "nan", np.float32(np.nan), found)
 

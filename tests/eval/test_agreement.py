@@ -54,16 +54,17 @@ def open_clip_figures(folder: Path, archive: Path, classes: list[tuple[str, str]
 
 @pytest.fixture(scope="module")
 def tiny_imagenet(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[str, str]]]:
-    """A tenth of Tiny-ImageNet's validation images, all 200 classes."""
+    """A fifth of Tiny-ImageNet's validation images of the first 40 classes."""
     folder = tmp_path_factory.mktemp("tiny-imagenet")
     source = data_root / "eval" / "tiny-imagenet"
     (folder / "classes.tsv").write_bytes((source / "classes.tsv").read_bytes())
-    with tarfile.open(source / "val.tar.gz") as tar, tarfile.open(folder / "val.tar", "w") as small:
-        for number, member in enumerate(m for m in tar if m.isfile()):
-            if number % 10 == 0:
-                small.addfile(member, tar.extractfile(member))
     rows = [line.split("\t") for line in (folder / "classes.tsv").read_text().splitlines()[1:]]
-    return folder / "val.tar", sorted((row[0], row[1]) for row in rows)
+    classes = sorted((row[0], row[1]) for row in rows)[:40]
+    with tarfile.open(source / "val.tar.gz") as tar, tarfile.open(folder / "val.tar", "w") as small:
+        members = [m for m in tar if m.isfile() and m.name.split("/")[1] in dict(classes)]
+        for member in members[::5]:
+            small.addfile(member, tar.extractfile(member))
+    return folder / "val.tar", classes
 
 
 def test_zero_shot_figures_equal_open_clips_to_the_digit(tiny_clip, tiny_imagenet, tmp_path):
@@ -73,7 +74,7 @@ def test_zero_shot_figures_equal_open_clips_to_the_digit(tiny_clip, tiny_imagene
     for result in read_results(out):
         figures = result["metrics"]
         top1, top5, recall = open_clip_figures(tiny_clip, archive, classes, result["prompts"])
-        assert figures["n"] == 1000
+        assert figures["n"] == 400
         assert (figures["acc1"], figures["acc5"]) == (top1, top5)
         assert figures["mean_per_class_recall"] == pytest.approx(recall, abs=1e-7)
 

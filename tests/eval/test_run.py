@@ -138,7 +138,7 @@ def test_what_should_be_known_of_a_score_stands_beside_it(squares, colours, tmp_
         "1 .gif files are not read",
         "2 classes have fewer images than the others' 4: 'grey' (0), 'red 7' (3)",
         "prompts name: 20 of 24 are cut off by the context of 1",
-        "prompts name: the text tower knows no word of 1 classes, so never chooses them: grey",
+        "prompts name: the model knows no word of 1 classes, so never chooses them: grey",
         "the image tower was trained with ImageNet's labels: on ImageNet's classes this is not zero-shot",
     ]
     assert "! colours on squares: class 'grey' has no image" in results_table(tmp_path / "r")
@@ -157,10 +157,10 @@ def test_equal_names_of_models_and_sets_are_told_apart(squares, colours, tmp_pat
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"prompts": ()}, "--prompts: expected one or more of name, bag, openai80, simple7, set or a file of templates"),
+        ({"prompts": ()}, "--prompts: expected one or more of name, bag, openai80, simple7, set, head or a file of templates"),
         (
             {"prompts": ("opnai80",)},
-            "--prompts opnai80: expected one of name, bag, openai80, simple7, set, or a file with a template a line",
+            "--prompts opnai80: expected one of name, bag, openai80, simple7, set, head, or a file with a template a line",
         ),
         ({"prompts": ("name", "name")}, "--prompts name name: expected each set once"),
         ({"half": "both"}, "--half both: expected all, dev or test"),
@@ -182,3 +182,25 @@ def test_a_call_without_models_sets_or_paths_says_what_is_missing(squares, colou
         evaluate(colours(), data=("nowhere",), out=tmp_path / "r", config=config())
     with pytest.raises(UsageError, match="--names: found 2 tables for 1 data sets, expected one, or one each"):
         evaluate(colours(), data=(str(squares),), out=tmp_path / "r", config=config(names=("a", "b")))
+
+
+def test_the_word_head_classifies_without_the_text_tower(squares, colours, tmp_path):
+    out = evaluate(colours(head=True), data=(str(squares),), out=tmp_path / "r", config=config(prompts=("head", "name")))
+    head, name = read_results(out)
+    assert (head["metrics"]["acc1"], name["metrics"]["acc1"]) == (11 / 12, 11 / 12)
+    with pytest.raises(UsageError, match="colours: has no word head, which --prompts head asks; train with --objective joint or words"):
+        evaluate(colours(), data=(str(squares),), out=tmp_path / "s", config=config(prompts=("head",)))
+
+
+def test_figures_by_frequency_split_the_covered_classes_in_three():
+    from fistful.eval.zeroshot import by_frequency, by_source
+
+    ranks, labels = np.array([0, 0, 1, 0, 3]), np.array([0, 0, 1, 2, 3])
+    parts = by_frequency(ranks, labels, np.array([7, 90, 20, 0]))
+    assert [(p["part"], p["n_classes"], p["df_from"], p["n"], p["acc1"]) for p in parts] == [
+        ("head", 1, 90, 1, 0.0),
+        ("middle", 1, 20, 1, 1.0),
+        ("tail", 1, 7, 2, 1.0),
+    ]
+    assert {k: (v["n"], v["acc1"]) for k, v in by_source(ranks, ["a", "b", "a", "b", "a"]).items()} == {"a": (3, 1 / 3), "b": (2, 1.0)}
+    assert by_source(ranks, ["a"] * 5) == {}

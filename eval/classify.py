@@ -1,0 +1,249 @@
+"""The promised classifier: one's own images, one's own class names.
+
+`load(MODEL).classify(images, names)` in Python, `fistful classify MODEL IMAGES --names FILE` on the
+command line.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import os
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from fistful.bow.store.config import execution, semantic
+from fistful.bow.store.dead_letters import Refused
+from fistful.bow.store.images import EXTENSIONS, decode_image
+from fistful.bow.words import WordOptions
+from fistful.errors import UsageError
+from fistful.eval import zeroshot
+from fistful.eval.classifier import Classifier, build_classifiers, check_features
+from fistful.eval.names import KEY_COLUMNS, ClassName, from_table
+from fistful.eval.prompts import build_prompts, check_prompts
+from fistful.training.encoder import Encoder, load_encoder
+
+FORMATS = (".csv", ".jsonl")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ClassifyConfig:
+    """How images are classified."""
+
+    prompts: str = semantic("name")
+    """Prompt set: name, bag, openai80, simple7, head, or a file of templates with {c}."""
+    synonyms: bool = semantic(False)
+    """Average the prompts over a class's other names too (column `words` of the names table)."""
+    top: int = semantic(3)
+    """Classes given for an image."""
+    threshold: float = semantic(0.0)
+    """Smallest probability of the best class; below it the answer is none of these."""
+    batch_size: int = execution(64)
+    """Images a batch."""
+
+    def __post_init__(self) -> None:
+        check_prompts((self.prompts,))
+        if self.top < 1:
+            raise UsageError(f"--top {self.top}: expected 1 or more")
+        if not 0 <= self.threshold <= 1:
+            raise UsageError(f"--threshold {self.threshold}: expected a probability, 0 to 1")
+        if self.batch_size < 1:
+            raise UsageError(f"--batch-size {self.batch_size}: expected 1 or more")
+
+
+DEFAULTS = ClassifyConfig()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answer:
+    """What an image is taken for."""
+
+    image: str
+    name: str | None
+    """The best class; None for none of these, or for an image that cannot be read."""
+    probability: float | None
+    """Of the best class among those named (softmax over the scores); None for an image that cannot be read."""
+    top: list[tuple[str, float]]
+    """The best classes with their probabilities, best first."""
+    error: str | None = None
+    """Why the image cannot be read."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model ready to classify."""
+
+    encoder: Encoder
+
+    def classify(self, images: Sequence[str | Path], names: Sequence[str], config: ClassifyConfig = DEFAULTS) -> list[Answer]:
+        """Say which of some classes each image shows.
+
+        Args:
+            images: Image files.
+            names: Class names, two or more.
+            config: How.
+
+        Returns:
+            An answer an image, in their order.
+
+        Raises:
+            UsageError: If the names are at fault.
+        """
+        classes = [ClassName(str(i), name) for i, name in enumerate(names)]
+        return list(answers(self.encoder, images, classes, config))
+
+
+def load(model: str | Path) -> LoadedModel:
+    """Load a run folder, a model folder or an open_clip folder for `classify`.
+
+    Raises:
+        UsageError: If there is no model.
+    """
+    return LoadedModel(load_encoder(str(model)))
+
+
+def classify(model: str, *images: str, names: str, out: str | Path | None = None, config: ClassifyConfig = DEFAULTS) -> list[Answer]:
+    """Classify images of one's own.
+
+    Args:
+        model: Run folder, model folder, open_clip local folder, or `module:function`.
+        images: Image files, or folders of them.
+        names: File with a class name a line, or a TSV with a column name.
+        out: CSV or JSONL file to write, by its ending; None for none.
+        config: How.
+
+    Returns:
+        An answer an image, by path.
+
+    Raises:
+        UsageError: If the call is at fault.
+    """
+    if out is not None and Path(out).suffix not in FORMATS:
+        raise UsageError(f"--out {out}: expected a file that ends in {' or '.join(FORMATS)}")
+    paths, classes = find_images(images), read_names(Path(names))
+    found = list(answers(load_encoder(model), paths, classes, config))
+    if out is not None:
+        _write(Path(out), found)
+    return found
+
+
+def find_images(specs: Sequence[str]) -> list[Path]:
+    """List the images of some files and folders.
+
+    Raises:
+        UsageError: If one is missing, or there are no images.
+    """
+    found: list[Path] = []
+    for spec in specs:
+        path = Path(spec)
+        if not path.exists():
+            raise UsageError(f"{spec}: no such image or folder")
+        inside = (
+            sorted(p for p in path.rglob("*") if p.is_file() and p.suffix.lower().lstrip(".") in EXTENSIONS) if path.is_dir() else [path]
+        )
+        found += inside
+    if not found:
+        raise UsageError(
+            f"{', '.join(specs) or 'IMAGES'}: no images; expected files that end in {', '.join(EXTENSIONS)}, or folders of them"
+        )
+    return found
+
+
+def read_names(path: Path) -> list[ClassName]:
+    """Read class names: a name a line, or a TSV with the column name (and folder, words).
+
+    Raises:
+        UsageError: If the file is missing or has fewer than two names.
+    """
+    if not path.is_file():
+        raise UsageError(f"--names {path}: no such file; expected a class name a line")
+    lines = [line.rstrip("\r\n") for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
+    header = lines[0].split("\t") if lines else []
+    key = next((k for k in KEY_COLUMNS if k in header), None)
+    if key is not None and "name" in header:
+        folders = [line.split("\t")[header.index(key)].strip() for line in lines[1:]]
+        return from_table(folders, path)[0]
+    return [ClassName(str(i), line.strip()) for i, line in enumerate(lines)]
+
+
+def answers(encoder: Encoder, images: Sequence[str | Path], classes: Sequence[ClassName], config: ClassifyConfig) -> Iterator[Answer]:
+    """Classify images batch by batch; one that cannot be read gets an answer that says why."""
+    names = [entry.name for entry in classes]
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise UsageError(f"--names: found {len(names)} names, {len(set(names))} different; expected two or more, each once")
+    prompts = build_prompts(config.prompts, classes, own=[], options=WordOptions(), synonyms=config.synonyms)
+    (classifier,) = build_classifiers(encoder, [prompts], classes)
+    stream = iter(images)
+    while batch := list(islice(stream, config.batch_size)):
+        read = [_read(encoder, Path(path)) for path in batch]
+        fine = [(path, pixels) for path, pixels in zip(batch, read, strict=True) if isinstance(pixels, np.ndarray)]
+        judged = iter(_judge(encoder, classifier, fine, names, config))
+        for path, pixels in zip(batch, read, strict=True):
+            yield Answer(str(path), None, None, [], pixels) if isinstance(pixels, str) else next(judged)
+
+
+def _read(encoder: Encoder, path: Path) -> np.ndarray | str:
+    try:
+        return encoder.prepare(decode_image(path.read_bytes()))
+    except Refused as refused:
+        return f"{refused.reason}: {refused.detail}"
+    except OSError as error:
+        return f"no_image: {error.strerror}"
+
+
+def _judge(
+    encoder: Encoder, classifier: Classifier, fine: list[tuple[str | Path, np.ndarray]], names: Sequence[str], config: ClassifyConfig
+) -> list[Answer]:
+    if not fine:
+        return []
+    paths, pixels = [str(path) for path, _ in fine], np.stack([pixels for _, pixels in fine])
+    if classifier.prompts == "head":
+        assert encoder.word_scores is not None
+        scores_NC = zeroshot.head_scores(encoder.word_scores(pixels), classifier.weights)
+    else:
+        scores_NC = zeroshot.class_scores(
+            check_features(encoder.embed_images(pixels), paths, encoder.name, zeros_allowed=False), classifier.weights
+        )
+    odds_NC = np.exp(scores_NC.astype(np.float64) - scores_NC.max(axis=1, keepdims=True))
+    shares_NC = odds_NC / odds_NC.sum(axis=1, keepdims=True)
+    best_NK = np.argsort(-scores_NC, axis=1, kind="stable")[:, : config.top]
+    found = []
+    for path, shares, best in zip(paths, shares_NC, best_NK, strict=True):
+        top = [(names[i], round(float(shares[i]), 4)) for i in best]
+        found.append(Answer(path, top[0][0] if shares[best[0]] >= config.threshold else None, top[0][1], top))
+    return found
+
+
+def _write(path: Path, found: Sequence[Answer]) -> None:
+    """Write answers as CSV (a row an image) or JSONL, whole or not at all."""
+    if path.suffix == ".jsonl":
+        text = "".join(json.dumps(dataclasses.asdict(answer), ensure_ascii=False) + "\n" for answer in found)
+    else:
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(["image", "name", "probability", "top", "error"])
+        for answer in found:
+            top = "; ".join(f"{name} {share:.4f}" for name, share in answer.top)
+            writer.writerow(
+                [answer.image, answer.name or "", "" if answer.probability is None else answer.probability, top, answer.error or ""]
+            )
+        text = buffer.getvalue()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part.write_text(text, "utf-8", errors="surrogateescape")
+    os.replace(part, path)
+
+
+def answers_table(found: Sequence[Answer]) -> str:
+    """Return answers as a plain-text table for a terminal."""
+    rows = [("image", "is", "")]
+    for answer in found:
+        rest = answer.error or ", ".join(f"{name} {share:.0%}" for name, share in answer.top)
+        rows.append((answer.image, answer.name or ("-" if answer.error else "none of these"), rest))
+    widths = [max(len(row[i]) for row in rows) for i in range(2)]
+    return "".join(f"{row[0].ljust(widths[0])}  {row[1].ljust(widths[1])}  {row[2]}".rstrip() + "\n" for row in rows)

@@ -1,0 +1,69 @@
+"""Classifying one's own images."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from fistful.errors import UsageError
+from fistful.eval.classify import ClassifyConfig, answers_table, classify, load
+
+
+def test_a_loaded_model_classifies_images_by_any_names(squares, colours):
+    model = load(colours())
+    found = model.classify([squares / "red" / "0.png", squares / "green" / "1.png"], ["a green thing", "something red"])
+    assert [answer.name for answer in found] == ["something red", "a green thing"]
+    assert all(0.99 < answer.probability <= 1.0 for answer in found)
+
+
+def test_classify_writes_csv_and_jsonl_with_what_cannot_be_read(squares, colours, tmp_path):
+    (squares / "blue" / "z.jpg").write_bytes(b"nothing")
+    (tmp_path / "names.txt").write_text("red\nblue\n")
+    found = classify(colours(), str(squares / "blue"), names=str(tmp_path / "names.txt"), out=tmp_path / "out" / "a.csv")
+    rows = list(csv.DictReader((tmp_path / "out" / "a.csv").open()))
+    assert [(Path(r["image"]).name, r["name"]) for r in rows] == [
+        ("0.png", "red"),
+        ("1.png", "blue"),
+        ("2.png", "blue"),
+        ("3.png", "blue"),
+        ("z.jpg", ""),
+    ]
+    assert rows[4]["error"].startswith("bad_image: not a JPEG, PNG, WEBP image")
+    classify(colours(), str(squares / "blue"), names=str(tmp_path / "names.txt"), out=tmp_path / "a.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    assert [line["name"] for line in lines] == ["red", "blue", "blue", "blue", None]
+    assert answers_table(found).splitlines()[1].split()[1:4] == ["red", "red", "100%,"]
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["a.csv"]
+
+
+def test_below_the_threshold_it_is_none_of_these(squares, colours, tmp_path):
+    (tmp_path / "names.tsv").write_text("folder\tname\twords\n0\tred one\tred\n1\tred two\tred\n")
+    config = ClassifyConfig(threshold=0.9)
+    (found,) = classify(colours(), str(squares / "red" / "0.png"), names=str(tmp_path / "names.tsv"), config=config)
+    assert (found.name, found.probability, found.top) == (None, 0.5, [("red one", 0.5), ("red two", 0.5)])
+    assert "none of these" in answers_table([found])
+
+
+@pytest.mark.parametrize(
+    ("images", "names", "out", "message"),
+    [
+        ("missing.png", "red\nblue\n", None, "missing.png: no such image or folder"),
+        ("", "red\nblue\n", "x.txt", "--out x.txt: expected a file that ends in .csv or .jsonl"),
+        ("", "red\n", None, "--names: found 1 names, 1 different; expected two or more, each once"),
+        ("", "red\nred\n", None, "--names: found 2 names, 1 different; expected two or more, each once"),
+    ],
+)
+def test_calls_at_fault_say_what_to_do(squares, colours, tmp_path, images, names, out, message):
+    (tmp_path / "names.txt").write_text(names)
+    with pytest.raises(UsageError) as error:
+        classify(colours(), images or str(squares), names=str(tmp_path / "names.txt"), out=out)
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize("fields", [{"top": 0}, {"threshold": 1.5}, {"batch_size": 0}, {"prompts": "nope"}])
+def test_options_at_fault_are_refused(fields):
+    with pytest.raises(UsageError):
+        ClassifyConfig(**fields)
