@@ -7,4 +7,4 @@ import sys
 from fistful.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main(["train", *sys.argv[1:]]))
+    main(["train", *sys.argv[1:]])

@@ -17,7 +17,7 @@ from fistful.bow.store.files import hash_file
 from fistful.bow.store.index import read_index, unit_name
 from fistful.bow.store.manifest import fingerprint, read_config
 from fistful.bow.vocabulary import Vocabulary
-from fistful.bow.words import Ragged, WordOptions
+from fistful.bow.words import Ragged
 from fistful.errors import DataError, UsageError
 
 OPEN_SHARDS = 200
@@ -98,7 +98,7 @@ def read_samples(data: tuple[str, ...]) -> Samples:
         fingerprints=fingerprints,
         vocabulary=vocabulary,
         vocabulary_sha256=sha256,
-        word_options=_word_options(folders[0]),
+        word_options=_word_options(folders),
         keys=_chunk(table["key"]),
         captions=_chunk(table["captions"]),
         bags=_ragged(_chunk(table["words"]), len(vocabulary), folders),
@@ -122,10 +122,13 @@ def _same_vocabulary(folders: list[Path]) -> str:
     return hashes[0]
 
 
-def _word_options(folder: Path) -> dict[str, Any]:
-    config = read_config(folder)
-    known = {**config["config"], **config["inputs"].get("word_options", {})}
-    return {field.name: known[field.name] for field in dataclasses.fields(WordOptions) if field.name in known}
+def _word_options(folders: list[Path]) -> dict[str, Any]:
+    """Return the options of the first folder that has them (a labelled one may have none of its own)."""
+    for folder in folders:
+        inputs = read_config(folder)["inputs"]
+        if isinstance(inputs, dict) and "word_options" in inputs:
+            return dict(inputs["word_options"])
+    raise DataError(f"{folders[0]}: its config.json does not say how captions became words; expected a folder that fistful bags wrote")
 
 
 def _chunk(column: pa.ChunkedArray) -> Any:

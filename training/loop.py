@@ -155,8 +155,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         buffers = [buffer.clone() for buffer in self.model.buffers()]
-        with torch.autocast(self.config.device, torch.bfloat16, enabled=self.config.precision == "bf16"):
-            parts = self.losses_of(batch)
+        parts = self.losses_of(batch)
         loss = torch.stack(list(parts.values())).sum()
         self.optimizer.zero_grad(set_to_none=True)
         if torch.isfinite(loss):
@@ -173,19 +172,18 @@ class Trainer:
         return {"lr": lr, **{name: value if math.isfinite(value) else None for name, value in values.items()}}
 
     def losses_of(self, batch: Batch) -> dict[str, torch.Tensor]:
-        """Return the weighted losses of a batch by name."""
+        """Return the weighted losses of a batch by name, computed in float32 whatever the towers' precision."""
         config, model, device = self.config, self.model, self.config.device
         images = normalise(batch.images.to(device), self.preprocess["mean"], self.preprocess["std"])
-        if config.has_head:
-            channels_BC, image_BD = model.image_both(images)
-        else:
-            channels_BC, image_BD = None, model.encode_image(images)
+        with torch.autocast(device, torch.bfloat16, enabled=config.precision == "bf16"):
+            channels_BC, image_BD = model.image_both(images) if config.has_head else (None, model.encode_image(images))
+            text_BD = model.encode_text(tuple(part.to(device) for part in batch.text)) if config.has_text else None
+            logits_BV = None if model.head is None else model.head(channels_BC)
         parts = {}
-        if config.has_text:
-            text_BD = model.encode_text(tuple(part.to(device) for part in batch.text))
-            parts["contrastive"] = losses.contrastive(image_BD, text_BD, model.scale_parameter.exp())
-        if model.head is not None:
-            loss = losses.softmax_idf(model.head(channels_BC), batch.bag_rows.to(device), batch.bag_words.to(device), self.word_idf)
+        if text_BD is not None:
+            parts["contrastive"] = losses.contrastive(image_BD.float(), text_BD.float(), model.scale_parameter.exp())
+        if logits_BV is not None:
+            loss = losses.softmax_idf(logits_BV, batch.bag_rows.to(device), batch.bag_words.to(device), self.word_idf)
             parts["words"] = loss * (config.word_weight if config.objective == "joint" else 1.0)
         return parts
 

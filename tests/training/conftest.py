@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from fistful.bow.store.index import INDEX_SCHEMA, unit_name
 from fistful.bow.store.shard import add_file, end_tar
 from fistful.bow.store.tables import write_table
 from fistful.bow.vocabulary import Limits, choose_words, count_table
+from fistful.bow.words import WordOptions
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 220), "yellow": (230, 220, 40)}
 SHAPES = ("square", "bar", "stripe")
@@ -67,7 +69,9 @@ def make_data(
         words: More words of the vocabulary.
         wordless: Samples with an empty bag.
     """
-    manifest.claim(folder, "bags", {"n": n, "broken": list(broken), "language": "en"}, {})
+    manifest.claim(
+        folder, "bags", {"n": n, "broken": list(broken), "wordless": list(wordless)}, {"word_options": dataclasses.asdict(WordOptions())}
+    )
     names = [*COLOURS, *SHAPES, *words]
     counts = count_table(names, np.full(len(names), 48), np.array([12] * 4 + [16] * 3 + [3] * len(words)))
     words_table = choose_words(counts, Limits(), Balance(rule="cap", kept=0.7))

@@ -282,3 +282,19 @@ def test_samples_held_out_are_not_shown_in_place_of_broken_ones_either(write_dat
     samples = read_samples((data,))
     assert not held_out(samples.number[rows], 0.4).any()
     assert len(rows) == (~held_out(samples.number, 0.4))[24:].sum()  # the first 24 rows are unit 0, all broken
+
+
+def test_bf16_trains_where_it_is_allowed(data, tmp_path, monkeypatch):
+    monkeypatch.setattr("fistful.training.config.has_bf16", lambda device: True)
+    run = train(data, out=tmp_path / "run", config=TrainConfig(**{**QUICK, "steps": 2}, objective="joint", precision="bf16"))
+    losses = [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    exact = train(data, out=tmp_path / "exact", config=TrainConfig(**{**QUICK, "steps": 2}, objective="joint"))
+    expected = [json.loads(line)["loss"] for line in (exact / "metrics.jsonl").read_text().splitlines()]
+    assert losses == pytest.approx(expected, rel=0.02)
+    assert losses != expected
+
+
+def test_bf16_is_refused_elsewhere(data, tmp_path, monkeypatch):
+    monkeypatch.setattr("fistful.training.config.has_bf16", lambda device: False)
+    with pytest.raises(UsageError, match="this processor has no bf16 units"):
+        train(data, out=tmp_path / "run", config=TrainConfig(**QUICK, precision="bf16"))
