@@ -15,6 +15,7 @@ from fistful.errors import UsageError
 from fistful.eval.names import ClassName
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz")
+PARQUET = ".parquet"
 GENERIC = frozenset({"val", "validation", "test", "train", "images", "dev", "data"})
 """Folder names that do not say which set it is: the parent's name goes before them."""
 
@@ -52,25 +53,30 @@ def open_set(spec: str, names: str | None) -> EvalSet:
     """Open an evaluation set.
 
     Args:
-        spec: A folder of class folders, an archive of them, or CLIP_benchmark's webdataset layout.
+        spec: A folder of class folders, an archive of them, parquet files, or CLIP_benchmark's webdataset layout.
         names: A names table, or None to look for one (`names.TABLE`).
 
     Raises:
         UsageError: If the path is missing or holds nothing that can be evaluated.
         DataError: If what is there is broken.
     """
-    from fistful.eval import class_folders, wds
+    from fistful.eval import class_folders, parquet, wds
 
     path = Path(spec)
     if not path.exists():
         raise UsageError(f"--data {spec}: no such file or folder")
     if path.is_file():
+        if path.suffix.lower() == PARQUET:
+            return parquet.open_parquet([path], set_name(path), names)
         if not path.name.lower().endswith(ARCHIVES):
-            raise UsageError(f"--data {spec}: is not a folder; expected class folders or one of {', '.join(ARCHIVES)}")
+            raise UsageError(f"--data {spec}: is not a folder; expected class folders or one of {', '.join(ARCHIVES)}, {PARQUET}")
         return class_folders.open_archive(path, set_name(path), names)
     layout = wds.find_layout(path)
     if layout is not None:
         return wds.open_wds(layout, set_name(path), names)
+    tables = [p for p in sorted(path.iterdir()) if p.is_file() and p.suffix.lower() == PARQUET]
+    if tables:
+        return parquet.open_parquet(tables, set_name(path), names)
     archives = [p for p in sorted(path.iterdir()) if p.is_file() and p.name.lower().endswith(ARCHIVES)]
     folders = [p for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")]
     if len(archives) == 1 and not folders:
@@ -85,6 +91,6 @@ def set_name(path: Path) -> str:
     'tiny-imagenet-val'
     """
     path = path.absolute()
-    suffix = max((s for s in ARCHIVES if path.name.lower().endswith(s)), key=len, default="")
+    suffix = max((s for s in (*ARCHIVES, PARQUET) if path.name.lower().endswith(s)), key=len, default="")
     name = path.name[: len(path.name) - len(suffix)]
     return f"{path.parent.name}-{name}" if name.lower() in GENERIC and path.parent.name else name

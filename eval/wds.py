@@ -6,6 +6,7 @@ The tars are read with webdataset, but never decoded by it: its decoder unpickle
 from __future__ import annotations
 
 import dataclasses
+import json
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +40,8 @@ def find_layout(path: Path) -> Layout | None:
         return Layout(path.parent, path)
     if (path / SPLIT / SHARDS).is_file():
         return Layout(path, path / SPLIT)
+    if (path / CLASS_NAMES).is_file() and any(path.glob("*.tar")):
+        return Layout(path, path)
     if (path / CLASS_NAMES).is_file() and (path / SPLIT).is_dir():
         raise UsageError(f"{path / SPLIT / SHARDS}: no such file; expected the number of shards in it")
     return None
@@ -77,6 +80,8 @@ def _lines(path: Path) -> list[str]:
 
 
 def _shards(split: Path) -> tuple[list[Path], list[str]]:
+    if not (split / SHARDS).is_file():  # plain webdataset: as many shards as there are
+        return sorted(split.glob("*.tar")), [f"{SHARDS} is missing, so missing shards would go unnoticed"]
     text = (split / SHARDS).read_text("utf-8").strip()
     if not text.isdecimal() or int(text) < 1:
         raise DataError(f"{split / SHARDS}: found {text!r}, expected the number of shards")
@@ -118,7 +123,7 @@ def _samples(shard: Path) -> Iterator[dict[str, Any]]:
     """Yield {"__key__": key, extension: bytes}; only images and labels are taken out of the tar."""
     import webdataset
 
-    wanted = tuple("." + extension for extension in (*EXTENSIONS, "cls"))
+    wanted = tuple("." + extension for extension in (*EXTENSIONS, "cls", "json"))
     try:
         yield from webdataset.WebDataset(
             [str(shard)],
@@ -141,4 +146,13 @@ def _sample(name: str, sample: dict[str, Any], n_classes: int) -> Sample:
     text = parts["cls"].decode("ascii", "replace").strip()
     if not text.isdecimal() or int(text) >= n_classes:
         raise Refused("no_label", f".cls holds {text[:40]!r}, expected a number below {n_classes}")
-    return Sample(name, image, int(text))
+    return Sample(name, image, int(text), _source(parts))
+
+
+def _source(parts: dict[str, Any]) -> str:
+    """Return what the sample's JSON says of where it comes from, "" if nothing."""
+    try:
+        found = json.loads(parts.get("json", b"{}"))
+    except ValueError:
+        raise Refused("bad_json", "its .json is not JSON") from None
+    return str(found.get("source") or "") if isinstance(found, dict) else ""

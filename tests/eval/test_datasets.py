@@ -218,3 +218,58 @@ def test_sets_are_named_after_what_says_most():
     assert set_name(Path("/data/imagenet/val")) == "imagenet-val"
     assert set_name(Path("/data/cifar10/test.tar.gz")) == "cifar10-test"
     assert set_name(Path("/data/flowers.tar")) == "flowers"
+
+
+def write_parquet(path: Path, images: list[object], labels: list[object], hub_names: list[str] | None = None) -> Path:
+    import json
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.table({"image": images, "label": labels})
+    if hub_names:
+        features = {"info": {"features": {"label": {"names": hub_names}}}}
+        table = table.replace_schema_metadata({b"huggingface": json.dumps(features).encode()})
+    pq.write_table(table, path)
+    return path
+
+
+def test_parquet_with_the_names_that_a_hub_keeps_or_a_table_gives(tmp_path):
+    path = write_parquet(tmp_path / "a.parquet", [{"bytes": RED, "path": "x"}, {"bytes": RED, "path": "y"}], [1, 0], ["cat", "big_dog"])
+    assert seen(path) == seen(tmp_path) == [("a.parquet/row 0", "big dog"), ("a.parquet/row 1", "cat")]
+    path = write_parquet(tmp_path / "a.parquet", [RED, RED], [1, 0])
+    with pytest.raises(UsageError, match="its labels are numbers without names; --names with the columns id and name"):
+        open_set(str(path), None)
+    (tmp_path / "names.tsv").write_text("id\tname\n1\tdog\n0\tcat\n")
+    assert [name for _, name in seen(path, str(tmp_path / "names.tsv"))] == ["dog", "cat"]
+
+
+def test_rows_without_an_image_or_a_label_are_refused(tmp_path):
+    path = write_parquet(tmp_path / "a.parquet", [RED, None, RED], ["dog", "cat", None])
+    opened = open_set(str(path), None)
+    assert [entry.name for entry in opened.classes] == ["cat", "dog"]
+    assert [(f.reason, f.place) for f in opened.read() if isinstance(f, DeadLetter)] == [
+        ("no_image", "a.parquet/row 1"),
+        ("no_label", "a.parquet/row 2"),
+    ]
+
+
+def test_parquet_at_fault_says_what_it_has(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"pixels": [1], "label": [1]}), tmp_path / "a.parquet")
+    with pytest.raises(UsageError, match="has no column image or img or jpg or png or webp; found pixels, label"):
+        open_set(str(tmp_path), None)
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match="not a readable parquet file"):
+        open_set(str(tmp_path), None)
+
+
+def test_plain_webdataset_tars_need_no_count_and_may_name_sources(tmp_path):
+    (tmp_path / "classnames.txt").write_text("cat\ndog\n")
+    sample = {"a.jpg": RED, "a.cls": b"1", "a.json": b'{"source": "flickr"}'}
+    (tmp_path / "00000.tar").write_bytes(tar_bytes(sample))
+    opened = open_set(str(tmp_path), None)
+    assert [(s.name, s.label, s.source) for s in opened.read() if isinstance(s, Sample)] == [("00000.tar/a", 1, "flickr")]
+    assert opened.warnings == ["nshards.txt is missing, so missing shards would go unnoticed"]

@@ -1,0 +1,113 @@
+"""Parquet files of images and labels, as hubs keep them: bytes (or {bytes, path}) beside a number or a name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fistful.bow.store.dead_letters import DeadLetter, Refused
+from fistful.bow.store.files import hash_file
+from fistful.errors import DataError, UsageError
+from fistful.eval.datasets import EvalSet, Sample
+from fistful.eval.names import ClassName, from_folders, from_table, repeated_names
+
+IMAGE_COLUMNS = ("image", "img", "jpg", "png", "webp")
+LABEL_COLUMNS = ("label", "cls", "class", "fine_label")
+ROWS = 256
+
+
+def open_parquet(files: list[Path], name: str, names: str | None) -> EvalSet:
+    """Open a set in parquet files of one schema.
+
+    Raises:
+        UsageError: If a column or the class names are missing.
+        DataError: If a file is broken, or has other columns than the first.
+    """
+    readers = [_open(path) for path in files]
+    schema = readers[0].schema_arrow
+    for path, reader in zip(files, readers, strict=True):
+        if reader.schema_arrow.names != schema.names:
+            raise DataError(f"{path}: columns are {reader.schema_arrow.names}, expected {schema.names} as in {files[0].name}")
+    image, label = _column(schema, IMAGE_COLUMNS, files[0]), _column(schema, LABEL_COLUMNS, files[0])
+    source = "source" if "source" in schema.names else None
+    classes, warnings = _classes(files, schema, label, names)
+    place = {entry.folder: i for i, entry in enumerate(classes)}
+    return EvalSet(
+        name=name,
+        classes=classes,
+        read=lambda: _read(files, image, label, source, place),
+        n_images=sum(reader.metadata.num_rows for reader in readers),
+        fingerprint={
+            "files": [[path.name, path.stat().st_size] for path in files],
+            "names": hash_file(Path(names))["sha256"] if names else "",
+        },
+        warnings=[*warnings, *repeated_names(classes)],
+    )
+
+
+def _open(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path}: not a readable parquet file ({str(error).splitlines()[0]})") from None
+
+
+def _column(schema: pa.Schema, wanted: tuple[str, ...], path: Path) -> str:
+    found = next((name for name in wanted if name in schema.names), None)
+    if found is None:
+        raise UsageError(f"{path}: has no column {' or '.join(wanted)}; found {', '.join(schema.names)}")
+    return found
+
+
+def _classes(files: list[Path], schema: pa.Schema, label: str, names: str | None) -> tuple[list[ClassName], list[str]]:
+    """Take class names from the table given, from the names a hub keeps in the schema, or from labels that are text."""
+    if pa.types.is_string(schema.field(label).type):
+        values = {str(v) for path in files for v in pq.read_table(path, columns=[label])[label].unique().to_pylist() if v is not None}
+        folders = sorted(values)
+        return from_table(folders, Path(names)) if names else (from_folders(folders), [])
+    hub = _hub_names(schema, label)
+    if names is None and not hub:
+        raise UsageError(f"{files[0]}: its labels are numbers without names; --names with the columns id and name says what they are")
+    if names is None:
+        return [ClassName(str(i), name.replace("_", " ")) for i, name in enumerate(hub)], []
+    seen = {int(v) for path in files for v in pq.read_table(path, columns=[label])[label].unique().to_pylist() if v is not None}
+    return from_table([str(i) for i in range(max(seen, default=-1) + 1)], Path(names))
+
+
+def _hub_names(schema: pa.Schema, label: str) -> list[str]:
+    try:
+        features: Any = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        return [str(name) for name in features["info"]["features"][label]["names"]]
+    except (ValueError, KeyError, TypeError):
+        return []  # another tool's metadata, or none: --names is asked for then
+
+
+def _read(files: list[Path], image: str, label: str, source: str | None, place: dict[str, int]) -> Iterator[Sample | DeadLetter]:
+    columns = [image, label, *([source] if source else [])]
+    for path in files:
+        row = 0
+        try:
+            for batch in _open(path).iter_batches(ROWS, columns=columns):
+                for values in batch.to_pylist():
+                    name = f"{path.name}/row {row}"
+                    row += 1
+                    try:
+                        yield _sample(name, values[image], values[label], place, str(values.get(source) or "") if source else "")
+                    except Refused as refused:
+                        yield DeadLetter(refused.reason, path.name, name, refused.detail, b"")
+        except (pa.ArrowInvalid, OSError) as error:
+            raise DataError(f"{path}: broken after row {row} ({str(error).splitlines()[0]}); fetch it again") from None
+
+
+def _sample(name: str, image: Any, label: Any, place: dict[str, int], source: str) -> Sample:
+    data = image.get("bytes") if isinstance(image, dict) else image
+    if not isinstance(data, bytes):
+        raise Refused("no_image", f"the image is {type(data).__name__}, expected bytes")
+    if label is None or str(label) not in place:
+        raise Refused("no_label", f"the label is {label!r}, which is not one of the {len(place)} classes")
+    return Sample(name, data, place[str(label)], source)
