@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
+
 from fistful.eval.classifier import Classifier
 from fistful.eval.datasets import EvalSet
 from fistful.eval.images import Tally
@@ -30,6 +32,14 @@ def warnings_of(encoder: Encoder, eval_set: EvalSet, classifier: Classifier, tal
     if encoder.saw_imagenet_labels:
         lines.append("the image tower was trained with ImageNet's labels: on ImageNet's classes this is not zero-shot")
     return lines
+
+
+def seen_before(images: Sequence[str], near: np.ndarray | None) -> list[str]:
+    """Return a line if some images are near-duplicates of training images."""
+    if near is None or not near.any():
+        return []
+    first = images[int(np.flatnonzero(near)[0])]
+    return [f"{int(near.sum())} of {len(images)} images are near-duplicates of training images, the first {first}"]
 
 
 def uneven_classes(classes: Sequence[ClassName], counts: Sequence[int]) -> list[str]:

@@ -22,6 +22,8 @@ class EvaluateConfig:
     """Average the prompts over a class's other names too (column `words` of its table)."""
     vocabulary: str | None = semantic(None)
     """Folder with a vocabulary: classes whose words it holds are reported beside all classes."""
+    trained_on: tuple[str, ...] = semantic(())
+    """Data folders of the training: evaluation images that are near-duplicates of theirs are counted."""
     half: Literal["all", "dev", "test"] = semantic("all")
     """Which half of each set, by hash of the image: search on dev, claim on test."""
     seed: int = semantic(0)

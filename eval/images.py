@@ -15,6 +15,7 @@ from PIL import Image
 from fistful.bow.store.dead_letters import DeadLetter, Refused
 from fistful.bow.store.images import decode_image
 from fistful.eval.datasets import Sample
+from fistful.eval.duplicates import dhash
 
 Half = Literal["all", "dev", "test"]
 
@@ -35,6 +36,8 @@ class Ready(NamedTuple):
     label: int
     pixels: np.ndarray
     """uint8 (H, W, 3)."""
+    dhash: int
+    """Perceptual hash, for finding near-duplicates."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -63,7 +66,7 @@ def ready_images(
     samples: Iterable[Sample | DeadLetter], prepare: Callable[[Image.Image], np.ndarray], half: Half, tally: Tally
 ) -> Iterator[Ready]:
     """Decode the images of one half in order, and tally all of them."""
-    waiting: deque[tuple[Sample, str, Future[np.ndarray]]] = deque()
+    waiting: deque[tuple[Sample, str, Future[tuple[np.ndarray, int]]]] = deque()
     with ThreadPoolExecutor(DECODE_THREADS) as pool:
         for sample in samples:
             digest = _count(sample, half, tally)
@@ -91,12 +94,13 @@ def _count(sample: Sample | DeadLetter, half: Half, tally: Tally) -> str | None:
     return digest
 
 
-def _decode(data: bytes, prepare: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
-    return prepare(decode_image(data))
+def _decode(data: bytes, prepare: Callable[[Image.Image], np.ndarray]) -> tuple[np.ndarray, int]:
+    image = decode_image(data)
+    return prepare(image), dhash(image)
 
 
-def _finish(sample: Sample, digest: str, pixels: Future[np.ndarray], tally: Tally) -> Iterator[Ready]:
+def _finish(sample: Sample, digest: str, decoded: Future[tuple[np.ndarray, int]], tally: Tally) -> Iterator[Ready]:
     try:
-        yield Ready(sample.name, digest, sample.source, sample.label, pixels.result())
+        yield Ready(sample.name, digest, sample.source, sample.label, *decoded.result())
     except Refused as refused:
         tally.letters.append(DeadLetter(refused.reason, sample.name, sample.name, refused.detail, sample.data[:1000]))

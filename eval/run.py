@@ -11,11 +11,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fistful.bow.store.config import semantic_values
 from fistful.bow.store.files import hash_file, local_out, write_json
-from fistful.bow.store.manifest import claim, finish
+from fistful.bow.store.manifest import claim, fingerprint, finish
 from fistful.bow.words import WordOptions
 from fistful.errors import UsageError
+from fistful.eval import duplicates
 from fistful.eval.compare import compare_with_first
 from fistful.eval.config import EvaluateConfig
 from fistful.eval.coverage import Coverage, read_coverage
@@ -57,10 +60,11 @@ def evaluate(*models: str, data: tuple[str, ...], out: str | Path, config: Evalu
     labels = _numbered([model_name(encoder.name) for encoder in encoders])
     if claim(folder, "evaluate", _identity(config), _fingerprints(encoders, sets, coverage, config)):
         return folder
+    training = duplicates.training_hashes(config.trained_on) if config.trained_on else None
     summary = []
     for label, encoder in zip(labels, encoders, strict=True):
         for eval_set in sets:
-            summary += score_set(folder, _job(label, encoder, eval_set, coverage, config))
+            summary += score_set(folder, _job(label, encoder, eval_set, coverage, training, config))
     write_json(folder, SUMMARY, {"format": FORMAT, "results": summary, "comparisons": compare_with_first(folder, summary, config.seed)})
     finish(folder, {}, {result["dataset"]: result["content"] for result in summary})
     return folder
@@ -76,9 +80,11 @@ def model_name(spec: str) -> str:
     return path.absolute().parent.name if path.name in ("model", "") else path.name
 
 
-def _job(model: str, encoder: Encoder, eval_set: EvalSet, coverage: Coverage | None, config: EvaluateConfig) -> Job:
+def _job(
+    model: str, encoder: Encoder, eval_set: EvalSet, coverage: Coverage | None, training: np.ndarray | None, config: EvaluateConfig
+) -> Job:
     covered, df = coverage.of_classes(eval_set.classes) if coverage else (None, None)
-    return Job(model, encoder, eval_set, coverage.options if coverage else WordOptions(), covered, df, config)
+    return Job(model, encoder, eval_set, coverage.options if coverage else WordOptions(), covered, df, training, config)
 
 
 def _names_for(config: EvaluateConfig, data: Sequence[str]) -> list[str | None]:
@@ -111,6 +117,7 @@ def _identity(config: EvaluateConfig) -> dict[str, Any]:
     values = semantic_values(config)
     values["prompts"] = [name if name in NAMED else Path(name).name for name in config.prompts]
     values["names"] = [Path(name).name for name in config.names]
+    values["trained_on"] = [Path(name).name for name in config.trained_on]
     values["vocabulary"] = None if config.vocabulary is None else Path(config.vocabulary).name
     return values
 
@@ -122,6 +129,7 @@ def _fingerprints(
     return {
         "models": [encoder.fingerprint for encoder in encoders],
         "data": [{"name": s.name, **s.fingerprint} for s in sets],
+        "trained_on": [fingerprint(Path(name)) for name in config.trained_on],
         "vocabulary": coverage.fingerprint if coverage else None,
         "prompts": [hash_file(Path(name))["sha256"] for name in files],
     }

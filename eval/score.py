@@ -19,8 +19,8 @@ from fistful.bow.store.files import read_json, write_json
 from fistful.bow.store.tables import write_table
 from fistful.bow.words import WordOptions
 from fistful.errors import DataError
-from fistful.eval import zeroshot
-from fistful.eval.checks import warnings_of
+from fistful.eval import duplicates, zeroshot
+from fistful.eval.checks import seen_before, warnings_of
 from fistful.eval.classifier import Classifier, build_classifiers, check_features
 from fistful.eval.config import EvaluateConfig
 from fistful.eval.datasets import EvalSet
@@ -49,6 +49,8 @@ class Job:
     """(C,) which classes the vocabulary can speak of; None without a vocabulary."""
     df: np.ndarray | None
     """(C,) in how many samples the rarest word of each class's name occurs."""
+    training: np.ndarray | None
+    """(M,) perceptual hashes of the training images, uint64; None where they were not given."""
     config: EvaluateConfig
 
     def prompt_sets(self) -> list[Prompts]:
@@ -66,6 +68,8 @@ class Seen:
     images: list[str]
     sha256: list[str]
     sources: list[str]
+    near: np.ndarray | None
+    """(N,) which are near-duplicates of training images; None where training data was not given."""
     labels: np.ndarray
     """(N,) true classes."""
     found: list[Predictions]
@@ -115,14 +119,15 @@ def see_all(job: Job, classifiers: Sequence[Classifier]) -> Seen:
                 found[i].append(zeroshot.predict(scores_NC, labels_N, names))
                 if job.covered is not None:
                     among[i].append(zeroshot.ranks_among(scores_NC, labels_N, job.covered))
-            images += [(image.name, image.sha256, image.source) for image in batch]
+            images += [(image.name, image.sha256, image.source, image.dhash) for image in batch]
             labels.append(labels_N)
             update(len(images), f"{len(tally.letters)} refused")
     if not images:
         raise DataError(f"{job.eval_set.name}: has no image that can be used ({tally.n_in} looked at, {len(tally.letters)} refused)")
-    paths, digests, sources = (list(column) for column in zip(*images, strict=True))
+    paths, digests, sources, hashes = (list(column) for column in zip(*images, strict=True))
     joined = [zeroshot.join(parts) for parts in found]
-    return Seen(paths, digests, sources, np.concatenate(labels), joined, [np.concatenate(parts) for parts in among if parts], tally)
+    near = None if job.training is None else duplicates.near(np.array(hashes, np.uint64), job.training)
+    return Seen(paths, digests, sources, near, np.concatenate(labels), joined, [np.concatenate(parts) for parts in among if parts], tally)
 
 
 def _score_batch(job: Job, classifiers: Sequence[Classifier], pixels: np.ndarray, names: Sequence[str]) -> list[np.ndarray]:
@@ -185,7 +190,8 @@ def _result(job: Job, classifier: Classifier, seen: Seen, i: int) -> dict[str, A
         "model_fingerprint": job.encoder.fingerprint,
         "saw_imagenet_labels": job.encoder.saw_imagenet_labels,
         "image_size": job.encoder.image_size,
-        "warnings": warnings_of(job.encoder, job.eval_set, classifier, tally),
+        "near_duplicates": None if seen.near is None else int(seen.near.sum()),
+        "warnings": [*warnings_of(job.encoder, job.eval_set, classifier, tally), *seen_before(seen.images, seen.near)],
     }
 
 

@@ -21,7 +21,7 @@ TINY = {
 
 
 def save_tiny_clip(folder: Path, seed: int = 0) -> Path:
-    """Write an untrained open_clip model as a local folder with weights."""
+    """Write an untrained open_clip model as a local folder with weights; its batch norms have seen pictures, so that its answers differ."""
     import open_clip
     from safetensors.torch import save_file
 
@@ -29,6 +29,13 @@ def save_tiny_clip(folder: Path, seed: int = 0) -> Path:
     (folder / "open_clip_config.json").write_text(json.dumps(TINY))
     torch.manual_seed(seed)
     model = open_clip.create_model(f"local-dir:{folder}")
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.ones_(module.weight)
+            module.momentum = None
+    with torch.no_grad():
+        coarse = torch.randn(64, 3, 4, 4, generator=torch.Generator().manual_seed(seed))
+        model.train().encode_image(torch.nn.functional.interpolate(coarse, size=32, mode="bilinear"))
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / "open_clip_model.safetensors")
     return folder
 

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import open_clip
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
 
 from fistful.eval.config import EvaluateConfig
-from fistful.eval.results import read_results
+from fistful.eval.results import read_results, result_name
 from fistful.eval.run import evaluate
 from tests.eval.clip_encoder import OpenClipEncoder, save_tiny_clip
 
@@ -25,8 +26,8 @@ def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_clip(tmp_path_factory.mktemp("models") / "tiny-clip")
 
 
-def open_clip_figures(folder: Path, archive: Path, classes: list[tuple[str, str]], prompts: str) -> tuple[float, float, float]:
-    """Return top-1, top-5 and mean per class recall as open_clip's own functions and a plain loop give them."""
+def open_clip_figures(folder: Path, archive: Path, classes: list[tuple[str, str]], prompts: str) -> tuple[float, float, float, list[int]]:
+    """Return top-1, top-5, mean per class recall and the predictions as open_clip's own functions and a plain loop give them."""
     model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder}", require_pretrained=True)
     model.eval()
     tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
@@ -49,7 +50,7 @@ def open_clip_figures(folder: Path, archive: Path, classes: list[tuple[str, str]
     correct = pred.eq(target.view(1, -1).expand_as(pred))
     top1, top5 = (float(correct[:k].reshape(-1).float().sum(0, keepdim=True).numpy()[0]) / len(labels) for k in (1, 5))
     recalls = [(pred[0][target == i] == i).float().mean().item() for i in range(len(classes))]
-    return top1, top5, float(np.mean(recalls))
+    return top1, top5, float(np.mean(recalls)), pred[0].tolist()
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +74,11 @@ def test_zero_shot_figures_equal_open_clips_to_the_digit(tiny_clip, tiny_imagene
     out = evaluate(str(tiny_clip), data=(str(archive),), out=tmp_path / "r", config=config)
     for result in read_results(out):
         figures = result["metrics"]
-        top1, top5, recall = open_clip_figures(tiny_clip, archive, classes, result["prompts"])
+        top1, top5, recall, predictions = open_clip_figures(tiny_clip, archive, classes, result["prompts"])
         assert figures["n"] == 400
+        assert len(set(predictions)) >= 8  # a model that always says the same would prove little
+        rows = pq.read_table(out / "predictions" / f"{result_name('tiny-clip', result['dataset'], result['prompts'])}.parquet")
+        assert [top[0] for top in rows["top"].to_pylist()] == predictions
         assert (figures["acc1"], figures["acc5"]) == (top1, top5)
         assert figures["mean_per_class_recall"] == pytest.approx(recall, abs=1e-7)
 

@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from fistful.bow.balance import Balance
 from fistful.bow.store.manifest import verify
-from fistful.bow.vocabulary import Vocabulary, write_vocabulary
+from fistful.bow.vocabulary import Limits, choose_words, count_table, write_vocabulary
 from fistful.errors import DataError, UsageError
 from fistful.eval.config import EvaluateConfig
 from fistful.eval.results import read_results, results_table
@@ -21,6 +22,12 @@ QUIET = {"progress": False}
 
 def config(**fields: object) -> EvaluateConfig:
     return EvaluateConfig(**{"prompts": ("name",), "progress": False, **fields})
+
+
+def save_vocabulary(folder: Path, df: dict[str, int]) -> None:
+    counts = np.array(list(df.values()))
+    folder.mkdir()
+    write_vocabulary(folder, choose_words(count_table(list(df), counts, counts), 10, Limits(min_count=1), Balance()))
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -112,10 +119,7 @@ def test_halves_share_no_image_and_miss_none(squares, colours, tmp_path):
 
 
 def test_a_vocabulary_adds_figures_for_the_classes_it_can_speak_of(squares, colours, tmp_path):
-    ones = np.ones(2)
-    df = np.array([9, 5])
-    (tmp_path / "v").mkdir()
-    write_vocabulary(tmp_path / "v", Vocabulary(["red", "green"], df, df, ones, np.full(2, 2**32 - 1, np.uint32)))
+    save_vocabulary(tmp_path / "v", {"red": 9, "green": 5})
     out = evaluate(colours(), data=(str(squares),), out=tmp_path / "r", config=config(vocabulary=str(tmp_path / "v")))
     (result,) = read_results(out)
     figures = result["metrics"]
@@ -204,3 +208,32 @@ def test_figures_by_frequency_split_the_covered_classes_in_three():
     ]
     assert {k: (v["n"], v["acc1"]) for k, v in by_source(ranks, ["a", "b", "a", "b", "a"]).items()} == {"a": (3, 1 / 3), "b": (2, 1.0)}
     assert by_source(ranks, ["a"] * 5) == {}
+
+
+def test_every_option_says_whether_it_decides_the_output_and_does_as_it_says(squares, colours, tmp_path):
+    from fistful.bow.store.config import walk_fields
+
+    (tmp_path / "n.tsv").write_text("folder\tname\nred\tred\ngreen\tgreen\nblue\tblue\n")
+    save_vocabulary(tmp_path / "v", {"red": 3})
+    base = evaluate(colours(), data=(str(squares),), out=tmp_path / "base", config=config())
+    other = {
+        "prompts": ("bag",),
+        "names": (str(tmp_path / "n.tsv"),),
+        "synonyms": True,
+        "vocabulary": str(tmp_path / "v"),
+        "half": "dev",
+        "seed": 1,
+        "max_bad_fraction": 0.5,
+        "batch_size": 7,
+        "progress": True,
+    }
+    roles = {name: role for name, role, _ in walk_fields(config())}
+    assert roles.keys() == other.keys() | {"trained_on"}  # test_duplicates evaluates with trained_on
+    for name, value in other.items():
+        if roles[name] == "execution":
+            assert evaluate(colours(), data=(str(squares),), out=base, config=config(**{name: value})) == base
+            out = evaluate(colours(), data=(str(squares),), out=tmp_path / name, config=config(**{name: value}))
+            assert files_of(out) == files_of(base)
+        else:
+            with pytest.raises(UsageError, match="belongs to another configuration"):
+                evaluate(colours(), data=(str(squares),), out=base, config=config(**{name: value}))

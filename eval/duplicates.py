@@ -1,0 +1,86 @@
+"""Evaluation images that the model may have seen in training: near-duplicates by a perceptual hash.
+
+The hash compares neighbouring pixels of a 9 x 8 grey picture (dHash), so it stays nearly the same
+under resizing, recompression and slight changes of brightness.
+
+>>> int(popcount(np.array([0b1011], np.uint64))[0])
+3
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from fistful.bow.store.dead_letters import Refused
+from fistful.bow.store.images import decode_image
+from fistful.bow.store.index import read_index, unit_name
+
+MAX_DISTANCE = 6
+"""Bits of 64 in which near-duplicates may differ. Of 3,000 photographs resized, brightened and saved
+at quality 60, 98 % are found (91 % with 4 bits); of 1,000 unrelated ones none among 2,000."""
+
+FLAT_BITS = 8
+"""Pictures with fewer bits set, or unset, than this are (nearly) plain: their hash says nothing."""
+
+_BITS_OF_BYTE = np.array([bin(value).count("1") for value in range(256)], dtype=np.uint8)
+
+
+def dhash(image: Image.Image) -> int:
+    """Return the 64-bit difference hash of a picture."""
+    grey = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.BOX), dtype=np.int16)
+    return int.from_bytes(np.packbits(grey[:, 1:] > grey[:, :-1]).tobytes(), "big")
+
+
+def popcount(values: np.ndarray) -> np.ndarray:
+    """Return how many bits of each uint64 are set, uint8."""
+    return _BITS_OF_BYTE[values[..., None].view(np.uint8)].sum(axis=-1, dtype=np.uint8)
+
+
+def near(hashes: np.ndarray, known: np.ndarray, max_distance: int = MAX_DISTANCE) -> np.ndarray:
+    """Return which hashes are within a distance of a known one; plain pictures never are.
+
+    Bits in blocks: two hashes that differ in at most `max_distance` bits agree in at least one of
+    max_distance + 1 blocks of bits, so only known hashes that share a block are compared.
+
+    Args:
+        hashes: (n,) uint64.
+        known: (m,) uint64.
+        max_distance: In bits.
+
+    Returns:
+        (n,) bool.
+    """
+    telling = (popcount(hashes) >= FLAT_BITS) & (popcount(hashes) <= 64 - FLAT_BITS)
+    found = np.zeros(len(hashes), dtype=bool)
+    edges = np.linspace(0, 64, max_distance + 2).astype(int)
+    for low, high in itertools.pairwise(edges):
+        mask = np.uint64(((1 << int(high - low)) - 1) << int(low))
+        order = np.argsort(known & mask, kind="stable")
+        blocks = (known & mask)[order]
+        first, last = np.searchsorted(blocks, hashes & mask, "left"), np.searchsorted(blocks, hashes & mask, "right")
+        for i in np.flatnonzero(telling & ~found & (last > first)):
+            found[i] = (popcount(known[order[first[i] : last[i]]] ^ hashes[i]) <= max_distance).any()
+    return found
+
+
+def training_hashes(folders: Iterable[str | Path]) -> np.ndarray:
+    """Hash the images of data folders that `fistful bags` or `label` wrote: uint64, each once."""
+    return np.unique(np.fromiter((dhash(image) for folder in folders for image in _images(Path(folder))), dtype=np.uint64))
+
+
+def _images(folder: Path) -> Iterator[Image.Image]:
+    index = read_index(folder).select(["key", "image_offset", "image_size"]).to_pydict()
+    for key, offset, size in zip(index["key"], index["image_offset"], index["image_size"], strict=True):
+        if size:
+            with open(folder / unit_name("shards", int(key.split("_")[0]), "tar"), "rb") as shard:
+                shard.seek(offset)
+                data = shard.read(size)
+            try:
+                yield decode_image(data)
+            except Refused:
+                continue  # training replaces it by another: the model has not seen it
