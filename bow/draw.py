@@ -77,6 +77,47 @@ def draw_bags(bags: Ragged, samples: np.ndarray, keep_u32: np.ndarray, seed: int
     return bags.take(keep), emptied
 
 
+def draw_some(bags: Ragged, samples: np.ndarray, weights_u32: np.ndarray, n_words: int, seed: int, epoch: int = 0) -> Ragged:
+    """Draw words of each bag without replacement, with the odds of their weights; shorter bags stay whole.
+
+    Integers only, so that it is the same on every machine: n rounds, in each of which a 64-bit draw
+    falls on the running sum of the weights that are left.
+
+    Args:
+        bags: n bags of word ids.
+        samples: n sample numbers, uint64.
+        weights_u32: Weight of each word of the vocabulary.
+        n_words: How many words of a bag to draw.
+        seed: The run's seed.
+        epoch: The epoch; 0 for bags drawn once.
+
+    Returns:
+        The n bags with at most n_words words, in the bags' order.
+    """
+    keep = np.ones(len(bags.values), dtype=bool)
+    for length in np.unique(bags.lengths()[bags.lengths() > n_words]):  # bags of a length make a matrix
+        rows = np.flatnonzero(bags.lengths() == length)
+        places = bags.offsets[rows][:, None] + np.arange(length)
+        left = np.maximum(weights_u32[bags.values[places]], 1).astype(np.uint64)
+        for turn in range(n_words):
+            running = np.cumsum(left, axis=1)
+            draw = mix64(mix64(mix64(mix_all(seed, 0x42554447), samples[rows]), np.uint64(epoch)), np.uint64(turn))
+            chosen = (running <= (draw % running[:, -1])[:, None]).sum(axis=1)
+            left[np.arange(len(rows)), chosen] = 0
+        keep[places] = left == 0
+    return bags.take(keep)
+
+
+def draw_pairs(bags: Ragged, samples: np.ndarray, keep_u32: np.ndarray, seed: int) -> np.ndarray:
+    """Return which samples stay whole: those of which at least one word is drawn, P = 1 - prod(1 - k).
+
+    Source:
+        MetaCLIP (Xu et al. 2023), Algorithm 1.
+    """
+    kept, emptied = draw_bags(bags, samples, keep_u32, seed)
+    return (kept.lengths() > 0) & ~emptied
+
+
 def held_out(samples: np.ndarray, fraction: float) -> np.ndarray:
     """Return which samples are held out of training: the same ones wherever it is asked.
 

@@ -6,6 +6,7 @@ Counts are tf (how often a word stands in the captions) and df (in how many samp
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,11 @@ import pyarrow.compute as pc
 
 from fistful.bow import balance
 from fistful.bow.balance import Balance
-from fistful.bow.store.config import semantic
+from fistful.bow.draw import draw_bags, draw_some
+from fistful.bow.store.config import canonical_json, semantic
 from fistful.bow.store.tables import read_table, write_table
-from fistful.errors import UsageError
+from fistful.bow.words import Ragged
+from fistful.errors import DataError, UsageError
 
 COUNTS_SCHEMA = pa.schema([("word", pa.string()), ("tf", pa.int64()), ("df", pa.int64())])
 VOCABULARY_SCHEMA = pa.schema(
@@ -30,6 +33,8 @@ VOCABULARY_SCHEMA = pa.schema(
     ]
 )
 FILE = "vocabulary.parquet"
+ABOUT = b"fistful"
+"""Key of the file's metadata: how many samples were counted, and the balancing rule."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +60,10 @@ class Vocabulary:
     df: np.ndarray
     keep: np.ndarray
     keep_u32: np.ndarray
+    n_samples: int
+    """Samples that were counted."""
+    balance: Balance
+    """The rule that `keep` comes from."""
 
     def __len__(self) -> int:
         return len(self.words)
@@ -65,8 +74,27 @@ class Vocabulary:
 
     def balanced(self, rule: Balance) -> Vocabulary:
         """Return the same words with the keep probabilities of another rule."""
-        keep = rule.keep_probabilities(self.df)
-        return dataclasses.replace(self, keep=keep, keep_u32=balance.keep_as_u32(keep))
+        keep = rule.keep_probabilities(self.df, self.n_samples)
+        return dataclasses.replace(self, keep=keep, keep_u32=balance.keep_as_u32(keep), balance=rule)
+
+    def thin(self, bags: Ragged, samples: np.ndarray, seed: int, epoch: int = 0) -> tuple[Ragged, np.ndarray]:
+        """Thin out bags by the vocabulary's rule.
+
+        Args:
+            bags: n bags of word ids.
+            samples: n sample numbers, uint64.
+            seed: The run's seed.
+            epoch: The epoch; 0 for bags drawn once.
+
+        Returns:
+            The n bags, and a mask of those that would have been emptied. With --level pair bags stay
+            whole: it thins out samples (`bow.draw.draw_pairs`).
+        """
+        if self.balance.level == "pair":
+            return bags, np.zeros(len(bags), bool)
+        if self.balance.n_words is not None:
+            return draw_some(bags, samples, self.keep_u32, self.balance.n_words, seed, epoch), np.zeros(len(bags), bool)
+        return draw_bags(bags, samples, self.keep_u32, seed, epoch)
 
 
 def count_table(words: list[str], tf: np.ndarray, df: np.ndarray) -> pa.Table:
@@ -82,8 +110,8 @@ def merge_counts(tables: list[pa.Table]) -> pa.Table:
     return pa.table({"word": summed["word"], "tf": summed["tf_sum"], "df": summed["df_sum"]}, schema=COUNTS_SCHEMA).sort_by("word")
 
 
-def choose_words(counts: pa.Table, limits: Limits, rule: Balance) -> Vocabulary:
-    """Build the vocabulary from counts: drop rare words, cut to size, give keep probabilities."""
+def choose_words(counts: pa.Table, n_samples: int, limits: Limits, rule: Balance) -> Vocabulary:
+    """Build the vocabulary from the counts of so many samples: drop rare words, cut to size, give keep probabilities."""
     table = counts.filter(pc.greater_equal(counts["df"], limits.min_count))
     table = table.sort_by([("df", "descending"), ("word", "ascending")]).slice(0, limits.max_words)
     ones = np.ones(table.num_rows)
@@ -93,6 +121,8 @@ def choose_words(counts: pa.Table, limits: Limits, rule: Balance) -> Vocabulary:
         df=table["df"].to_numpy(),
         keep=ones,
         keep_u32=balance.keep_as_u32(ones),
+        n_samples=n_samples,
+        balance=Balance(),
     )
     return unbalanced.balanced(rule)
 
@@ -113,7 +143,9 @@ def write_vocabulary(folder: Path, vocabulary: Vocabulary) -> None:
         "keep": vocabulary.keep,
         "keep_u32": vocabulary.keep_u32,
     }
-    write_table(folder, FILE, pa.table(columns, schema=VOCABULARY_SCHEMA))
+    about = {"balance": dataclasses.asdict(vocabulary.balance), "n_samples": vocabulary.n_samples}
+    schema = VOCABULARY_SCHEMA.with_metadata({ABOUT: canonical_json(about)})
+    write_table(folder, FILE, pa.table(columns, schema=schema))
 
 
 def read_vocabulary(folder: Path) -> Vocabulary:
@@ -124,10 +156,16 @@ def read_vocabulary(folder: Path) -> Vocabulary:
         DataError: If its columns are not a vocabulary's.
     """
     table = read_table(folder / FILE, VOCABULARY_SCHEMA)
+    try:
+        about = json.loads((table.schema.metadata or {})[ABOUT])
+    except (KeyError, ValueError):
+        raise DataError(f"{folder / FILE}: does not say how many samples were counted, and by which rule; not one of fistful's") from None
     return Vocabulary(
         words=table["word"].to_pylist(),
         tf=table["tf"].to_numpy(),
         df=table["df"].to_numpy(),
         keep=table["keep"].to_numpy(),
         keep_u32=table["keep_u32"].to_numpy(),
+        n_samples=about["n_samples"],
+        balance=Balance(**about["balance"]),
     )

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from fistful.bow.balance import Balance, effective_words, kept_fraction
-from fistful.bow.draw import draw_bags, sample_key, sample_number
+from fistful.bow.draw import draw_pairs, sample_key, sample_number
 from fistful.bow.store import manifest
 from fistful.bow.store.config import semantic, semantic_values
 from fistful.bow.store.dead_letters import DeadLetter, Refused
@@ -103,7 +103,8 @@ def bags(*sources: str, counts: str | Path, out: str | Path, config: BagsConfig 
     if manifest.claim(folder, "bags", semantic_values(config), inputs):
         return folder
     manifest.check_file(counts_folder, FILE)
-    vocabulary = choose_words(counts_of(read_vocabulary(counts_folder)), config.limits, config.balance)
+    every_word = read_vocabulary(counts_folder)
+    vocabulary = choose_words(counts_of(every_word), every_word.n_samples, config.limits, config.balance)
     if not len(vocabulary):
         raise DataError(f"{counts}: no word reaches --min-count {config.limits.min_count}; a smaller one helps")
     write_vocabulary(folder, vocabulary)
@@ -179,7 +180,7 @@ def bag_unit(unit: Unit, folder: Path, job: BagsJob) -> None:
     """Write one unit's shard, index, dead letters and stats."""
     bagger = _bagger(job.words, job.vocabulary)
     letters: list[DeadLetter] = []
-    stats = {"rows": 0, "kept": 0, "captions": 0, "words_in_bags": 0, "words_balanced": 0, "bags_emptied": 0}
+    stats = {"rows": 0, "kept": 0, "captions": 0, "words_in_bags": 0, "words_balanced": 0, "bags_emptied": 0, "thinned_out": 0}
     shard = unit_name("shards", unit.number, "tar")
     with atomic_file(folder, shard) as tar, open_unit(unit, job.source, job.options.images == "copy") as (batches, content):
         writer = SampleWriter(tar)
@@ -198,15 +199,19 @@ def bag_unit(unit: Unit, folder: Path, job: BagsJob) -> None:
 def _write_batch(writer: SampleWriter, unit: Unit, batch: Batch, bagger: _Bagger, job: BagsJob, stats: dict[str, int]) -> list[DeadLetter]:
     full = bagger.bags_of(batch)
     samples = sample_number(unit.number, np.array([row.number for row in batch.rows], np.uint64))
-    balanced, emptied = draw_bags(full, samples, bagger.vocabulary.keep_u32, job.options.seed)
+    balanced, emptied = bagger.vocabulary.thin(full, samples, job.options.seed)
     letters: list[DeadLetter] = []
-    words = bagger.vocabulary.words
+    words, rule = bagger.vocabulary.words, bagger.vocabulary.balance
+    stays = draw_pairs(full, samples, bagger.vocabulary.keep_u32, job.options.seed) if rule.level == "pair" else None
     for place, row in enumerate(batch.rows):
         bag = full.values[full.offsets[place] : full.offsets[place + 1]].tolist()
         try:
             header = _check(unit, row, bag, job.options)
         except Refused as refused:
             letters.append(DeadLetter(refused.reason, unit.name, row.source_key, refused.detail, "\n".join(row.captions).encode()))
+            continue
+        if stays is not None and not stays[place]:
+            stats["thinned_out"] += 1
             continue
         thinned = balanced.values[balanced.offsets[place] : balanced.offsets[place + 1]].tolist()
         stats["captions"] += len(row.captions)

@@ -65,7 +65,7 @@ def count(*sources: str, out: str | Path, config: CountConfig | None = None) -> 
     stats = run_stage(units, Work("fistful.pipelines.count:count_unit", folder, config, "count"), config.running)
     names = [unit_name("counts", unit.number, "parquet") for unit in units]
     merged = merge_in_pairs([read_table(folder / name, COUNTS_SCHEMA) for name in names])
-    every_word = choose_words(merged, Limits(min_count=1, max_words=max(1, merged.num_rows)), Balance())
+    every_word = choose_words(merged, stats["kept"], Limits(min_count=1, max_words=max(1, merged.num_rows)), Balance())
     write_vocabulary(folder, every_word)
     close_folder(folder, len(units), {**stats, "words": len(every_word)})
     return folder

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from fistful.bow.calibration import Calibration
-from fistful.bow.draw import draw_bags, number_of_key, sample_key
+from fistful.bow.draw import number_of_key, sample_key
 from fistful.bow.labelling import Candidates, draw_sizes, margins, take_best, vote
 from fistful.bow.store.dead_letters import DeadLetter, Refused
 from fistful.bow.store.embeddings import Embeddings, read_embeddings
@@ -111,7 +111,7 @@ def label_unit(unit: Unit, folder: Path, job: LabelJob) -> None:
     found = candidates_of(embeddings, job, captioned, quota)
     given = take_best(found, job.accept, draw_sizes(job.sizes, samples, job.seed))
     shares = np.round(job.worth.share_of(given.scores), 4)
-    thinned, _ = draw_bags(given.words, samples, vocabulary.keep_u32, job.seed)
+    thinned, _ = vocabulary.thin(given.words, samples, job.seed)
     places = {key: place for place, key in enumerate(embeddings.keys)}
     letters = _letters_of(job.embeddings / unit_name("dead_letters", unit.number, "parquet"))
     n_rows = len(letters) + len(embeddings.keys)

@@ -74,8 +74,9 @@ def sum_stats(folder: Path, n_units: int) -> dict[str, Any]:
             elif name == "refused":
                 for reason, n in value.items():
                     total["refused"][reason] = total["refused"].get(reason, 0) + n
-    if total.get("rows", 0) != total.get("kept", 0) + sum(total["refused"].values()):
-        raise AssertionError(f"{folder}: rows {total.get('rows')} are not kept {total.get('kept')} plus refused {total['refused']}")
+    rows, kept, thinned = (total.get(name, 0) for name in ("rows", "kept", "thinned_out"))
+    if rows != kept + thinned + sum(total["refused"].values()):
+        raise AssertionError(f"{folder}: rows {rows} are not kept {kept}, thinned out {thinned} and refused {total['refused']}")
     return total
 
 

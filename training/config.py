@@ -25,12 +25,16 @@ class TrainConfig:
     """transformer: open_clip's; words: the mean of the words' vectors, for bags."""
     text: Literal["caption", "bag", "balanced"] = semantic("balanced")
     """What is learnt from: one caption a sample and epoch, its full bag, or its bag thinned anew each epoch."""
-    rule: Literal["data", "none", "top_k", "cap", "random"] = semantic("data")
-    """How balanced bags are thinned; data: as the data folder's vocabulary says."""
+    rule: Literal["data", "none", "top_k", "power", "w2v", "cap", "budget", "random", "auto"] = semantic("data")
+    """How balanced bags are thinned; data: as the data folder's vocabulary says; else a rule of fistful bags."""
     threshold: float | None = semantic(None)
-    """top_k: how many words to drop; cap: the df to which frequent words are thinned."""
+    """As for fistful bags, with a rule of its own."""
     kept: float | None = semantic(None)
-    """cap and random: the fraction of all words to keep, 0 to 1, instead of a threshold."""
+    """As for fistful bags, with a rule of its own."""
+    alpha: float | None = semantic(None)
+    """As for fistful bags, with a rule of its own."""
+    n_words: int | None = semantic(None)
+    """As for fistful bags, with a rule of its own."""
     objective: Literal["contrastive", "joint", "words"] = semantic("contrastive")
     """contrastive: image against text; words: predict the bag's words; joint: both."""
     word_weight: float = semantic(1.0)
@@ -88,11 +92,12 @@ class TrainConfig:
 
     def balance(self) -> Balance | None:
         """Return the rule that thins bags; None for the data folder's own."""
+        options = {name: getattr(self, name) for name in ("threshold", "kept", "alpha", "n_words")}
         if self.rule == "data":
-            if self.threshold is not None or self.kept is not None:
-                raise UsageError("--rule data: takes no --threshold and no --kept; name the rule that they belong to")
+            if given := [f"--{name.replace('_', '-')}" for name, value in options.items() if value is not None]:
+                raise UsageError(f"--rule data: takes no {' and no '.join(given)}; name the rule that they belong to")
             return None
-        return Balance(rule=self.rule, threshold=self.threshold, kept=self.kept)
+        return Balance(rule=self.rule, **options)
 
     @property
     def has_head(self) -> bool:

@@ -16,6 +16,7 @@ import torch
 from fistful.bow.draw import mix_all
 from fistful.bow.store.dead_letters import Refused
 from fistful.bow.store.images import decode_image
+from fistful.bow.vocabulary import Vocabulary
 from fistful.bow.words import Ragged
 from fistful.errors import DataError
 from fistful.training import pixels
@@ -98,9 +99,9 @@ class Pictures:
 class Loader:
     """Makes the batch of any step."""
 
-    def __init__(self, config: TrainConfig, samples: Samples, order: Order, size: int, keep_u32: np.ndarray, tokenizer: Any) -> None:
+    def __init__(self, config: TrainConfig, samples: Samples, order: Order, size: int, vocabulary: Vocabulary, tokenizer: Any) -> None:
         self._config, self._samples, self.order, self.size = config, samples, order, size
-        self._keep_u32, self._tokenizer = keep_u32, tokenizer
+        self._vocabulary, self._tokenizer = vocabulary, tokenizer
         self._bag_tokens = BagTokens(tokenizer, samples.vocabulary.words, config.context_length)
         self.pictures = Pictures(samples, order, pixels.kept_size(size, config.augment), config.seed)
         self.waited_s = 0.0
@@ -128,15 +129,16 @@ class Loader:
         found = list(decoders.map(self.pictures.get, rows.tolist()))
         rows = np.fromiter((row for row, _ in found), np.int64, len(found))
         images = np.stack([self._window(picture, row, int(epoch)) for (row, picture), epoch in zip(found, epochs, strict=True)])
-        bags = bags_of(self._config, self._samples, self._keep_u32, rows, epochs)
-        needs_bags = self._config.has_head
+        bags = bags_of(self._config, self._samples, self._vocabulary, rows, epochs)
+        # the head learns whole bags, whatever the text tower reads: its loss weighs words by idf already
+        targets = self._samples.bags.pick(rows if self._config.has_head else rows[:0])
         return Batch(
             step=step,
             rows=rows,
             images=torch.from_numpy(images),
             text=self._text(rows, epochs, bags),
-            bag_rows=torch.from_numpy(bags.rows() if needs_bags else np.zeros(0, np.int64)),
-            bag_words=torch.from_numpy(bags.values if needs_bags else np.zeros(0, np.int64)),
+            bag_rows=torch.from_numpy(targets.rows()),
+            bag_words=torch.from_numpy(targets.values),
         )
 
     def _window(self, picture: np.ndarray, row: int, epoch: int) -> np.ndarray:

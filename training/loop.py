@@ -108,7 +108,7 @@ class Trainer:
         model: Any = self.model  # torch's annotations do not know memory_format
         model.to(self.config.device, memory_format=torch.channels_last)
         self.optimizer = make_optimizer(self.config, self.model)
-        self.word_idf = torch.from_numpy(losses.idf(self.samples.vocabulary.df, len(self.samples))).to(self.config.device)
+        self.word_idf = torch.from_numpy(losses.idf(self.samples.vocabulary.df, self.samples.vocabulary.n_samples)).to(self.config.device)
 
     def resume(self) -> list[str]:
         """Go back to the newest checkpoint, and return a line for each that could not be read."""

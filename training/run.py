@@ -125,7 +125,7 @@ def _trainer(run: Path, config: TrainConfig, samples: Samples, order: Order) -> 
     rule = config.balance()
     vocabulary = samples.vocabulary if rule is None else samples.vocabulary.balanced(rule)
     tokenizer = open_clip.SimpleTokenizer(context_length=config.context_length)
-    loader = Loader(config, samples, order, square_size(shape), vocabulary.keep_u32, tokenizer)
+    loader = Loader(config, samples, order, square_size(shape), vocabulary, tokenizer)
     belongs = {"id": manifest.read_config(run)["id"], "data": samples.fingerprints}
     return Trainer(config, run, Model(shape, config.temperature), loader, samples, belongs, export.preprocess_config())
 

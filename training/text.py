@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fistful.bow.draw import draw_bags, mix_all
+from fistful.bow.draw import mix_all
+from fistful.bow.vocabulary import Vocabulary
 from fistful.bow.words import Ragged
 from fistful.training.config import TrainConfig
 from fistful.training.data import Samples
@@ -17,7 +18,7 @@ CAPTION_SALT = 2
 """Tells the choice of a caption from other draws of the same sample."""
 
 
-def bags_of(config: TrainConfig, samples: Samples, keep_u32: np.ndarray, rows: np.ndarray, epochs: np.ndarray) -> Ragged:
+def bags_of(config: TrainConfig, samples: Samples, vocabulary: Vocabulary, rows: np.ndarray, epochs: np.ndarray) -> Ragged:
     """Return the bags that these samples have in these epochs: full, or thinned for balanced text."""
     bags = samples.bags.pick(rows)
     if config.text != "balanced":
@@ -26,7 +27,7 @@ def bags_of(config: TrainConfig, samples: Samples, keep_u32: np.ndarray, rows: n
     edges = np.concatenate([[0], np.flatnonzero(np.diff(epochs)) + 1, [len(epochs)]])
     for start, stop in itertools.pairwise(edges):  # one or two epochs a stream
         part = Ragged(bags.offsets[start : stop + 1] - bags.offsets[start], bags.values[bags.offsets[start] : bags.offsets[stop]])
-        drawn, _ = draw_bags(part, samples.number[rows[start:stop]], keep_u32, config.seed, int(epochs[start]))
+        drawn, _ = vocabulary.thin(part, samples.number[rows[start:stop]], config.seed, int(epochs[start]))
         values.append(drawn.values)
         lengths.append(drawn.lengths())
     return Ragged(np.concatenate([[0], np.cumsum(np.concatenate(lengths))]), np.concatenate(values))

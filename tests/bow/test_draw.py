@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fistful.bow.balance import keep_as_u32
-from fistful.bow.draw import ALWAYS, draw_bags, draw_u32, mix64, mix_all, number_of_key, sample_key, sample_number
+from fistful.bow.draw import ALWAYS, draw_bags, draw_pairs, draw_some, draw_u32, mix64, mix_all, number_of_key, sample_key, sample_number
 from fistful.bow.words import Ragged
 from tests.strategies import make_ragged, ragged, rows_of
 
@@ -113,3 +113,28 @@ def test_a_key_names_the_sample_and_gives_its_number_back() -> None:
     assert sample_number(3, 14).item() == number_of_key("00003_0000014") == 3 * 2**32 + 14
     assert number_of_key(sample_key(123_456, 23_456_789)) == 123_456 * 2**32 + 23_456_789
     assert ALWAYS == 2**32 - 1
+
+
+WEIGHTS = keep_as_u32(np.array([0.1, 1.0, 0.5, 1.0, 0.01, 1.0, 0.2, 0.7]))
+
+
+@given(ragged(N_WORDS), st.integers(1, 6), st.integers(0, 3))
+def test_a_budget_leaves_so_many_words_of_each_bag_in_order(bags: Ragged, n_words: int, epoch: int) -> None:
+    samples = sample_number(0, np.arange(len(bags)))
+    drawn = draw_some(bags, samples, WEIGHTS, n_words, seed=1, epoch=epoch)
+    assert drawn.lengths().tolist() == np.minimum(bags.lengths(), n_words).tolist()
+    for whole, part in zip(bags, drawn, strict=True):
+        assert [w for w in whole.tolist() if w in set(part.tolist())] == part.tolist()
+
+
+def test_a_budget_draws_with_the_odds_of_the_weights() -> None:
+    n = 40_000
+    bags = Ragged(np.arange(n + 1) * 2, np.tile([1, 2], n))  # weights 1 and .5: the first is drawn 2 of 3 times
+    drawn = draw_some(bags, sample_number(0, np.arange(n)), WEIGHTS, 1, seed=3)
+    assert (drawn.values == 1).mean() == pytest.approx(2 / 3, abs=0.01)
+
+
+def test_a_pair_stays_if_any_of_its_words_is_drawn() -> None:
+    n = 40_000
+    bags = Ragged(np.arange(n + 1) * 2, np.tile([2, 6], n))  # 1 - .5 * .8 = .6
+    assert draw_pairs(bags, sample_number(0, np.arange(n)), WEIGHTS, seed=3).mean() == pytest.approx(0.6, abs=0.01)

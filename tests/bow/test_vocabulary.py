@@ -19,7 +19,7 @@ COUNTS = count_table(["dog", "cat", "ant", "bee", "never"], np.array([9, 5, 5, 1
 
 
 def test_counts_become_a_vocabulary_by_falling_df_and_then_by_word() -> None:
-    vocabulary = choose_words(COUNTS, Limits(min_count=3), Balance(rule="cap", threshold=5))
+    vocabulary = choose_words(COUNTS, 10, Limits(min_count=3), Balance(rule="cap", threshold=5))
 
     assert vocabulary.words == ["dog", "ant", "cat"]
     assert vocabulary.tf.tolist() == [9, 5, 5]
@@ -34,12 +34,12 @@ def test_a_count_table_is_by_word_and_leaves_out_what_never_occurred() -> None:
 
 
 def test_a_vocabulary_is_cut_to_size_ties_by_word() -> None:
-    assert choose_words(COUNTS, Limits(min_count=1, max_words=2), Balance()).words == ["dog", "ant"]
-    assert choose_words(COUNTS, Limits(min_count=99), Balance()).words == []
+    assert choose_words(COUNTS, 10, Limits(min_count=1, max_words=2), Balance()).words == ["dog", "ant"]
+    assert choose_words(COUNTS, 10, Limits(min_count=99), Balance()).words == []
 
 
 def test_another_rule_changes_the_probabilities_alone() -> None:
-    vocabulary = choose_words(COUNTS, Limits(min_count=1), Balance())
+    vocabulary = choose_words(COUNTS, 10, Limits(min_count=1), Balance())
     random = vocabulary.balanced(Balance(rule="random", kept=0.5))
 
     assert vocabulary.keep.tolist() == [1] * 4
@@ -76,7 +76,7 @@ def test_any_order_of_merging_gives_the_same_table(parts: list[pa.Table]) -> Non
 
 
 def test_a_vocabulary_is_read_as_it_was_written(tmp_path: Path) -> None:
-    vocabulary = choose_words(COUNTS, Limits(min_count=1), Balance(rule="random", kept=0.3))
+    vocabulary = choose_words(COUNTS, 10, Limits(min_count=1), Balance(rule="random", kept=0.3))
     write_vocabulary(tmp_path, vocabulary)
     found = read_vocabulary(tmp_path)
 

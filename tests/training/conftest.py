@@ -74,7 +74,7 @@ def make_data(
     )
     names = [*COLOURS, *SHAPES, *words]
     counts = count_table(names, np.full(len(names), 48), np.array([12] * 4 + [16] * 3 + [3] * len(words)))
-    words_table = choose_words(counts, Limits(), Balance(rule="cap", kept=0.7))
+    words_table = choose_words(counts, 40, Limits(), Balance(rule="cap", kept=0.7))
     vocabulary.write_vocabulary(folder, words_table)
     ids = words_table.ids()
     for unit in range(units):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,10 @@ def test_a_weight_that_is_none_is_refused(weight):
 def test_a_word_that_the_vocabulary_lacks_is_noticed(write_data, tmp_path, monkeypatch):
     folder = write_data(tmp_path / "data")
     vocabulary = data_module.vocabularies.read_vocabulary(Path(folder))
-    fewer = data_module.Vocabulary(vocabulary.words[:2], vocabulary.tf[:2], vocabulary.df[:2], vocabulary.keep[:2], vocabulary.keep_u32[:2])
+    fewer = dataclasses.replace(
+        vocabulary,
+        **{name: getattr(vocabulary, name)[:2] for name in ("words", "tf", "df", "keep", "keep_u32")},
+    )
     monkeypatch.setattr(data_module.vocabularies, "read_vocabulary", lambda _: fewer)
     with pytest.raises(DataError, match="word id 6 in an index, the vocabulary has 2 words; the folder is damaged"):
         read_samples((folder,))

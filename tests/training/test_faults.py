@@ -201,7 +201,7 @@ def test_an_unfinished_data_folder_is_refused(write_data, tmp_path):
         ({"lr": 0}, "--lr 0: expected a number above 0"),
         ({"context_length": 3}, "--context-length 3: expected 0, or 4 or more"),
         ({"pseudo_share": 2}, "--pseudo-share 2: expected 0 to 1"),
-        ({"kept": 0.5}, "--rule data: takes no --threshold and no --kept; name the rule that they belong to"),
+        ({"kept": 0.5}, "--rule data: takes no --kept; name the rule that they belong to"),
         ({"rule": "cap", "kept": 0.5, "text": "bag"}, "--rule cap: thins balanced bags, found --text bag; use --text balanced"),
         ({"rule": "cap"}, "--rule cap: needs --threshold or --kept, found none"),
         (

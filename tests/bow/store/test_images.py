@@ -51,7 +51,9 @@ def test_every_mode_becomes_rgb_and_transparency_white(mode: str) -> None:
     assert image.getpixel((0, 0)) == ((255, 255, 255) if mode in ("LA", "RGBA") else (0, 0, 0))
 
 
-@pytest.mark.parametrize("data", [png_header(65_000, 65_000), png_header(10_000, 9_000), jpeg_header(65_500, 65_500)], ids=["png", "mid png", "jpeg"])
+@pytest.mark.parametrize(
+    "data", [png_header(65_000, 65_000), png_header(10_000, 9_000), jpeg_header(65_500, 65_500)], ids=["png", "mid png", "jpeg"]
+)
 def test_a_decompression_bomb_is_refused_by_its_header(data: bytes) -> None:
     for look in (read_header, decode_image):
         with pytest.raises(Refused) as error:
@@ -65,7 +67,10 @@ def test_a_decompression_bomb_is_refused_by_its_header(data: bytes) -> None:
     [
         (b"", "not a JPEG, PNG, WEBP image (UnidentifiedImageError; empty)"),
         (b"<html>404 Not Found</html>", "not a JPEG, PNG, WEBP image (UnidentifiedImageError; starts with b'<html>40')"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a JPEG, PNG, WEBP image (UnidentifiedImageError; starts with b'%!PS-Ado')"),
+        (
+            b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
+            "not a JPEG, PNG, WEBP image (UnidentifiedImageError; starts with b'%!PS-Ado')",
+        ),
         (b"GIF89a" + bytes(20), "not a JPEG, PNG, WEBP image (UnidentifiedImageError; starts with b'GIF89a\\x00\\x00')"),
     ],
 )
