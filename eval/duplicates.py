@@ -18,7 +18,8 @@ from PIL import Image
 
 from fistful.bow.store.dead_letters import Refused
 from fistful.bow.store.images import decode_image
-from fistful.bow.store.index import read_index, unit_name
+from fistful.bow.store.index import read_index
+from fistful.eval.shards import image_bytes
 
 MAX_DISTANCE = 6
 """Bits of 64 in which near-duplicates may differ. Of 3,000 photographs resized, brightened and saved
@@ -77,10 +78,7 @@ def _images(folder: Path) -> Iterator[Image.Image]:
     index = read_index(folder).select(["key", "image_offset", "image_size"]).to_pydict()
     for key, offset, size in zip(index["key"], index["image_offset"], index["image_size"], strict=True):
         if size:
-            with open(folder / unit_name("shards", int(key.split("_")[0]), "tar"), "rb") as shard:
-                shard.seek(offset)
-                data = shard.read(size)
             try:
-                yield decode_image(data)
+                yield decode_image(image_bytes(folder, key, offset, size))
             except Refused:
                 continue  # training replaces it by another: the model has not seen it

@@ -57,7 +57,7 @@ def evaluate(*models: str, data: tuple[str, ...], out: str | Path, config: Evalu
     sets = _unique(open_set(spec, names) for spec, names in zip(data, _names_for(config, data), strict=True))
     coverage = read_coverage(config.vocabulary) if config.vocabulary else None
     encoders = [load_encoder(spec) for spec in models]
-    labels = _numbered([model_name(encoder.name) for encoder in encoders])
+    labels = tell_apart([model_name(encoder.name) for encoder in encoders])
     if claim(folder, "evaluate", _identity(config), _fingerprints(encoders, sets, coverage, config)):
         return folder
     training = duplicates.training_hashes(config.trained_on) if config.trained_on else None
@@ -94,10 +94,10 @@ def _names_for(config: EvaluateConfig, data: Sequence[str]) -> list[str | None]:
     return [name or None for name in (names * len(data) if len(names) == 1 else names)]
 
 
-def _numbered(names: Sequence[str]) -> list[str]:
+def tell_apart(names: Sequence[str]) -> list[str]:
     """Tell equal names apart.
 
-    >>> _numbered(["a", "b", "a"])
+    >>> tell_apart(["a", "b", "a"])
     ['a', 'b', 'a-2']
     """
     found: list[str] = []
@@ -109,7 +109,7 @@ def _numbered(names: Sequence[str]) -> list[str]:
 
 def _unique(sets: Iterator[EvalSet]) -> list[EvalSet]:
     opened = list(sets)
-    return [dataclasses.replace(s, name=name) for s, name in zip(opened, _numbered([s.name for s in opened]), strict=True)]
+    return [dataclasses.replace(s, name=name) for s, name in zip(opened, tell_apart([s.name for s in opened]), strict=True)]
 
 
 def _identity(config: EvaluateConfig) -> dict[str, Any]:
