@@ -21,10 +21,11 @@ _WHERE = {
     "TrainConfig": "fistful.training.config",
     "evaluate": "fistful.eval.run",
     "EvaluateConfig": "fistful.eval.config",
+    "label": "fistful.label",
+    "LabelConfig": "fistful.label",
     "load_encoder": "fistful.training.encoder",
     "verify": "fistful.bow.store.manifest",
 }
-__all__ = [*_WHERE]
 
 
 def __getattr__(name: str) -> Any:
@@ -32,3 +33,7 @@ def __getattr__(name: str) -> Any:
     if name not in _WHERE:
         raise AttributeError(f"module 'fistful' has no attribute {name!r}")
     return getattr(importlib.import_module(_WHERE[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*_WHERE, "__version__"]

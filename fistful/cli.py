@@ -22,11 +22,12 @@ VERBS = {
     "count": "Count in how many captions and samples each word occurs.",
     "bags": "Turn captions into word-balanced bags, in webdataset shards.",
     "train": "Train a CLIP model on captions, bags or balanced bags.",
+    "label": "Write bags for images that have no caption (alias: pseudo-label).",
     "evaluate": "Measure zero-shot accuracy (alias: zero-shot).",
     "verify": "Check that not one byte of finished folders has changed.",
     "demo": "See the whole way on drawings: captions in, trained models and their scores out.",
 }
-ALIASES = {"evaluate": "zero-shot"}
+ALIASES = {"evaluate": "zero-shot", "label": "pseudo-label"}
 
 MACHINE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE}
 

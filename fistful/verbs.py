@@ -14,6 +14,7 @@ from fistful.bow.words import WordOptions
 from fistful.demo import DemoConfig
 from fistful.errors import DataError, UsageError
 from fistful.eval.config import EvaluateConfig
+from fistful.label import LabelConfig, LabelOptions
 from fistful.pipelines.bags import BagOptions, BagsConfig
 from fistful.pipelines.count import CountConfig
 from fistful.pipelines.sources import SourceOptions
@@ -21,8 +22,8 @@ from fistful.pipelines.stage import Running
 from fistful.pipelines.units import PlanOptions
 from fistful.training.config import TrainConfig
 
-GROUPS = (PlanOptions, SourceOptions, WordOptions, Limits, Balance, BagOptions, Running)
-CONFIGS = (CountConfig, BagsConfig, TrainConfig, EvaluateConfig, DemoConfig)
+GROUPS = (PlanOptions, SourceOptions, WordOptions, Limits, Balance, BagOptions, LabelOptions, Running)
+CONFIGS = (CountConfig, BagsConfig, TrainConfig, LabelConfig, EvaluateConfig, DemoConfig)
 for options in (*GROUPS, *CONFIGS):
     Parameter(name="*")(options)  # their fields become options of their own, without a prefix
 
@@ -110,6 +111,31 @@ def train(*data: str, out: str, config: TrainConfig = TrainConfig()) -> None:
     run(*data, out=out, config=config)
     print(f"{done}{config.steps:,} steps of {config.batch_size} samples; the model lies in {out}/model")
     print(f"next: fistful evaluate {out} --data CLASS_FOLDERS --out RESULTS")
+
+
+def label(*images: str, model: str, like: str, out: str, config: LabelConfig = LabelConfig()) -> None:
+    """Write bags for images that have no caption.
+
+    Args:
+        images: Tars or folders of images.
+        model: Run folder, or another encoder: a folder that open_clip loads, or module:function of your own.
+        like: Folder that fistful bags wrote: its vocabulary, and real bags to measure against.
+        out: Folder to write, a data folder for fistful train.
+        config: Options.
+    """
+    from fistful.label import label as run
+
+    if not images:
+        raise UsageError("no IMAGES given; expected tars or folders of images")
+    done = _finished(out)
+    stats = read_json(run(*images, model=model, like=like, out=out, config=config) / "stats.json")
+    print(done + _rows(stats))
+    print(
+        f"{stats['words_in_bags']:,} words given, {stats['words_in_bags'] / max(1, stats['kept']):.1f} an image; on "
+        f"{stats['held_out_images']:,} held-out captioned images {stats['held_out_precision']:.1%} of such words were right "
+        f"(a lower bound: captions do not say everything)"
+    )
+    print(f"next: fistful train {like} {out} --out RUN --objective joint")
 
 
 def evaluate(*models: str, data: tuple[str, ...], out: str, config: EvaluateConfig = EvaluateConfig()) -> None:

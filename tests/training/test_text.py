@@ -6,6 +6,7 @@ import numpy as np
 import open_clip
 import pytest
 
+from fistful.bow.balance import Balance
 from fistful.bow.draw import draw_bags
 from fistful.bow.words import Ragged
 from fistful.training.config import TrainConfig
@@ -23,22 +24,22 @@ def words_of(samples, bags):
 
 
 def test_a_full_bag_has_all_words_in_the_order_of_first_appearance(samples):
-    bags = bags_of(TrainConfig(text="bag"), samples, samples.vocabulary.keep_u32, np.array([0, 1]), np.array([0, 0]))
+    bags = bags_of(TrainConfig(text="bag"), samples, samples.vocabulary, np.array([0, 1]), np.array([0, 0]))
     assert words_of(samples, bags) == [["red", "square"], ["blue", "square"]]
 
 
 def test_balanced_bags_are_drawn_anew_each_epoch_and_as_the_bags_job_draws_them(samples):
-    rows, config, keep = np.arange(48), TrainConfig(seed=5), np.full(7, 2**31, np.uint32)
-    drawn = [bags_of(config, samples, keep, rows, np.full(48, epoch)) for epoch in (0, 1)]
+    rows, config, half = np.arange(48), TrainConfig(seed=5), samples.vocabulary.balanced(Balance(rule="random", kept=0.5))
+    drawn = [bags_of(config, samples, half, rows, np.full(48, epoch)) for epoch in (0, 1)]
     assert words_of(samples, drawn[0]) != words_of(samples, drawn[1])
-    expected, _ = draw_bags(samples.bags, samples.number, keep, 5, 1)
+    expected, _ = draw_bags(samples.bags, samples.number, half.keep_u32, 5, 1)
     assert words_of(samples, expected) == words_of(samples, drawn[1])
 
 
 def test_a_batch_over_the_end_of_an_epoch_draws_each_part_for_its_own(samples):
-    config, keep = TrainConfig(), np.full(7, 2**31, np.uint32)
-    both = bags_of(config, samples, keep, np.array([3, 4, 3, 4]), np.array([0, 0, 1, 1]))
-    parts = [bags_of(config, samples, keep, np.array([3, 4]), np.full(2, epoch)) for epoch in (0, 1)]
+    config, half = TrainConfig(), samples.vocabulary.balanced(Balance(rule="random", kept=0.5))
+    both = bags_of(config, samples, half, np.array([3, 4, 3, 4]), np.array([0, 0, 1, 1]))
+    parts = [bags_of(config, samples, half, np.array([3, 4]), np.full(2, epoch)) for epoch in (0, 1)]
     assert words_of(samples, both) == words_of(samples, parts[0]) + words_of(samples, parts[1])
 
 
