@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import zlib
@@ -97,7 +98,5 @@ def test_damage_anywhere_gives_an_image_or_a_refusal(data: bytes, damage: list[t
     for place, value in damage:
         broken[place % len(broken)] = value
     for look in (read_header, decode_image):
-        try:
-            look(bytes(broken[:length]))
-        except Refused as refused:
-            assert refused.reason in ("bad_image", "huge_image")
+        with contextlib.suppress(Refused):
+            assert look(bytes(broken[:length])) is not None

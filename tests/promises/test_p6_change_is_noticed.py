@@ -1,0 +1,151 @@
+"""P6: `fistful verify` finds one changed byte in any file outside logs/, the manifest included.
+
+Conditions: the folder is finished. The manifest knows accidents, not forgers: who rewrites it and its digest is believed.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fistful.bow.balance import Balance
+from fistful.bow.draw import mix_all
+from fistful.bow.store import manifest
+from fistful.bow.vocabulary import read_vocabulary, write_vocabulary
+from fistful.errors import DataError, UsageError
+from fistful.pipelines.bags import BagsConfig, bags
+from fistful.pipelines.count import CountConfig, count
+from fistful.pipelines.stage import Running
+from tests.conftest import picture
+from tests.folders import contents, fistful
+
+RUNNING = Running(progress=False, max_bad_fraction=0.5)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of counts and one of bags, with images and a dead letter."""
+    base = tmp_path_factory.mktemp("p6")
+    for i in range(9):
+        (base / "photos").mkdir(exist_ok=True)
+        (base / "photos" / f"{i}.png").write_bytes(picture((i, i * 20, 9)))
+        (base / "photos" / f"{i}.txt").write_text("red dog" if i else "")
+    counts = count(str(base / "photos"), out=base / "counts", config=CountConfig(running=RUNNING))
+    bags(str(base / "photos"), counts=counts, out=base / "bags", config=BagsConfig(running=RUNNING))
+    return base
+
+
+FILES = [
+    "config.json",
+    "dead_letters/00000.parquet",
+    "index/00000.parquet",
+    "manifest.json",
+    "shards/00000.tar",
+    "shards/sizes.json",
+    "stats.json",
+    "stats/00000.json",
+    "vocabulary.parquet",
+]
+
+
+def test_these_are_all_the_files_that_there_are(made: Path) -> None:
+    assert sorted(contents(made / "bags")) == FILES
+    assert manifest.verify(made / "bags") == manifest.verify(made / "counts") == []
+
+
+def places(name: str, size: int) -> Iterator[tuple[int, int]]:
+    """Where to change a byte, and how: the ends, and some places by chance."""
+    yield from ((0, 1), (size - 1, 128))
+    for n in range(40):
+        chance = mix_all(n, *name.encode()).item()
+        yield chance % size, 1 << (chance >> 40) % 8
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_one_changed_byte_is_found_wherever_it_is(made: Path, name: str) -> None:
+    path = made / "bags" / name
+    good = path.read_bytes()
+    try:
+        for place, bit in places(name, len(good)):
+            changed = bytearray(good)
+            changed[place] ^= bit
+            path.write_bytes(changed)
+            assert len(manifest.verify(made / "bags")) == 1, f"byte {place} changed from {good[place]} to {changed[place]}"
+    finally:
+        path.write_bytes(good)
+
+
+@pytest.mark.parametrize(
+    ("what", "place"), [("header", 3), ("padding of the header", 480), ("payload", 530), ("padding", 1_000), ("end", -5)]
+)
+def test_every_part_of_a_tar_counts(made: Path, what: str, place: int) -> None:
+    path = made / "bags" / "shards" / "00000.tar"
+    good = path.read_bytes()
+    changed = bytearray(good)
+    changed[place] ^= 1
+    path.write_bytes(changed)
+    try:
+        (problem,) = manifest.verify(made / "bags")
+        assert problem.startswith(f"{path}: SHA-256 is ")
+    finally:
+        path.write_bytes(good)
+
+
+def test_missing_shortened_and_foreign_files_are_found(made: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "bags"
+    shutil.copytree(made / "bags", folder)
+    (folder / "index" / "00000.parquet").unlink()
+    (folder / "shards" / "sizes.json").write_bytes(b"")
+    (folder / "shards" / "00001.tar").write_bytes(b"")
+    (folder / "link").symlink_to("/etc/hostname")
+    (folder / "logs" / "new").write_bytes(b"may be there")
+
+    problems = manifest.verify(folder)
+    assert problems[:3] == [
+        f"{folder}/link: not in the manifest",
+        f"{folder}/shards/00001.tar: not in the manifest",
+        f"{folder}/index/00000.parquet: missing",
+    ]
+    assert problems[3].startswith(f"{folder}/shards/sizes.json: size is 0, expected ")
+    assert len(problems) == 4
+
+
+def test_the_command_line_says_what_has_changed_and_ends_with_3(made: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "bags"
+    shutil.copytree(made / "bags", folder)
+    good = fistful("verify", folder, made / "counts")
+    assert (good.returncode, good.stdout, good.stderr) == (
+        0,
+        f"{folder}: every byte as written\n{made}/counts: every byte as written\n",
+        "",
+    )
+
+    (folder / "stats.json").write_bytes(b"{}")
+    bad = fistful("verify", folder)
+    assert bad.returncode == 3
+    assert bad.stdout.startswith(f"{folder}/stats.json: size is 2, expected ")
+    assert bad.stderr == "fistful: 1 differences found; delete the folder and run the command that wrote it again\n"
+
+
+def test_a_vocabulary_that_is_not_the_one_that_was_counted_is_refused(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made / "counts", tmp_path / "counts")
+    write_vocabulary(tmp_path / "counts", read_vocabulary(made / "counts").balanced(Balance(rule="random", kept=0.5)))
+    with pytest.raises(DataError) as error:
+        bags(str(made / "photos"), counts=tmp_path / "counts", out=tmp_path / "bags", config=BagsConfig(running=RUNNING))
+    assert str(error.value) == (
+        f"{tmp_path}/counts/vocabulary.parquet: is not the file that manifest.json names; "
+        f"fistful verify {tmp_path}/counts tells what else changed"
+    )
+
+
+def test_bags_made_from_other_counts_are_not_continued(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made / "bags", tmp_path / "bags")
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "a.csv").write_text("caption\nred dog\n")
+    counts = count(str(tmp_path / "more"), out=tmp_path / "counts", config=CountConfig(running=RUNNING))
+    with pytest.raises(UsageError) as error:
+        bags(str(made / "photos"), counts=counts, out=tmp_path / "bags", config=BagsConfig(running=RUNNING))
+    assert str(error.value) == f"{tmp_path}/bags: belongs to another configuration (other inputs); choose another --out"
