@@ -214,7 +214,7 @@ def _judge(
     best_NK = np.argsort(-scores_NC, axis=1, kind="stable")[:, : config.top]
     found = []
     for path, shares, best in zip(paths, shares_NC, best_NK, strict=True):
-        top = [(names[i], round(float(shares[i]), 4)) for i in best]
+        top = [(names[int(i)], round(float(shares[i]), 4)) for i in best]
         found.append(Answer(path, top[0][0] if shares[best[0]] >= config.threshold else None, top[0][1], top))
     return found
 

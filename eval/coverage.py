@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from fistful.bow.store.config import sha256_hex
+from fistful.bow.store.files import read_json
 from fistful.bow.store.manifest import CONFIG, read_config
 from fistful.bow.vocabulary import FILE, read_vocabulary
 from fistful.bow.words import WordOptions
 from fistful.errors import UsageError
 from fistful.eval.names import ClassName
 from fistful.eval.prompts import class_words
+
+Cover = Literal["all", "some", "none"]
+
+OWN_FILE = "fistful.json"
+"""What a model of ours says of itself (fistful.training.export, which would bring torch)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -51,13 +58,66 @@ def read_coverage(folder: str) -> Coverage:
         raise UsageError(f"--vocabulary {folder}: has no {FILE}; expected a folder that fistful count or bags wrote")
     vocabulary = read_vocabulary(path)
     digest = sha256_hex((path / FILE).read_bytes())
-    return Coverage(dict(zip(vocabulary.words, vocabulary.df.tolist(), strict=True)), _word_options(path), digest)
+    return Coverage(dict(zip(vocabulary.words, vocabulary.df.tolist(), strict=True)), read_word_options(path), digest)
 
 
-def _word_options(folder: Path) -> WordOptions:
-    """Return the word options that the folder's captions were analysed with; the defaults where it does not say."""
-    if not (folder / CONFIG).is_file():
+def read_word_options(folder: Path) -> WordOptions:
+    """Return how the captions of a data folder, or of a model's data, became words; the defaults where it does not say."""
+    if (folder / OWN_FILE).is_file():
+        values = read_json(folder / OWN_FILE)["lineage"]["word_options"]
+    elif (folder / CONFIG).is_file():
+        config = read_config(folder)
+        inputs = config["inputs"]
+        values = inputs["word_options"] if isinstance(inputs, dict) and "word_options" in inputs else config["config"]
+    else:
         return WordOptions()
-    values = read_config(folder)["config"]
     names = [field.name for field in dataclasses.fields(WordOptions)]
     return WordOptions(**{name: values[name] for name in names if name in values})
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ClassCover:
+    """What a vocabulary can say of a class."""
+
+    folder: str
+    name: str
+    words: tuple[str, ...]
+    """The name's words, each once; () for a name without one."""
+    missing: tuple[str, ...]
+    """Those that the vocabulary lacks."""
+    dropped: tuple[str, ...]
+    """Those that balancing never keeps."""
+    twins: tuple[str, ...]
+    """Names (and folders) of classes of which the vocabulary says exactly the same."""
+
+    @property
+    def cover(self) -> Cover:
+        """Whether all, some or none of its words are learnt."""
+        lost = len(self.missing) + len(self.dropped)
+        return "none" if lost == len(self.words) else "some" if lost else "all"
+
+
+def cover_classes(classes: Sequence[ClassName], keep: Mapping[str, float], options: WordOptions) -> list[ClassCover]:
+    """Say which classes a vocabulary covers, and which it cannot tell apart.
+
+    Args:
+        classes: Their names as prompts would say them.
+        keep: How likely each word of the vocabulary is kept.
+        options: How names become words.
+    """
+    bags = class_words([entry.name for entry in classes], options)
+    same: dict[frozenset[str], list[int]] = {}
+    for number, words in enumerate(bags):
+        same.setdefault(frozenset(word for word in words if keep.get(word, 0.0) > 0), []).append(number)
+    twins = {a: [b for b in group if b != a] for known, group in same.items() if known for a in group}
+    return [
+        ClassCover(
+            entry.folder,
+            entry.name,
+            tuple(words),
+            missing=tuple(word for word in words if word not in keep),
+            dropped=tuple(word for word in words if keep.get(word) == 0.0),
+            twins=tuple(f"{classes[i].name} ({classes[i].folder})" for i in twins.get(number, ())),
+        )
+        for number, (entry, words) in enumerate(zip(classes, bags, strict=True))
+    ]

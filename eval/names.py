@@ -79,8 +79,8 @@ def from_wordnet(folders: Sequence[str]) -> list[ClassName]:
     for folder in folders:
         if folder not in known and folder not in in_large:
             raise UsageError(f"{folder}: looks like a WordNet id but is not one of ImageNet's; give its name with --names")
-        words = tuple(large.label_name_to_description(folder).split(", ")) if folder in in_large else ()
-        classes.append(ClassName(folder, known.get(folder) or words[0], words))
+        words = large.label_name_to_description(folder).split(", ") if folder in in_large else [known[folder]]
+        classes.append(ClassName(folder, known.get(folder, words[0]), tuple(words)))
     return classes
 
 

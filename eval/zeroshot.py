@@ -3,8 +3,8 @@
 Shape suffixes: N images, C classes, D features, T texts, K best classes.
 
 >>> weights_CD = class_weights(np.eye(3, dtype=np.float32), np.array([0, 0, 1]), 2)
->>> class_scores(np.array([[1.0, 0, 0], [0, 0, 1.0]], np.float32), weights_CD).round(1).tolist()
-[[70.7, 0.0], [0.0, 100.0]]
+>>> class_scores(np.array([[1.0, 0, 0], [0, 0, 1.0]], np.float32), weights_CD).astype(int).tolist()
+[[70, 0], [0, 100]]
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def predict(scores_NC: np.ndarray, labels_N: np.ndarray, images: Sequence[str]) 
     """
     bad = np.flatnonzero(~np.isfinite(scores_NC).all(axis=1))
     if len(bad):
-        names = ", ".join(images[i] for i in bad[:3])
+        names = ", ".join(images[int(i)] for i in bad[:3])
         raise DataError(
             f"{names}: found scores that are not finite numbers ({len(bad)} of {len(images)} images); the model is broken there"
         )
