@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 from fistful.bow.store import manifest
-from fistful.errors import UsageError
 from tests.folders import contents, environment
 
 
@@ -22,23 +20,3 @@ def test_two_copies_of_a_job_both_end_well_with_the_same_bytes(tmp_path: Path, i
     assert [(*twin.communicate(timeout=200), twin.returncode) for twin in twins] == [("", "", 0), ("", "", 0)]
     assert contents(tmp_path) == undisturbed
     assert manifest.verify(tmp_path / "counts") == manifest.verify(tmp_path / "bags") == []
-
-
-def test_a_folder_claimed_by_many_at_the_same_moment_belongs_to_all_of_them(tmp_path: Path) -> None:
-    refused: list[UsageError] = []
-
-    def claim(folder: Path, start: threading.Barrier) -> None:
-        start.wait()
-        try:
-            manifest.claim(folder, "count", {"min_length": 1}, {})
-        except UsageError as error:
-            refused.append(error)
-
-    for n in range(40):
-        barrier = threading.Barrier(4)
-        threads = [threading.Thread(target=claim, args=(tmp_path / str(n), barrier)) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert refused == []
