@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 from array import array
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +23,12 @@ import pyarrow.compute as pc
 
 from fistful.bow.store.config import semantic
 from fistful.errors import UsageError
+
+if TYPE_CHECKING:
+    from spacy.tokens import Token
+
+Fault = Literal["not_alphabetic", "too_short", "stop_word"]
+"""Why a token is not a word."""
 
 UNSPACED = frozenset({"zh", "ja", "th", "lo", "km", "my", "bo"})
 """Languages whose script puts no space between words; chunk by chunk analysis would be wrong."""
@@ -153,11 +160,18 @@ class Analyzer:
         return np.fromiter((self._rows[chunk] for chunk in chunks), dtype=np.int64, count=len(chunks))
 
     def _words_of(self, chunk: str) -> list[str]:
-        return [
-            token.lower_
-            for token in self._nlp.make_doc(chunk)
-            if token.is_alpha and len(token) >= self._options.min_length and (self._options.stop_words or not token.is_stop)
-        ]
+        return [token.lower_ for token in self._nlp.make_doc(chunk) if not self._fault(token)]
+
+    def _fault(self, token: Token) -> Fault | None:
+        if not token.is_alpha:
+            return "not_alphabetic"
+        if len(token) < self._options.min_length:
+            return "too_short"
+        return "stop_word" if token.is_stop and not self._options.stop_words else None
+
+    def explain(self, text: str) -> list[tuple[str, Fault | None]]:
+        """Return each token of a text, in lower case, and why it is no word; None where it is one."""
+        return [(token.lower_, self._fault(token)) for chunk in text.split() for token in self._nlp.make_doc(chunk)]
 
     def _number(self, word: str) -> int:
         number = self._ids.setdefault(word, len(self.words))

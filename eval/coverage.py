@@ -87,8 +87,10 @@ class ClassCover:
     """Those that the vocabulary lacks."""
     dropped: tuple[str, ...]
     """Those that balancing never keeps."""
+    shared: tuple[str, ...]
+    """Names (and folders) of other classes whose names have the same words: no vocabulary tells them apart."""
     twins: tuple[str, ...]
-    """Names (and folders) of classes of which the vocabulary says exactly the same."""
+    """The same of classes of which the same words are learnt, `shared` included: this vocabulary cannot tell them apart."""
 
     @property
     def cover(self) -> Cover:
@@ -106,10 +108,8 @@ def cover_classes(classes: Sequence[ClassName], keep: Mapping[str, float], optio
         options: How names become words.
     """
     bags = class_words([entry.name for entry in classes], options)
-    same: dict[frozenset[str], list[int]] = {}
-    for number, words in enumerate(bags):
-        same.setdefault(frozenset(word for word in words if keep.get(word, 0.0) > 0), []).append(number)
-    twins = {a: [b for b in group if b != a] for known, group in same.items() if known for a in group}
+    whole, learnt = _same(bags), _same([[word for word in words if keep.get(word, 0.0) > 0] for words in bags])
+    said = [f"{entry.name} ({entry.folder})" for entry in classes]
     return [
         ClassCover(
             entry.folder,
@@ -117,7 +117,16 @@ def cover_classes(classes: Sequence[ClassName], keep: Mapping[str, float], optio
             tuple(words),
             missing=tuple(word for word in words if word not in keep),
             dropped=tuple(word for word in words if keep.get(word) == 0.0),
-            twins=tuple(f"{classes[i].name} ({classes[i].folder})" for i in twins.get(number, ())),
+            shared=tuple(said[i] for i in whole[number]),
+            twins=tuple(said[i] for i in learnt[number]),
         )
         for number, (entry, words) in enumerate(zip(classes, bags, strict=True))
     ]
+
+
+def _same(bags: Sequence[Sequence[str]]) -> list[list[int]]:
+    """Return for each bag which others have the same words; none for an empty one."""
+    groups: dict[frozenset[str], list[int]] = {}
+    for number, words in enumerate(bags):
+        groups.setdefault(frozenset(words), []).append(number)
+    return [[i for i in groups[frozenset(words)] if i != number] if words else [] for number, words in enumerate(bags)]

@@ -84,6 +84,13 @@ def from_wordnet(folders: Sequence[str]) -> list[ClassName]:
     return classes
 
 
+def imagenet1k() -> list[ClassName]:
+    """Return ImageNet-1k's classes with the names that open_clip prompts with."""
+    from timm.data.imagenet_info import ImageNetInfo
+
+    return from_wordnet(ImageNetInfo("imagenet-1k").label_names())
+
+
 def from_table(folders: Sequence[str], path: Path) -> tuple[list[ClassName], list[str]]:
     """Look the folders up in a names table (`name_classes`)."""
     try:

@@ -24,6 +24,7 @@ VERBS = {
     "train": "Train a CLIP model on captions, bags or balanced bags.",
     "label": "Write bags for images that have no caption (alias: pseudo-label).",
     "evaluate": "Measure zero-shot accuracy (alias: zero-shot).",
+    "words": "Look words and class names up in counts, and try balancing rules on samples.",
     "verify": "Check that not one byte of finished folders has changed.",
     "demo": "See the whole way on drawings: captions in, trained models and their scores out.",
 }

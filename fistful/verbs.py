@@ -21,9 +21,10 @@ from fistful.pipelines.sources import SourceOptions
 from fistful.pipelines.stage import Running
 from fistful.pipelines.units import PlanOptions
 from fistful.training.config import TrainConfig
+from fistful.words import WordsConfig
 
 GROUPS = (PlanOptions, SourceOptions, WordOptions, Limits, Balance, BagOptions, LabelOptions, Running)
-CONFIGS = (CountConfig, BagsConfig, TrainConfig, LabelConfig, EvaluateConfig, DemoConfig)
+CONFIGS = (CountConfig, BagsConfig, TrainConfig, LabelConfig, EvaluateConfig, WordsConfig, DemoConfig)
 for options in (*GROUPS, *CONFIGS):
     Parameter(name="*")(options)  # their fields become options of their own, without a prefix
 
@@ -154,6 +155,21 @@ def evaluate(*models: str, data: tuple[str, ...], out: str, config: EvaluateConf
     folder = run(*models, data=data, out=out, config=config)
     print(done + results_table(folder))
     print(f"results and predictions lie in {out}")
+
+
+def words(folder: str, *asked: str, config: WordsConfig = WordsConfig()) -> None:
+    """Look words and class names up in counts, and try balancing rules on samples.
+
+    Args:
+        folder: Folder that fistful count, bags or label wrote, or a run's.
+        asked: Words to look up, as they stand in captions.
+        config: Options.
+    """
+    from fistful.words import words as run
+    from fistful.words_text import words_json, words_text
+
+    found = run(folder, *asked, config=config)
+    print(words_json(found) if config.json else words_text(found))
 
 
 def demo(*, out: str = "demo-out", config: DemoConfig = DemoConfig()) -> None:
