@@ -65,7 +65,7 @@ class LabelConfig:
 
     plan: PlanOptions = PlanOptions()
     label: LabelOptions = LabelOptions()
-    running: Running = Running(max_bad_fraction=0.5)
+    running: Running = Running()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -105,6 +105,10 @@ def label(*images: str, model: str, like: str | Path, out: str | Path, config: L
     if config.label.by == "head" and not encoder.word_scores:
         raise UsageError(f"{model}: has no word head; train with --objective joint, or label with --by knn")
     fraction = check_lineage(model, like_folder)
+    if config.label.by == "head" and encoder.words != read_vocabulary(like_folder).words:
+        raise DataError(
+            f"{model}: its word head has other words than {like}/{VOCABULARY}; label with --by knn, or with a model trained on {like}"
+        )
     words = manifest.read_config(like_folder)["inputs"].get("word_options", {})
     inputs |= {"like": manifest.fingerprint(like_folder), "encoder": encoder.fingerprint, "word_options": words}
     if manifest.claim(folder, "label", semantic_values(config), inputs):

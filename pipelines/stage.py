@@ -49,6 +49,10 @@ def check_out(folder: Path, sources: tuple[str, ...]) -> None:
             raise UsageError(f"--out {folder}: lies in the source {source}, which it would change; choose a folder outside")
 
 
+NOT_BAD = ("no_label",)
+"""Reasons that are no fault of the data: they do not count against --max-bad-fraction."""
+
+
 def run_stage(units: list[Any], work: Work, running: Running) -> dict[str, Any]:
     """Run all units and return the sums of their stats.
 
@@ -86,13 +90,14 @@ def check_refused(folder: Path, stats: dict[str, Any], max_bad_fraction: float) 
     Raises:
         DataError: Names the reasons and the way out.
     """
-    bad, rows = sum(stats["refused"].values()), stats.get("rows", 0)
+    rows = stats.get("rows", 0)
+    bad = sum(n for reason, n in stats["refused"].items() if reason not in NOT_BAD)
     if rows == 0:
         raise DataError(f"{folder}: the inputs hold no rows")
-    if bad > max_bad_fraction * rows or bad == rows:
+    if bad > max_bad_fraction * rows or stats["kept"] == 0:
         reasons = ", ".join(f"{reason} {n:,}" for reason, n in sorted(stats["refused"].items(), key=lambda item: -item[1]))
         raise DataError(
-            f"{folder}: {bad:,} of {rows:,} rows refused ({reasons}), allowed are {max_bad_fraction:.1%}; "
+            f"{folder}: {sum(stats['refused'].values()):,} of {rows:,} rows refused ({reasons}), allowed are {max_bad_fraction:.1%}; "
             f"{folder / 'dead_letters'} has them; --max-bad-fraction allows more"
         )
 
