@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import sys
 import tempfile
+import tomllib
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 
-from fistful.errors import FistfulError, Interrupted, MachineError
+from fistful.errors import FistfulError, Interrupted, MachineError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,6 +55,7 @@ def make_app() -> App:
         from cyclopts.config import Toml
 
         if config is not None:
+            _check_file(config)
             app.config = Toml(config, must_exist=True, use_commands_as_keys=False)
         if print_config:
             _print_config(app, tokens)
@@ -62,6 +65,19 @@ def make_app() -> App:
     return app
 
 
+def _check_file(path: Path) -> None:
+    """Check that a file of options is one: Cyclopts would pass over the tables in it."""
+    try:
+        options = tomllib.loads(path.read_text("utf-8"))
+    except (FileNotFoundError, IsADirectoryError):
+        raise UsageError(f"--config {path}: no such file") from None
+    except ValueError as error:
+        raise UsageError(f"--config {path}: not TOML ({error})") from None
+    for name, value in options.items():
+        if isinstance(value, dict) or name in VERBS:
+            raise UsageError(f"--config {path}: [{name}] is not an option; options of one verb stand there without a table: min-length = 2")
+
+
 def _print_config(app: App, tokens: tuple[str, ...]) -> None:
     from fistful.bow.store.config import walk_fields
 
@@ -69,8 +85,7 @@ def _print_config(app: App, tokens: tuple[str, ...]) -> None:
     bound.apply_defaults()
     config = bound.arguments.get("config")
     for name, role, value in walk_fields(config) if config is not None else ():
-        shown = str(value).lower() if isinstance(value, bool) else repr(value) if not isinstance(value, str) else f'"{value}"'
-        line = f"{name.replace('_', '-')} = {list(value) if isinstance(value, tuple) else shown}"
+        line = f"{name.replace('_', '-')} = {json.dumps(value)}"  # JSON's strings, lists and numbers are TOML's
         print(f"# {name.replace('_', '-')} is not set" if value is None else f"{line}  # {role}")
 
 
@@ -99,8 +114,8 @@ def run(argv: list[str]) -> int:
         if (error.name or "").split(".")[0] == "fistful":
             return _defect(error)
         return _say(f"the package {error.name} is missing; pip install 'fistful[models]' has what training and evaluation need", 2)
-    except PermissionError as error:
-        return _say(f"{error.filename}: permission denied", 2)
+    except (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        return _say(f"{error.filename}: {(error.strerror or '').lower()}", 2)
     except (OSError, MemoryError) as error:
         if isinstance(error, MemoryError) or error.errno in MACHINE_ERRNOS:
             what = "out of memory" if isinstance(error, MemoryError) else f"{error.strerror} ({error.filename or 'while writing'})"

@@ -1,0 +1,245 @@
+"""The command line: what it prints, and that every fault ends in one line and the right exit code."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from fistful.cli import ALIASES, VERBS, run
+from tests.folders import fistful
+
+HELP = "fistful --help shows what there is."
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with captions, photos, and counts of the captions."""
+    monkeypatch.chdir(tmp_path)
+    Path("a.tsv").write_text("caption\tid\nred dog\t1\nred cat\t2\nred dog\t3\n")
+    Path("rest").mkdir()
+    Path("rest/notes.txt").write_text("mine")
+    return tmp_path
+
+
+def test_the_verbs_count_bags_and_verify_work_in_order(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["count", "a.tsv", "--out", "counts", "--no-progress"]) == 0
+    assert capsys.readouterr() == (
+        "3 rows read, 3 kept; refused: none\n"
+        "3 words in counts/vocabulary.parquet, most frequent first\n"
+        "next: fistful bags a.tsv --counts counts --out DATA --rule cap --kept 0.5\n",
+        "",
+    )
+    bags = ["bags", "a.tsv", "--counts", "counts", "--out", "data", "--min-count", "1", "--no-progress"]
+    assert run(bags) == 0
+    first = capsys.readouterr().out
+    assert first.startswith("3 rows read, 3 kept; refused: none\n6 words in bags, 6 after balancing")
+    assert first.endswith("1 shards in data/shards\nnext: fistful train data --out RUN\n")
+    assert run(bags) == 0
+    assert capsys.readouterr().out == f"done already: {first}"
+    assert run(["verify", "counts", "data"]) == 0
+    assert capsys.readouterr().out == "counts: every byte as written\ndata: every byte as written\n"
+
+
+FAULTS = [
+    ("count", "fistful: no SOURCE given; expected files (TSV, CSV, tar) or folders"),
+    ("count nowhere.tsv", "fistful: nowhere.tsv: no such file or folder"),
+    ("count rest", "fistful: rest: holds no tar, TSV, CSV or image"),
+    ("count a.tsv a.tsv", "fistful: {here}/a.tsv: given twice; every input counts once"),
+    (
+        "count a.tsv --caption text",
+        "fistful: {here}/a.tsv: no column 'text' in its first line ('caption', 'id'); "
+        "--caption NAME names the caption column, --caption 2 takes the second of a file without header",
+    ),
+    ("count a.tsv --caption 3", "fistful: {here}/a.tsv: its first row has 2 columns, --caption 3 needs more"),
+    ("count a.tsv --caption 0", "fistful: --caption 0: columns are numbered from 1"),
+    ("count a.tsv --min-length 0", "fistful: --min-length 0: expected 1 or more"),
+    ("count a.tsv --language ja", "fistful: --language ja: its script has no spaces between words, which is not supported"),
+    ("count a.tsv --min-lenght 2", f"fistful: Unknown option: --min-lenght. Did you mean --min-length? {HELP}"),
+    ("count a.tsv --direct-num-workers 2", f"fistful: Unknown option: --direct-num-workers. Did you mean --workers? {HELP}"),
+    ("count a.tsv --workers two", f'fistful: Invalid value for --workers: unable to convert "two" into int. {HELP}'),
+    ("count a.tsv --workers 0", "fistful: --workers 0: expected 1 or more"),
+    ("count a.tsv --max-bad-fraction nan", "fistful: --max-bad-fraction nan: expected a fraction from 0 to 1"),
+    ("bags a.tsv", f'fistful: Command "bags" parameter --counts requires an argument. {HELP}'),
+    ("bags a.tsv --counts rest", "fistful: rest: is not finished (no manifest.json); run the command that writes it again, it resumes"),
+    ("bags a.tsv --counts rest --rule cap", "fistful: --rule cap: needs --threshold or --kept, found none"),
+    ("bags a.tsv --counts rest --rule cap --kept inf", "fistful: --kept inf: expected a fraction above 0, at most 1"),
+    ("verify", "fistful: no FOLDER given; expected folders that fistful wrote"),
+    ("verify rest", "fistful: rest: no manifest.json; either not a folder of fistful's, or not finished"),
+    ("count a.tsv --config none.toml", "fistful: --config none.toml: no such file"),
+]
+
+
+@pytest.mark.parametrize(("command", "message"), FAULTS, ids=[command for command, _ in FAULTS])
+def test_a_call_at_fault_ends_with_2_in_one_line_that_says_what_to_do(
+    here: Path, capsys: pytest.CaptureFixture[str], command: str, message: str
+) -> None:
+    verb, *rest = command.split()
+    out = [] if verb == "verify" else ["--out", "out"]
+    assert run([verb, *rest, *out]) == 2
+    assert capsys.readouterr() == ("", message.format(here=here) + "\n")
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(("rule", "nearest"), [("capp", "cap"), ("randm", "random"), ("top-k", "top_k")])
+def test_a_mistyped_value_is_told_with_the_nearest_one(here: Path, capsys: pytest.CaptureFixture[str], rule: str, nearest: str) -> None:
+    assert run(["bags", "a.tsv", "--counts", "counts", "--out", "out", "--rule", rule]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f'fistful: Invalid value "{rule}" for --rule. Choose from: "none"')
+    assert error.endswith(f'Did you mean "{nearest}"? {HELP}\n')
+
+
+def test_a_mistyped_verb_is_told_with_the_nearest_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["cuont", "a.tsv"]) == 2
+    assert capsys.readouterr().err.startswith('fistful: Unknown command "cuont". Did you mean "count"? Available commands: count, bags, ')
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("a.tsv", "--out a.tsv: is a file, expected a folder"),
+        ("rest", "{here}/rest: is not empty and was not written by fistful count; choose another --out"),
+        ("s3://bucket/x", "--out s3://bucket/x: outputs are local folders; write to disk, then copy the finished folder"),
+        ("rest/notes.txt/x", "{here}/rest/notes.txt/x: not a directory"),
+    ],
+)
+def test_an_output_that_cannot_be_one_is_refused(here: Path, capsys: pytest.CaptureFixture[str], out: str, message: str) -> None:
+    assert run(["count", "a.tsv", "--out", out]) == 2
+    assert capsys.readouterr() == ("", f"fistful: {message.format(here=here)}\n")
+
+
+def test_an_output_inside_a_source_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["count", ".", "--out", "counts"]) == 2
+    assert (
+        capsys.readouterr().err == f"fistful: --out {here}/counts: lies in the source ., which it would change; choose a folder outside\n"
+    )
+
+
+def test_a_folder_of_another_configuration_is_refused_with_the_difference(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["count", "a.tsv", "--out", "counts", "--no-progress"]) == 0
+    capsys.readouterr()
+    assert run(["count", "a.tsv", "--out", "counts", "--min-length", "2"]) == 2
+    assert capsys.readouterr() == (
+        "",
+        f"fistful: {here}/counts: belongs to another configuration (min_length: 1 there, 2 asked); choose another --out\n",
+    )
+    assert run(["bags", "a.tsv", "--counts", "counts", "--out", "counts"]) == 2
+    assert capsys.readouterr().err == (
+        f"fistful: {here}/counts: belongs to another configuration (written by fistful count); choose another --out\n"
+    )
+
+
+def test_data_at_fault_ends_with_3(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("bad.tsv").write_text("caption\n\nred dog\n")
+    assert run(["count", "bad.tsv", "--out", "out", "--no-progress"]) == 3
+    assert capsys.readouterr() == (
+        "",
+        f"fistful: {here}/out: 1 of 2 rows refused (no_caption 1), allowed are 20.0%; "
+        f"{here}/out/dead_letters has them; --max-bad-fraction allows more\n",
+    )
+    assert run(["count", "a.tsv", "--out", "counts", "--no-progress"]) == 0
+    capsys.readouterr()
+    assert run(["bags", "a.tsv", "--counts", "counts", "--out", "data", "--min-count", "4"]) == 3
+    assert capsys.readouterr().err == "fistful: counts: no word reaches --min-count 4; a smaller one helps\n"
+
+
+def test_a_full_disk_ends_with_5(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.fsync", full)
+    assert run(["count", "a.tsv", "--out", "out"]) == 5
+    assert capsys.readouterr() == ("", "fistful: No space left on device (while writing); the same command resumes\n")
+
+
+def full(handle: int) -> None:
+    import errno
+    import os
+
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_defect_of_ours_ends_with_1_and_says_where_the_traceback_is(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(here))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr("fistful.pipelines.count.plan_units", lambda *_: 1 // 0)
+    assert run(["count", "a.tsv", "--out", "out"]) == 1
+    (log,) = here.glob("fistful-*.log")
+    assert capsys.readouterr().err == (
+        f"fistful: a defect of ours: ZeroDivisionError: integer division or modulo by zero; traceback in {log}\n"
+    )
+    assert "ZeroDivisionError" in log.read_text()
+
+
+OPTIONS = 'min-length = 2\ncaption = "cap \\"tion\\""\n'
+
+
+def test_options_come_from_a_file_and_the_command_line_wins(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("options.toml").write_text(OPTIONS)
+    command = ["count", "a.tsv", "--out", "out", "--config", "options.toml", "--print-config"]
+    assert run([*command, "--min-length", "3"]) == 0
+    printed = capsys.readouterr().out
+    assert tomllib.loads(printed) == {
+        "input-format": "auto",
+        "unit-mb": 16.0,
+        "unit-files": 10_000,
+        "caption": 'cap "tion"',
+        "header": False,
+        "language": "en",
+        "stop-words": False,
+        "min-length": 3,
+        "workers": 1,
+        "max-bad-fraction": 0.2,
+        "progress": True,
+    }
+    assert "min-length = 3  # semantic\nworkers = 1  # execution\n" in printed
+    assert not Path("out").exists()
+
+    Path("printed.toml").write_text(printed)  # what is printed may be given
+    assert run(["count", "a.tsv", "--out", "out", "--config", "printed.toml", "--print-config"]) == 0
+    assert capsys.readouterr().out == printed
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("min-lenght = 2\n", f'Unknown option: "[min-lenght]" from {{here}}/o.toml. Did you mean --min-length? {HELP}'),
+        ('workers = "two"\n', f'Invalid value for [workers] from {{here}}/o.toml: unable to convert "two" into int. {HELP}'),
+        ("min-length = \n", "--config o.toml: not TOML (Invalid value (at line 1, column 14))"),
+        (
+            "[count]\nmin-length = 2\n",
+            "--config o.toml: [count] is not an option; options of one verb stand there without a table: min-length = 2",
+        ),
+    ],
+)
+def test_a_file_of_options_at_fault_is_refused(here: Path, capsys: pytest.CaptureFixture[str], text: str, message: str) -> None:
+    Path("o.toml").write_text(text)
+    assert run(["count", "a.tsv", "--out", "out", "--config", "o.toml"]) == 2
+    assert capsys.readouterr() == ("", f"fistful: {message.format(here=here)}\n")
+
+
+def test_help_names_every_verb_and_loads_nothing_heavy() -> None:
+    heavy = {"torch", "apache_beam", "pyarrow", "spacy", "open_clip", "numpy", "matplotlib"}
+    script = f"import sys; from fistful.cli import run; run(['--help']); print(sorted({heavy!r} & {{*sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    *text, loaded = done.stdout.strip().splitlines()
+    assert loaded == "[]"
+    assert [verb for verb in [*VERBS, *ALIASES.values()] if verb not in "\n".join(text)] == []
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_every_option(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([verb, "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"Usage: fistful {verb} ")
+    options = [i for i, line in enumerate(lines) if line.startswith(("│ --", "│ *"))]
+    assert options
+    assert [lines[i] for i in options if len(lines[i].strip("│ ").split()) < 2 and len(lines[i + 1].strip("│ ")) == 0] == []
+
+
+def test_a_mistyped_option_never_shows_a_traceback_in_a_process_of_its_own(here: Path) -> None:
+    done = fistful("count", "a.tsv", "--out", "out", "--wokers", "2", cwd=here)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"fistful: Unknown option: --wokers. Did you mean --workers? {HELP}\n"

@@ -1,0 +1,51 @@
+"""A built wheel installs `fistful` and nothing else at the top level."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import PurePosixPath
+
+import pytest
+
+from tests.folders import REPOSITORY
+
+ROOMS = ("bow", "pipelines", "training", "eval")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Names of the files in a wheel that was built from a copy of the repository."""
+    base = tmp_path_factory.mktemp("wheel")
+    copy = base / "copy"
+    unwanted = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__", "demo-out*", "tests", "benchmarks", "docs")
+    shutil.copytree(REPOSITORY, copy, symlinks=True, ignore=unwanted)
+    command = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", str(base), str(copy)]
+    subprocess.run(command, check=True, capture_output=True)
+    (path,) = base.glob("*.whl")
+    with zipfile.ZipFile(path) as archive:
+        return archive.namelist()
+
+
+def test_only_fistful_stands_at_the_top_level(wheel: list[str]) -> None:
+    top = {PurePosixPath(name).parts[0] for name in wheel}
+    assert sorted(name.partition("-")[0] for name in top) == ["fistful", "fistful"]
+    assert [name for name in top if not name.endswith(".dist-info")] == ["fistful"]
+
+
+def test_every_module_of_every_room_is_in_it(wheel: list[str]) -> None:
+    for room in ROOMS:
+        expected = {f"fistful/{path.relative_to(REPOSITORY).as_posix()}" for path in (REPOSITORY / room).rglob("*.py")}
+        assert expected <= {*wheel}
+    assert {f"fistful/{path.name}" for path in (REPOSITORY / "fistful").glob("*.py")} <= {*wheel}
+    assert "fistful/py.typed" in wheel
+
+
+def test_every_public_name_is_where_the_package_says() -> None:
+    import fistful
+
+    assert [name for name in fistful._WHERE if not hasattr(fistful, name)] == []
+    with pytest.raises(AttributeError, match=r"^module 'fistful' has no attribute 'nothing'$"):
+        fistful.nothing  # noqa: B018  # pyright: ignore[reportAttributeAccessIssue]
