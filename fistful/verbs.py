@@ -172,6 +172,22 @@ def words(folder: str, *asked: str, config: WordsConfig = WordsConfig()) -> None
     print(words_json(found) if config.json else words_text(found))
 
 
+def doctor(folder: str | None = None, *, progress: bool = True) -> None:
+    """Say what will bite: machine, installed versions, and a folder's health.
+
+    Args:
+        folder: A data, run, results or model folder, webdataset tars, class folders, images or caption files.
+        progress: Show a progress bar while tars are walked.
+    """
+    from fistful.doctor import check
+    from fistful.doctor import doctor as run
+    from fistful.finding import findings_text
+
+    findings = run(folder, progress=progress)
+    print(findings_text(findings))
+    check(findings)
+
+
 def demo(*, out: str = "demo-out", config: DemoConfig = DemoConfig()) -> None:
     """See the whole way on drawings: captions in, trained models and their scores out.
 
