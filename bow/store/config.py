@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 FORMAT = 1
 """Version of the folders that we write. A reader refuses a newer one."""
@@ -45,7 +45,11 @@ def walk_fields(config: Any) -> Iterator[tuple[str, str, Any]]:
 
 def semantic_values(config: Any) -> dict[str, Any]:
     """Return the fields that decide the output, flattened, as plain JSON values."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, role, value in walk_fields(config) if role == "semantic"}
+    return {
+        name: [*cast(tuple[Any, ...], value)] if isinstance(value, tuple) else value
+        for name, role, value in walk_fields(config)
+        if role == "semantic"
+    }
 
 
 def canonical_json(value: Any) -> bytes:

@@ -49,7 +49,7 @@ def _jpeg_header(data: bytes) -> Header:
         height, width, _, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError as error:
         raise Refused("bad_image", f"JPEG: {error}") from None
-    return Header("JPEG", width, height)
+    return Header("JPEG", int(width), int(height))
 
 
 def _other_header(data: bytes) -> Header:

@@ -17,7 +17,7 @@ NAME_MAX = 99
 class Sink(Protocol):
     """What a tar is written to."""
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: bytes, /) -> int:
         """Append bytes."""
         ...
 
