@@ -97,7 +97,7 @@ def draw_some(bags: Ragged, samples: np.ndarray, weights_u32: np.ndarray, n_word
     keep = np.ones(len(bags.values), dtype=bool)
     for length in np.unique(bags.lengths()[bags.lengths() > n_words]):  # bags of a length make a matrix
         rows = np.flatnonzero(bags.lengths() == length)
-        places: np.ndarray = bags.offsets[rows][:, None] + np.arange(length)
+        places = bags.offsets[rows][:, None] + np.arange(int(length))
         left = np.maximum(weights_u32[bags.values[places]], 1).astype(np.uint64)
         for turn in range(n_words):
             running = np.cumsum(left, axis=1)
