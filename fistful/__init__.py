@@ -25,6 +25,9 @@ _WHERE = {
     "LabelConfig": "fistful.label",
     "load_encoder": "fistful.training.encoder",
     "verify": "fistful.bow.store.manifest",
+    "words": "fistful.words",
+    "WordsConfig": "fistful.words",
+    "doctor": "fistful.doctor",
 }
 
 
@@ -32,7 +35,8 @@ def __getattr__(name: str) -> Any:
     # looked up when first used: `import fistful` stays fast and needs no torch
     if name not in _WHERE:
         raise AttributeError(f"module 'fistful' has no attribute {name!r}")
-    return getattr(importlib.import_module(_WHERE[name]), name)
+    value = globals()[name] = getattr(importlib.import_module(_WHERE[name]), name)  # the import put a module of that name here
+    return value
 
 
 def __dir__() -> list[str]:

@@ -112,9 +112,7 @@ def judge_sizes(folder: Path, tally: Tally) -> list[Finding]:
             )
         )
     if gone:
-        found.append(
-            Finding("problem", f"sizes.json names {number(len(gone), 'tar')} that are not there, {some(gone)}", "", "fetch them again")
-        )
+        found.append(Finding("problem", f"sizes.json names {number(len(gone), 'missing tar')}, {some(gone)}", "", "fetch them again"))
     if more:
         found.append(Finding("warning", f"sizes.json leaves out {number(len(more), 'tar')}, {some(more)}", "", f"rm {path}"))
     return found or [Finding("ok", f"sizes.json agrees with {number(len(tally.samples_of), 'tar')}")]

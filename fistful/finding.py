@@ -10,6 +10,8 @@ from typing import Literal
 Level = Literal["ok", "note", "warning", "problem"]
 """ok: as it should be; note: worth knowing; warning: something will be lost or slow; problem: something will not work."""
 
+ORDER: tuple[Level, ...] = ("ok", "problem", "warning", "note")
+"""Of a part of the report: first what it is, then what is wrong with it, the worst first."""
 WIDTH = 110
 INDENT = " " * 11
 
@@ -73,7 +75,8 @@ def findings_text(findings: Sequence[Finding]) -> str:
     """Return findings as lines for a terminal, part by part, with a summary."""
     lines: list[str] = []
     for about in dict.fromkeys(finding.about for finding in findings):
-        lines += [about, *(line for finding in findings if finding.about == about for line in _lines(finding)), ""]
+        part = sorted((f for f in findings if f.about == about), key=lambda f: ORDER.index(f.level))
+        lines += [about, *(line for finding in part for line in _lines(finding)), ""]
     counts = [number(sum(f.level == level for f in findings), level) for level in ("problem", "warning", "note")]
     return "\n".join([*lines, ", ".join(counts)])
 

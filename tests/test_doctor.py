@@ -280,7 +280,7 @@ def test_shards_of_a_folder_are_compared_with_each_other(tmp_path: Path):
     [
         ('{"0.tar": 1, "1.tar": 1}', "ok", "sizes.json agrees with 2 tars"),
         ('{"0.tar": 1, "1.tar": 5}', "problem", "sizes.json does not match 1 tar, 1.tar: 5 there, 1 counted"),
-        ('{"0.tar": 1, "1.tar": 1, "2.tar": 1}', "problem", "sizes.json names 1 tar that are not there, 2.tar"),
+        ('{"0.tar": 1, "1.tar": 1, "2.tar": 1}', "problem", "sizes.json names 1 missing tar, 2.tar"),
         ('{"0.tar": 1}', "warning", "sizes.json leaves out 1 tar, 1.tar"),
         ("[", "problem", "is not JSON of tars and numbers"),
     ],

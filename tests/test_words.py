@@ -228,3 +228,12 @@ def test_the_command_line_prints_a_table(counts: Path):
     done = fistful("words", counts, "dog", "--min-count", "1", "--rule", "cap", "--threshold", "1")
     assert done.returncode == 0, done.stderr
     assert "dog    3   3      37.50%     2  0.3333" in done.stdout
+
+
+def test_verbs_are_functions_of_the_package_each_time_they_are_asked_for(counts: Path):
+    import subprocess
+    import sys
+
+    code = f"import fistful\nfor _ in range(2): print(fistful.words({str(counts)!r}, 'dog').facts[0].df, len(fistful.doctor()) > 3)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == ["3 True", "3 True"], done.stderr
