@@ -21,13 +21,13 @@ _WHERE = {
     "TrainConfig": "fistful.training.config",
     "evaluate": "fistful.eval.run",
     "EvaluateConfig": "fistful.eval.config",
-    "label": "fistful.label",
-    "LabelConfig": "fistful.label",
+    "label": "fistful.labels",
+    "LabelConfig": "fistful.labels",
     "load_encoder": "fistful.training.encoder",
     "verify": "fistful.bow.store.manifest",
-    "words": "fistful.words",
-    "WordsConfig": "fistful.words",
-    "doctor": "fistful.doctor",
+    "words": "fistful.lookup",
+    "WordsConfig": "fistful.lookup",
+    "doctor": "fistful.checkup",
 }
 
 

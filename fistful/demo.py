@@ -140,7 +140,7 @@ def recipes(config: DemoConfig) -> dict[str, TrainConfig]:
 
 
 def _label(folder: Path, bagged: Path, config: DemoConfig) -> Path:
-    from fistful.label import LabelConfig, LabelOptions, label
+    from fistful.labels import LabelConfig, LabelOptions, label
 
     hidden, model = str(folder / "data" / "hidden"), str(folder / "runs" / LABELLER)
     options = LabelConfig(label=LabelOptions(seed=config.seed))

@@ -14,14 +14,14 @@ from fistful.bow.words import WordOptions
 from fistful.demo import DemoConfig
 from fistful.errors import DataError, UsageError
 from fistful.eval.config import EvaluateConfig
-from fistful.label import LabelConfig, LabelOptions
+from fistful.labels import LabelConfig, LabelOptions
+from fistful.lookup import WordsConfig
 from fistful.pipelines.bags import BagOptions, BagsConfig
 from fistful.pipelines.count import CountConfig
 from fistful.pipelines.sources import SourceOptions
 from fistful.pipelines.stage import Running
 from fistful.pipelines.units import PlanOptions
 from fistful.training.config import TrainConfig
-from fistful.words import WordsConfig
 
 GROUPS = (PlanOptions, SourceOptions, WordOptions, Limits, Balance, BagOptions, LabelOptions, Running)
 CONFIGS = (CountConfig, BagsConfig, TrainConfig, LabelConfig, EvaluateConfig, WordsConfig, DemoConfig)
@@ -124,7 +124,7 @@ def label(*images: str, model: str, like: str, out: str, config: LabelConfig = L
         out: Folder to write, a data folder for fistful train.
         config: Options.
     """
-    from fistful.label import label as run
+    from fistful.labels import label as run
 
     if not images:
         raise UsageError("no IMAGES given; expected tars or folders of images")
@@ -165,8 +165,8 @@ def words(folder: str, *asked: str, config: WordsConfig = WordsConfig()) -> None
         asked: Words to look up, as they stand in captions.
         config: Options.
     """
-    from fistful.words import words as run
-    from fistful.words_text import words_json, words_text
+    from fistful.lookup import words as run
+    from fistful.lookup_text import words_json, words_text
 
     found = run(folder, *asked, config=config)
     print(words_json(found) if config.json else words_text(found))
@@ -179,9 +179,9 @@ def doctor(folder: str | None = None, *, progress: bool = True) -> None:
         folder: A data, run, results or model folder, webdataset tars, class folders, images or caption files.
         progress: Show a progress bar while tars are walked.
     """
-    from fistful.doctor import check
-    from fistful.doctor import doctor as run
-    from fistful.finding import findings_text
+    from fistful.checkup import check
+    from fistful.checkup import doctor as run
+    from fistful.checkup.finding import findings_text
 
     findings = run(folder, progress=progress)
     print(findings_text(findings))

@@ -1,6 +1,6 @@
 """Pseudo-labels, unit by unit: embeddings and thresholds in, shards of pseudo-bags out.
 
-The last stage of `fistful label` (fistful/label.py has the chain).
+The last stage of `fistful label` (fistful/labels.py has the chain).
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from typing import IO, cast
 from fistful.bow.store.dead_letters import Refused
 from fistful.bow.store.images import EXTENSIONS, decode_image
 from fistful.bow.store.untar import TarReader
-from fistful.finding import Finding, Noted, number, some
+from fistful.checkup.finding import Finding, Noted, number, some
 
 BROKEN = (tarfile.TarError, EOFError, zlib.error, OSError, ValueError)
 TEXTS = frozenset({"txt", "json"})

@@ -10,11 +10,11 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fistful.checkup.finding import Finding, number
 from fistful.errors import DataError, UsageError
-from fistful.finding import Finding, number
 
 if TYPE_CHECKING:
-    from fistful.doctor_tars import Tally
+    from fistful.checkup.tars import Tally
 
 MACHINE, INSTALLATION = "machine", "installation"
 
@@ -30,9 +30,9 @@ def doctor(folder: str | Path | None = None, *, progress: bool = False) -> list[
     Raises:
         UsageError: If there is no such folder.
     """
-    from fistful.doctor_folders import judge_path
-    from fistful.doctor_machine import judge_machine, probe_machine
-    from fistful.doctor_packages import judge_installed, probe_installed
+    from fistful.checkup.folders import judge_path
+    from fistful.checkup.machine import judge_machine, probe_machine
+    from fistful.checkup.packages import judge_installed, probe_installed
 
     path = None if folder is None else Path(folder)
     if path is not None and not path.exists():
@@ -49,7 +49,7 @@ def doctor(folder: str | Path | None = None, *, progress: bool = False) -> list[
 
 
 def _walk(tars: list[Path], progress: bool) -> Tally:
-    from fistful.doctor_tars import walk_tars
+    from fistful.checkup.tars import walk_tars
     from fistful.progress import progress_bar
 
     with progress_bar("doctor", len(tars), progress) as update:

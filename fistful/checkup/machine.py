@@ -9,7 +9,7 @@ import os
 import shutil
 from pathlib import Path
 
-from fistful.finding import Finding, number
+from fistful.checkup.finding import Finding, number
 
 GB = 1 << 30
 MIN_MEMORY = 2 * GB

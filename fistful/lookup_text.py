@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from fistful.bow.balance import Balance
     from fistful.bow.lookup import WordFact
     from fistful.eval.coverage import ClassCover
-    from fistful.words import SampleBag, Tried, Words
+    from fistful.lookup import SampleBag, Tried, Words
 
 N_CLASSES = 12
 """Classes shown of each kind; --json has all."""

@@ -11,14 +11,14 @@ from pathlib import Path
 
 from fistful.bow.store.images import EXTENSIONS
 from fistful.bow.store.manifest import CONFIG
-from fistful.doctor_own import judge_model, judge_own
-from fistful.doctor_tars import EVERY_IMAGE, FIRST_IMAGES, Tally, judge_numbers, judge_tars, look_at_image, walk_tars
+from fistful.checkup.finding import Finding, Noted, number, some
+from fistful.checkup.own import judge_model, judge_own
+from fistful.checkup.tars import EVERY_IMAGE, FIRST_IMAGES, Tally, judge_numbers, judge_tars, look_at_image, walk_tars
 from fistful.errors import DataError, UsageError
 from fistful.eval.class_folders import OTHER_IMAGES
 from fistful.eval.datasets import ARCHIVES
 from fistful.eval.names import TABLE, WORDNET_ID
 from fistful.eval.wds import CLASS_NAMES, SHARDS, SPLIT
-from fistful.finding import Finding, Noted, number, some
 
 TEXT_FILES = (".tsv", ".csv", ".tsv.gz", ".csv.gz")
 STATS = "_stats.json"

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 from fistful.bow.store.files import read_json
 from fistful.bow.store.manifest import MANIFEST, read_config
 from fistful.bow.vocabulary import read_vocabulary
-from fistful.doctor_tars import Tally, judge_tars
+from fistful.checkup.finding import Finding, number, some
+from fistful.checkup.tars import Tally, judge_tars
 from fistful.errors import DataError, UsageError
-from fistful.finding import Finding, number, some
 
 DATA_VERBS = ("count", "bags", "label")
 MANY_EMPTIED = 0.05

@@ -17,7 +17,7 @@ from fistful.bow.store.index import read_index
 from fistful.bow.store.shard import tar_bytes
 from fistful.bow.vocabulary import read_vocabulary
 from fistful.errors import DataError, UsageError
-from fistful.label import LabelConfig, LabelOptions, label
+from fistful.labels import LabelConfig, LabelOptions, label
 from fistful.pipelines.bags import BagsConfig, bags
 from fistful.pipelines.count import count
 from fistful.pipelines.stage import Running
@@ -111,7 +111,7 @@ def test_captions_are_no_images(world: dict[str, Any], tmp_path: Path) -> None:
 SCRIPT = """
 import os, signal, sys, json
 from tests.promises.job import die_at_write
-from tests.test_label import QUIET, run
+from tests.test_labels import QUIET, run
 from pathlib import Path
 if int(sys.argv[3]):
     die_at_write(int(sys.argv[3]), after=False)

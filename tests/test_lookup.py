@@ -12,11 +12,11 @@ from fistful.bow.balance import Balance
 from fistful.bow.vocabulary import Limits
 from fistful.bow.words import Analyzer, WordOptions
 from fistful.errors import UsageError
+from fistful.lookup import Words, WordsConfig, words
+from fistful.lookup_text import words_json, words_text
 from fistful.pipelines.bags import BagOptions, BagsConfig, bags
 from fistful.pipelines.count import CountConfig, count
 from fistful.pipelines.stage import Running
-from fistful.words import Words, WordsConfig, words
-from fistful.words_text import words_json, words_text
 from tests.folders import fistful, rows
 
 QUIET = Running(progress=False, max_bad_fraction=1.0)
@@ -234,6 +234,6 @@ def test_verbs_are_functions_of_the_package_each_time_they_are_asked_for(counts:
     import subprocess
     import sys
 
-    code = f"import fistful\nfor _ in range(2): print(fistful.words({str(counts)!r}, 'dog').facts[0].df, len(fistful.doctor()) > 3)"
+    code = f"import fistful\nfor _ in range(2): print(fistful.lookup({str(counts)!r}, 'dog').facts[0].df, len(fistful.checkup()) > 3)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.splitlines() == ["3 True", "3 True"], done.stderr

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from fistful.finding import Finding
+from fistful.checkup.finding import Finding
 
 SHOWN = (
     "fistful",

@@ -15,12 +15,12 @@ from fistful.bow.balance import Balance
 from fistful.bow.store.files import write_json
 from fistful.bow.store.shard import tar_bytes
 from fistful.bow.vocabulary import Limits
-from fistful.doctor import INSTALLATION, check, doctor
-from fistful.doctor_folders import judge_path, judge_text_file
-from fistful.doctor_machine import GB, Machine, cgroup_limits, judge_machine, probe_machine
-from fistful.doctor_packages import Installed, judge_installed, probe_installed
+from fistful.checkup import INSTALLATION, check, doctor
+from fistful.checkup.finding import Finding, findings_text
+from fistful.checkup.folders import judge_path, judge_text_file
+from fistful.checkup.machine import GB, Machine, cgroup_limits, judge_machine, probe_machine
+from fistful.checkup.packages import Installed, judge_installed, probe_installed
 from fistful.errors import DataError, UsageError
-from fistful.finding import Finding, findings_text
 from fistful.pipelines.bags import BagsConfig, bags
 from fistful.pipelines.count import CountConfig, count
 from fistful.pipelines.stage import Running
