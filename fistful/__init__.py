@@ -35,8 +35,7 @@ def __getattr__(name: str) -> Any:
     # looked up when first used: `import fistful` stays fast and needs no torch
     if name not in _WHERE:
         raise AttributeError(f"module 'fistful' has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(_WHERE[name]), name)  # the import put a module of that name here
-    return value
+    return getattr(importlib.import_module(_WHERE[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -234,6 +234,6 @@ def test_verbs_are_functions_of_the_package_each_time_they_are_asked_for(counts:
     import subprocess
     import sys
 
-    code = f"import fistful\nfor _ in range(2): print(fistful.lookup({str(counts)!r}, 'dog').facts[0].df, len(fistful.checkup()) > 3)"
+    code = f"import fistful\nfor _ in range(2): print(fistful.words({str(counts)!r}, 'dog').facts[0].df, len(fistful.doctor()) > 3)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.splitlines() == ["3 True", "3 True"], done.stderr
