@@ -1,0 +1,68 @@
+"""The page: all sections put into one file that loads nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+from fistful.errors import UsageError
+from fistful.eval.report.classes import classes_of
+from fistful.eval.report.config import ReportConfig
+from fistful.eval.report.curves import curves_of, unfinished
+from fistful.eval.report.folders import Material
+from fistful.eval.report.labels import labels_of
+from fistful.eval.report.provenance import provenance_of
+from fistful.eval.report.samples import samples_of
+from fistful.eval.report.scores import headline, scores_of, title_of
+from fistful.eval.report.text import number, percent, shown
+from fistful.eval.report.words import words_of
+
+TEMPLATE = "page.html.jinja"
+N_COLOURS_CLASS = 8
+
+
+def page_of(material: Material, config: ReportConfig) -> str:
+    """Return the page as HTML."""
+    import jinja2
+
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    environment.filters |= {"shown": shown, "percent": percent, "number": number}
+    return environment.get_template(TEMPLATE).render(
+        title=config.title or title_of(material),
+        date=config.date,
+        headline=headline(material, config.top),
+        scores=scores_of(material, config.top),
+        curves=curves_of(material),
+        words=words_of(material),
+        samples=samples_of(material, config.samples, config.seed),
+        labels=labels_of(material, config),
+        classes=classes_of(material, config.top),
+        made=provenance_of(material),
+        unfinished=unfinished((*material.data, *material.labels, *material.runs, *material.results)),
+        version=version("fistful"),
+        n_colours=N_COLOURS_CLASS,
+    )
+
+
+def write_page(out: str | Path, make: Callable[[], str]) -> Path:
+    """Make a page and write it, whole or not at all.
+
+    Raises:
+        UsageError: If the path cannot be a page; found before any work is done.
+    """
+    path = Path(out)
+    if "://" in str(out) or path.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"--out {out}: expected a local file that ends in .html")
+    if path.is_dir():
+        raise UsageError(f"--out {out}: is a folder, expected a file that ends in .html")
+    page = make()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part.write_text(page, "utf-8", errors="backslashreplace", newline="\n")
+    os.replace(part, path)
+    return path

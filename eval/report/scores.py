@@ -1,0 +1,285 @@
+"""Scores: the table with intervals and chance, its figure, and what may be read from both."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from fistful.bow.store.config import canonical_json
+from fistful.eval.report import figures
+from fistful.eval.report.figures import Figure
+from fistful.eval.report.folders import Material, Run
+from fistful.eval.report.text import counted, listing, number, percent, shown, signed, spelled
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MAX_FIGURES = 6
+MAX_WARNINGS = 20
+MAX_READINGS = 4
+"""Sets that the headline speaks of; the table has all of them."""
+TASK = "zeroshot_classification"
+
+Result = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cell:
+    """A figure with its interval."""
+
+    value: str
+    interval: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Row:
+    """A model's scores on a set."""
+
+    model: str
+    colour: int
+    cells: tuple[Cell, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Group:
+    """A set with one prompt set, and the models that were measured on it."""
+
+    title: str
+    rows: tuple[Row, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Paired:
+    """Two models on the same images."""
+
+    first: str
+    second: str
+    difference: Cell
+    verdict: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PairedGroup:
+    """Pairs of models on one set."""
+
+    title: str
+    rows: tuple[Paired, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Scores:
+    """The section."""
+
+    groups: tuple[Group, ...]
+    figures: tuple[Figure, ...]
+    n_figures_left_out: int
+    paired: tuple[PairedGroup, ...]
+    others: tuple[Group, ...]
+    """Results of other tasks, each with the names of its measures as its first row."""
+    warnings: tuple[str, ...]
+    n_warnings_left_out: int
+
+
+def grouped(results: Iterable[Result]) -> dict[tuple[str, str], list[Result]]:
+    """Return the classification results of each set and prompt set, in the order found."""
+    groups: dict[tuple[str, str], list[Result]] = {}
+    for result in results:
+        if result.get("task", TASK) == TASK and "acc1" in result["metrics"]:
+            groups.setdefault((result["dataset"], result.get("prompts", "")), []).append(result)
+    return groups
+
+
+def all_results(material: Material) -> list[Result]:
+    """Return the results of all folders."""
+    return [result for folder in material.results for result in folder.results]
+
+
+def scores_of(material: Material, top: int) -> Scores | None:
+    """Build the section; None without results."""
+    results = all_results(material)
+    if not results:
+        return None
+    place = {name: i for i, name in enumerate(material.models())}
+    groups = grouped(results)
+    lines = warning_lines(results)
+    shots = [_dots(key, group, place, k) for key, group in list(groups.items())[: MAX_FIGURES // 2] for k in (top, 6 - top)]
+    return Scores(
+        groups=tuple(Group(_title(key, group), tuple(_row(r, place[r["model"]]) for r in group)) for key, group in groups.items()),
+        figures=tuple(shot for shot in shots if shot),
+        n_figures_left_out=max(0, len(groups) - MAX_FIGURES // 2),
+        paired=tuple(_paired_groups(material)),
+        others=tuple(_other_groups(results)),
+        warnings=tuple(lines[:MAX_WARNINGS]),
+        n_warnings_left_out=max(0, len(lines) - MAX_WARNINGS),
+    )
+
+
+def _title(key: tuple[str, str], group: Sequence[Result]) -> str:
+    m = group[0]["metrics"]
+    about = f"{counted(m['n'], 'image')}, {counted(m['n_classes'], 'class', 'classes')}"
+    return f"{shown(key[0], 80)} · prompts {shown(key[1], 40)} · {about}"
+
+
+def _row(result: Result, place: int) -> Row:
+    m = result["metrics"]
+    cells = [_cell(m, "acc1"), Cell(percent(m.get("chance1"))), _cell(m, "acc5"), Cell(percent(m.get("chance5")))]
+    cells.append(_cell(m, "mean_per_class_recall"))
+    return Row(result["model"], place, tuple(cells))
+
+
+def _cell(m: dict[str, Any], name: str) -> Cell:
+    if m.get(name) is None:
+        return Cell("–")
+    low, high = m.get(f"{name}_low"), m.get(f"{name}_high")
+    return Cell(percent(m[name]), "" if low is None else f"{percent(low)}–{percent(high)}")
+
+
+def _dots(key: tuple[str, str], group: Sequence[Result], place: dict[str, int], k: int) -> Figure | None:
+    name = f"acc{k}"
+    rows = [(r["model"], r["metrics"]) for r in group if r["metrics"].get(name) is not None]
+    if not rows:
+        return None
+    chance = rows[0][1].get(f"chance{k}")
+
+    def paint(axes: Axes) -> None:
+        for y, (model, m) in enumerate(rows):
+            tint, value = figures.colour(place[model]), 100 * m[name]
+            axes.plot([100 * m[f"{name}_low"], 100 * m[f"{name}_high"]], [y, y], color=tint, linewidth=2, solid_capstyle="round")
+            axes.plot([value], [y], figures.marker(place[model]), color=tint, markersize=7)
+        if chance is not None:
+            axes.axvline(100 * chance, color=figures.MUTED, linewidth=1, linestyle=(0, (2, 2)), zorder=0)
+            axes.text(100 * chance, -0.75, "  chance", color=figures.MUTED, va="center")
+        axes.set_yticks(range(len(rows)), [figures.label(model) for model, _ in rows])
+        axes.tick_params(axis="y", length=0, labelcolor=figures.INK)
+        axes.set_ylim(len(rows) - 0.4, -1.1)
+        axes.set_xlim(0, min(100.0, 108 * max(m[f"{name}_high"] for _, m in rows) + 0.5))
+        axes.spines["left"].set_visible(False)
+        axes.grid(axis="x")
+        axes.set_axisbelow(True)
+        axes.set_xlabel(f"top-{k}, % (95 % interval)")
+
+    values = "; ".join(
+        f"{shown(model, 40)} {percent(m[name])} [{percent(m[name + '_low'])}, {percent(m[name + '_high'])}]" for model, m in rows
+    )
+    alt = f"Top-{k} on {shown(key[0], 60)} in percent with 95 % intervals: {values}. Chance: {percent(chance)}."
+    left = 14 + 8 * max(len(figures.label(model)) for model, _ in rows)
+    title = f"{key[0]}, top-{k}" + (f", prompts {key[1]}" if key[1] not in ("", "name") else "")
+    return figures.draw(paint, title=title, alt=alt, height=76 + 28 * len(rows), width=figures.HALF, left=left, right=14)
+
+
+def _paired_groups(material: Material) -> Iterable[PairedGroup]:
+    groups: dict[tuple[str, str], list[Paired]] = {}
+    for found in (found for folder in material.results for found in folder.comparisons):
+        groups.setdefault((found["dataset"], found["prompts"]), []).append(_paired(found))
+    for (dataset, prompts), rows in groups.items():
+        yield PairedGroup(f"{shown(dataset, 80)} · prompts {shown(prompts, 40)}", tuple(rows))
+
+
+def _paired(found: dict[str, Any]) -> Paired:
+    low, high = found["acc1_low"], found["acc1_high"]
+    verdict = "not told apart" if low <= 0 <= high else f"{found['second'] if low > 0 else found['first']} is ahead"
+    return Paired(found["first"], found["second"], Cell(signed(found["acc1_difference"]), f"{signed(low)} to {signed(high)}"), verdict)
+
+
+def warning_lines(results: Iterable[Result]) -> list[str]:
+    """Return what evaluation warned of, once for all models that it holds for."""
+    models: dict[tuple[str, str], dict[str, None]] = {}
+    for result in results:
+        for line in result.get("warnings", ()):
+            models.setdefault((result["dataset"], line), {})[result["model"]] = None
+    return [f"{shown(dataset, 60)} ({listing(list(names), 6)}): {line}" for (dataset, line), names in models.items()]
+
+
+def _other_groups(results: Iterable[Result]) -> Iterable[Group]:
+    """Yield tables of tasks other than classification: measures down, models across."""
+    groups: dict[tuple[str, str], list[Result]] = {}
+    for result in results:
+        if result.get("task", TASK) != TASK or "acc1" not in result["metrics"]:
+            groups.setdefault((result["dataset"], result.get("task", "")), []).append(result)
+    for (dataset, task), group in groups.items():
+        names = [name for name, value in group[0]["metrics"].items() if isinstance(value, int | float) or value is None]
+        shown_names = [name for name in names if not name.endswith(("_low", "_high"))]
+        head = Row("", -1, tuple(Cell(result["model"]) for result in group))
+        rows = [Row(name.replace("_", " "), -1, tuple(_measure(r["metrics"], name) for r in group)) for name in shown_names]
+        yield Group(f"{shown(dataset, 80)} · {task.replace('_', ' ')}", (head, *rows))
+
+
+def _measure(m: dict[str, Any], name: str) -> Cell:
+    value = m.get(name)
+    return _cell(m, name) if isinstance(value, float) and 0 <= value <= 1 else Cell(number(value))
+
+
+# What may be read
+
+
+def title_of(material: Material) -> str:
+    """Return the page's heading."""
+    scored = {r["model"] for r in all_results(material)}
+    n_models, n_sets = len(scored) or len(material.runs), len({r["dataset"] for r in all_results(material)})
+    words = [f"{spelled(n)} {one}{'' if n == 1 else 's'}" for n, one in ((n_models, "model"), (n_sets, "test set")) if n]
+    if not words:
+        words = [
+            f"{spelled(n)} {one}" for n, one in ((len(material.data), "data folders"), (len(material.labels), "labelled folders")) if n
+        ]
+    text = ", ".join(words)
+    return text[:1].upper() + text[1:]
+
+
+def headline(material: Material, top: int) -> list[str]:
+    """Return what was measured and what may be read from it, in a few sentences."""
+    groups = grouped(all_results(material))
+    if not groups:
+        return ["Nothing was scored here: this page shows what went in, and no sentence about which model is better follows from it."]
+    models = list(dict.fromkeys(r["model"] for group in groups.values() for r in group))
+    sizes = {key: group[0]["metrics"] for key, group in groups.items()}
+    sets = dict.fromkeys(
+        f"{counted(m['n'], 'image')} of {counted(m['n_classes'], 'class', 'classes')} ({shown(key[0], 40)})" for key, m in sizes.items()
+    )
+    who = f"The model {listing(models)} was" if len(models) == 1 else f"{spelled(len(models)).capitalize()} models, {listing(models)}, were"
+    lines = [f"{who} asked to name {listing(list(sets), 4)}, from class names alone."]
+    lines += [_seeds(material.runs)] if len(models) > 1 else []
+    lines += [_reading(key, group, top) for key, group in list(groups.items())[:MAX_READINGS]]
+    if len(models) == 1:
+        lines.append("The interval says how far other images of the same kind could move a score; another seed would move it too.")
+    return lines
+
+
+def n_seeds(runs: Sequence[Run]) -> list[int]:
+    """Return with how many seeds each run's configuration was trained, its own included."""
+    keys, seeds = [], {}
+    for run in runs:
+        options = {name: value for name, value in run.options().items() if name != "seed"}
+        keys.append(canonical_json([options, run.config["inputs"]]))
+        seeds.setdefault(keys[-1], set()).add(run.options().get("seed"))
+    return [len(seeds[key]) for key in keys]
+
+
+def _seeds(runs: Sequence[Run]) -> str:
+    found = n_seeds(runs)
+    if not found:
+        return "How many seeds stand behind a model is not known here; with one each, this is a smoke run."
+    if max(found) == 1:
+        return "Each was trained once, with one seed: a smoke run. It shows that the way works, and ranks nothing by itself."
+    return f"Seeds behind a configuration: {min(found)} to {max(found)}. Compare configurations over their seeds, not single models."
+
+
+def _reading(key: tuple[str, str], group: Sequence[Result], top: int) -> str:
+    name, chance = f"acc{top}", group[0]["metrics"].get(f"chance{top}")
+    found = sorted(
+        ((r["metrics"], shown(r["model"], 40)) for r in group if r["metrics"].get(name) is not None), key=lambda one: one[0][name]
+    )
+    if not found:
+        return f"{shown(key[0], 40)} has too few classes for top-{top}."
+    (low, worst), (high, best) = found[0], found[-1]
+    of_worst, of_best = f"{percent(low[name])}\u00a0% ({worst})", f"{percent(high[name])}\u00a0% ({best})"
+    span = f"is {of_best}" if len(found) == 1 else f"goes from {of_worst} to {of_best}"
+    prompts = "" if key[1] in ("", "name") else f" with prompts {shown(key[1], 40)}"
+    text = f"On {shown(key[0], 40)}{prompts}, top-{top} {span}; guessing gives {percent(chance)}\u00a0%."
+    apart = [f"{model} over {other}" for m, model in found for n, other in found if m[f"{name}_low"] > n[f"{name}_high"]]
+    if apart:
+        text += f" Intervals do not overlap for {listing(apart, 4)}: a hint, to be checked with more seeds."
+    elif len(found) > 1:
+        text += " All intervals overlap, so it does not say which model is better."
+    guessing = [model for m, model in found if chance is not None and m[f"{name}_low"] <= chance]
+    return text + (f" Not told apart from guessing: {listing(guessing)}." if guessing else "")
