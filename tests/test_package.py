@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import pytest
 
@@ -49,3 +49,30 @@ def test_every_public_name_is_where_the_package_says() -> None:
     assert [name for name in fistful._WHERE if not hasattr(fistful, name)] == []
     with pytest.raises(AttributeError, match=r"^module 'fistful' has no attribute 'nothing'$"):
         fistful.nothing  # noqa: B018  # pyright: ignore[reportAttributeAccessIssue]
+
+
+WITHOUT_TORCH = """
+import sys
+for name in ("torch", "open_clip", "timm", "faiss", "sklearn", "scipy", "webdataset", "safetensors", "matplotlib", "emoji"):
+    sys.modules[name] = None  # importing it raises ModuleNotFoundError, as where it is not installed
+from fistful.cli import run
+sys.exit(run(sys.argv[1:]))
+"""
+
+
+def test_the_data_jobs_need_no_torch_and_a_missing_package_is_named_with_the_extra_that_brings_it(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("a red dog\na blue cat\n")
+
+    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-c", WITHOUT_TORCH, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    for command in (
+        ["count", "a.tsv", "--caption", "1", "--out", "counts"],
+        ["bags", "a.tsv", "--caption", "1", "--counts", "counts", "--out", "bags", "--min-count", "1"],
+        ["verify", "counts", "bags"],
+        ["words", "counts", "dog"],
+    ):
+        done = call(*command)
+        assert done.returncode == 0, done.stderr
+    done = call("demo", "--out", "demo")
+    assert (done.returncode, done.stderr) == (2, "fistful: the package emoji is missing; pip install 'fistful[demo]' brings it\n")
