@@ -19,7 +19,7 @@ from fistful.eval.report.figures import Figure
 from fistful.eval.report.folders import Material
 from fistful.eval.report.samples import SALT
 from fistful.eval.report.scores import Cell, Result, Row, grouped
-from fistful.eval.report.text import counted, number, percent, shown
+from fistful.eval.report.text import brief, counted, number, percent, shown
 from fistful.eval.results import CLASSES_SCHEMA, result_name
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _read(sources: Sequence[tuple[Path, list[Result]]], top: int, coverage: Cove
         for result in results:
             path = folder / "classes" / f"{result_name(result['model'], result['dataset'], result['prompts'])}.parquet"
             if path.exists():
-                tables.append((result["model"], read_table(path, CLASSES_SCHEMA)))
+                tables.append((result["label"], read_table(path, CLASSES_SCHEMA)))
     if not tables:
         return None
     names = tables[0][1]["name"].to_pylist()
@@ -142,11 +142,11 @@ def _dots(found: ClassScores, m: int, place: int, top: int) -> Figure:
         axes.set_ylim(-6, 106)
         axes.grid(axis="y")
         axes.set_axisbelow(True)
-        figures.few_ticks(axes.xaxis, df.min(initial=1), df.max(initial=1))
-        axes.set_xlabel("df of the class's rarest word, logarithmic")
+        figures.few_ticks(axes.xaxis, *(df.min(), df.max()) if len(df) else (1.0, 1.0))
+        axes.set_xlabel("df of its rarest word, logarithmic")
 
     said = ", ".join(f"{percent(share / 100)} at df {number(round(at))}" for at, share in zip(middle, means, strict=True))
-    alt = f"{shown(found.models[m], 40)}: share right of each class against the frequency of its rarest word. Means: {said}."
+    alt = f"{brief(found.models[m])}: share right of each class against the frequency of its rarest word. Means: {said}."
     return figures.draw(paint, title=found.models[m], unit=f"top-{top}, %", alt=alt, height=230, width=270, left=38, right=10)
 
 

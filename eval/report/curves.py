@@ -16,7 +16,7 @@ from fistful.errors import DataError
 from fistful.eval.report import figures
 from fistful.eval.report.figures import Figure
 from fistful.eval.report.folders import Material, Run
-from fistful.eval.report.text import counted, listing, number, shown
+from fistful.eval.report.text import brief, counted, listing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,7 +64,8 @@ class Curves:
 def curves_of(material: Material) -> Curves | None:
     """Build the section; None without a run that has taken steps."""
     place = {name: i for i, name in enumerate(material.models())}
-    found = [(run, curve) for run in material.runs[:MAX_RUNS] if (curve := _read(run, place[run.name])) is not None]
+    runs = sorted(material.runs, key=lambda run: place[run.name])
+    found = [(run, curve) for run in runs[:MAX_RUNS] if (curve := _read(run, place[run.name])) is not None]
     if not found:
         return None
     curves = [curve for _, curve in found]
@@ -151,7 +152,7 @@ def _draw(curves: Sequence[Curve]) -> Figure:
         axes.grid(axis="y")
         axes.set_xlabel("step")
 
-    said = "; ".join(f"{shown(curve.name, 40)} from {number(float(mean[0]))} to {number(float(mean[-1]))}" for curve, _, _, mean in lines)
+    said = "; ".join(f"{brief(curve.name)} from {float(mean[0]):.2f} to {float(mean[-1]):.2f}" for curve, _, _, mean in lines)
     return figures.draw(
         paint, title="Loss by step", unit="training loss", alt=f"Training loss by step. {said}.", height=312, left=44, right=110
     )
@@ -162,7 +163,7 @@ def _ending(run: Run, curve: Curve) -> Ending:
     learnt = [str(options[name]) for name in ("objective", "text", "text_tower", "model") if options.get(name) is not None]
     last = smoothed(binned(curve.steps, curve.losses)[1])[-1]
     steps = f"{int(curve.steps[-1]):,}" + (f" ({curve.n_skipped:,} skipped)" if curve.n_skipped else "")
-    return Ending(run.name, curve.place, steps, number(float(last)), ", ".join(learnt))
+    return Ending(run.name, curve.place, steps, f"{float(last):.2f}", ", ".join(learnt))
 
 
 def _note(runs: Sequence[Run], n_left_out: int) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import re
+import unicodedata
 import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -154,9 +155,9 @@ def few_ticks(axis: Any, low: float, high: float) -> None:
 
 def _plain(value: float) -> str:
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
+        if value >= max(size, 1e4):
             return f"{value / size:g}{letter}"
-    return f"{value:g}"
+    return f"{value:,.0f}" if value >= 1 else f"{value:g}"
 
 
 def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
@@ -178,7 +179,8 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list
     return places.tolist()
 
 
-def label(name: str, limit: int = 18) -> str:
-    """Return a name short enough for a figure."""
-    text = shown(name, 400)
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+def label(name: str, limit: float = 18) -> str:
+    """Return a name short enough for a figure: about as wide as so many letters."""
+    text = shown(name, 100)
+    widths = np.cumsum([1.7 if letter in "mwMW@%" or unicodedata.east_asian_width(letter) in "WF" else 1.0 for letter in text])
+    return text if not len(text) or widths[-1] <= limit else text[: int(np.searchsorted(widths, limit - 1.5))] + "…"

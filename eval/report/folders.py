@@ -51,6 +51,7 @@ class Results(Folder):
     """What an evaluation left behind."""
 
     results: list[dict[str, Any]]
+    """As evaluation wrote them, each with a `label` that no other folder's model has."""
     comparisons: list[dict[str, Any]]
 
 
@@ -74,7 +75,7 @@ class Material:
 
     def models(self) -> list[str]:
         """Return the names of all models, those with scores first: their places are their colours."""
-        scored = [result["model"] for folder in self.results for result in folder.results]
+        scored = [result["label"] for folder in self.results for result in folder.results]
         return list(dict.fromkeys([*scored, *(run.name for run in self.runs)]))
 
 
@@ -94,7 +95,19 @@ def open_material(specs: Sequence[str]) -> Material:
         own_paths = [path for path, its_kind in zip(paths, kinds, strict=True) if its_kind == kind]
         for path, name in zip(own_paths, _short_names(own_paths), strict=True):
             found[kind].append(_open(kind, (path, name, read_config(path), _fingerprint(path))))
+    _tell_models_apart(found["results"])
     return Material(**{kind: tuple(folders) for kind, folders in found.items()})
+
+
+def _tell_models_apart(folders: Sequence[Results]) -> None:
+    """Give each result a label: the model's name, with its folder's where another folder has a model of that name."""
+    owners: dict[str, set[str]] = {}
+    for folder in folders:
+        for result in folder.results:
+            owners.setdefault(result["model"], set()).add(folder.name)
+    for folder in folders:
+        for result in folder.results:
+            result["label"] = result["model"] if len(owners[result["model"]]) == 1 else f"{result['model']} ({folder.name})"
 
 
 def _find(spec: str) -> list[Path]:

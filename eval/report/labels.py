@@ -84,6 +84,8 @@ class Labels:
     facts: tuple[tuple[str, str], ...]
     figures: tuple[Figure, ...]
     measured: tuple[Measured, ...]
+    finding: str
+    """What the shares of right words say, in a sentence."""
     n_checked: int
     accepted: tuple[Labelled, ...]
     wrong: tuple[Labelled, ...]
@@ -105,11 +107,13 @@ def _part(data: Data, vocabulary: Vocabulary, truth: dict[str, str], others: Seq
     words = dict(zip(names, true_words(list(names.values()), vocabulary, _word_options(data)), strict=True)) if names else {}
     checked = Checked(rows, [words[row["source_key"]] for row in rows]) if rows else None
     cards = Cards(data.path, vocabulary, names, words)
+    measured = _measured(checked, others, config.seed)
     return Labels(
         name=data.name,
         facts=tuple(_facts(data)),
         figures=tuple(_figures(data.stats, checked)),
-        measured=tuple(_measured(checked, others, config.seed)),
+        measured=tuple(measured),
+        finding=finding(measured) if checked else "",
         n_checked=len(rows),
         accepted=tuple(cards.of(row) for row in drawn),
         wrong=tuple(cards.of(row) for row in surely_wrong(checked, config.samples, config.seed)) if checked else (),
@@ -158,6 +162,17 @@ def _measured(checked: Checked | None, others: Sequence[Measured], seed: int) ->
     own = [precision(checked.right(), given, words, seed, "these pseudo-labels")]
     own.append(precision(frequent, given, most, seed, "as many of the most frequent words"))
     return own + [other for other in others if other.name not in ("labels", "most frequent words")]
+
+
+def finding(measured: Sequence[Measured]) -> str:
+    """Say how the labels stand beside as many of the most frequent words, which any counter could give."""
+    own, frequent = measured[0], measured[1]
+    if own.low is None or own.high is None or frequent.low is None or frequent.high is None:
+        return ""
+    if own.low > frequent.high:
+        return "These words are right more often than as many of the most frequent words would be."
+    often = "less often than" if own.high < frequent.low else "about as often as"
+    return f"These words are right {often} as many of the most frequent words would be; look at the effective vocabulary too."
 
 
 def surely_wrong(checked: Checked, n: int, seed: int) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from fistful.eval.report.labels import labels_of
 from fistful.eval.report.provenance import provenance_of
 from fistful.eval.report.samples import samples_of
 from fistful.eval.report.scores import headline, scores_of, title_of
-from fistful.eval.report.text import number, percent, shown
+from fistful.eval.report.text import brief, number, percent, shown
 from fistful.eval.report.words import words_of
 
 TEMPLATE = "page.html.jinja"
@@ -31,7 +31,7 @@ def page_of(material: Material, config: ReportConfig) -> str:
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
-    environment.filters |= {"shown": shown, "percent": percent, "number": number}
+    environment.filters |= {"shown": shown, "brief": brief, "percent": percent, "number": number}
     return environment.get_template(TEMPLATE).render(
         title=config.title or title_of(material),
         date=config.date,
@@ -63,6 +63,9 @@ def write_page(out: str | Path, make: Callable[[], str]) -> Path:
     page = make()
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_text(page, "utf-8", errors="backslashreplace", newline="\n")
-    os.replace(part, path)
+    try:
+        part.write_text(page, "utf-8", errors="backslashreplace", newline="\n")
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
     return path

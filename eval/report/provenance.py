@@ -21,7 +21,8 @@ class Made:
 
     name: str
     verb: str
-    command: str
+    command: tuple[str, ...]
+    """The verb with its inputs, and its options."""
     facts: tuple[tuple[str, str], ...]
 
 
@@ -80,7 +81,7 @@ def _versions(folder: Folder) -> str:
     return ", ".join(f"{name} {' and '.join(sorted(found[name]))}" for name in sorted(found))
 
 
-def command_of(folder: Folder) -> str:
+def command_of(folder: Folder) -> tuple[str, ...]:
     """Return a command that asks for the same options; its inputs are placeholders, for a folder does not keep paths."""
     verb = str(folder.config["verb"])
     inputs = {
@@ -90,7 +91,7 @@ def command_of(folder: Folder) -> str:
         "label": "IMAGES... --model RUN --like DATA",
     }
     options = [part for name, value in sorted(folder.options().items()) for part in _option(name, value)]
-    return " ".join(["fistful", verb, inputs.get(verb, "FOLDER..."), "--out", shlex.quote(folder.name), *options])
+    return (f"fistful {verb} {inputs.get(verb, 'FOLDER...')}", f"--out {shlex.quote(folder.name)}", *options)
 
 
 def _option(name: str, value: Any) -> list[str]:

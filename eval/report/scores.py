@@ -10,7 +10,7 @@ from fistful.bow.store.config import canonical_json
 from fistful.eval.report import figures
 from fistful.eval.report.figures import Figure
 from fistful.eval.report.folders import Material, Run
-from fistful.eval.report.text import counted, listing, number, percent, shown, signed, spelled
+from fistful.eval.report.text import brief, counted, listing, number, percent, signed, spelled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -105,7 +105,7 @@ def scores_of(material: Material, top: int) -> Scores | None:
     lines = warning_lines(results)
     shots = [_dots(key, group, place, k) for key, group in list(groups.items())[: MAX_FIGURES // 2] for k in (top, 6 - top)]
     return Scores(
-        groups=tuple(Group(_title(key, group), tuple(_row(r, place[r["model"]]) for r in group)) for key, group in groups.items()),
+        groups=tuple(_group(key, group, place) for key, group in groups.items()),
         figures=tuple(shot for shot in shots if shot),
         n_figures_left_out=max(0, len(groups) - MAX_FIGURES // 2),
         paired=tuple(_paired_groups(material)),
@@ -115,17 +115,24 @@ def scores_of(material: Material, top: int) -> Scores | None:
     )
 
 
+def _group(key: tuple[str, str], group: Sequence[Result], place: dict[str, int]) -> Group:
+    return Group(_title(key, group), (*(_row(r, place[r["label"]]) for r in group), _guessing(group[0]["metrics"])))
+
+
 def _title(key: tuple[str, str], group: Sequence[Result]) -> str:
     m = group[0]["metrics"]
     about = f"{counted(m['n'], 'image')}, {counted(m['n_classes'], 'class', 'classes')}"
-    return f"{shown(key[0], 80)} · prompts {shown(key[1], 40)} · {about}"
+    return f"{brief(key[0], 80)} · prompts {brief(key[1])} · {about}"
 
 
 def _row(result: Result, place: int) -> Row:
     m = result["metrics"]
-    cells = [_cell(m, "acc1"), Cell(percent(m.get("chance1"))), _cell(m, "acc5"), Cell(percent(m.get("chance5")))]
-    cells.append(_cell(m, "mean_per_class_recall"))
-    return Row(result["model"], place, tuple(cells))
+    return Row(result["label"], place, tuple(_cell(m, name) for name in ("acc1", "acc5", "mean_per_class_recall")))
+
+
+def _guessing(m: dict[str, Any]) -> Row:
+    chances = (m.get("chance1"), m.get("chance5"), m.get("chance1"))
+    return Row("guessing", -1, tuple(Cell(percent(chance)) for chance in chances))
 
 
 def _cell(m: dict[str, Any], name: str) -> Cell:
@@ -137,7 +144,7 @@ def _cell(m: dict[str, Any], name: str) -> Cell:
 
 def _dots(key: tuple[str, str], group: Sequence[Result], place: dict[str, int], k: int) -> Figure | None:
     name = f"acc{k}"
-    rows = [(r["model"], r["metrics"]) for r in group if r["metrics"].get(name) is not None]
+    rows = [(r["label"], r["metrics"]) for r in group if r["metrics"].get(name) is not None]
     if not rows:
         return None
     chance = rows[0][1].get(f"chance{k}")
@@ -160,20 +167,22 @@ def _dots(key: tuple[str, str], group: Sequence[Result], place: dict[str, int], 
         axes.set_xlabel(f"top-{k}, % (95 % interval)")
 
     values = "; ".join(
-        f"{shown(model, 40)} {percent(m[name])} [{percent(m[name + '_low'])}, {percent(m[name + '_high'])}]" for model, m in rows
+        f"{brief(model)} {percent(m[name])} [{percent(m[name + '_low'])}, {percent(m[name + '_high'])}]" for model, m in rows
     )
-    alt = f"Top-{k} on {shown(key[0], 60)} in percent with 95 % intervals: {values}. Chance: {percent(chance)}."
+    alt = f"Top-{k} on {brief(key[0], 60)} in percent with 95 % intervals: {values}. Chance: {percent(chance)}."
     left = 14 + 8 * max(len(figures.label(model)) for model, _ in rows)
     title = f"{key[0]}, top-{k}" + (f", prompts {key[1]}" if key[1] not in ("", "name") else "")
     return figures.draw(paint, title=title, alt=alt, height=76 + 28 * len(rows), width=figures.HALF, left=left, right=14)
 
 
 def _paired_groups(material: Material) -> Iterable[PairedGroup]:
-    groups: dict[tuple[str, str], list[Paired]] = {}
-    for found in (found for folder in material.results for found in folder.comparisons):
-        groups.setdefault((found["dataset"], found["prompts"]), []).append(_paired(found))
-    for (dataset, prompts), rows in groups.items():
-        yield PairedGroup(f"{shown(dataset, 80)} · prompts {shown(prompts, 40)}", tuple(rows))
+    for folder in material.results:
+        groups: dict[tuple[str, str], list[Paired]] = {}
+        for found in folder.comparisons:
+            groups.setdefault((found["dataset"], found["prompts"]), []).append(_paired(found))
+        of = f" · {brief(folder.name)}" if len(material.results) > 1 else ""
+        for (dataset, prompts), rows in groups.items():
+            yield PairedGroup(f"{brief(dataset, 80)} · prompts {brief(prompts)}{of}", tuple(rows))
 
 
 def _paired(found: dict[str, Any]) -> Paired:
@@ -187,8 +196,8 @@ def warning_lines(results: Iterable[Result]) -> list[str]:
     models: dict[tuple[str, str], dict[str, None]] = {}
     for result in results:
         for line in result.get("warnings", ()):
-            models.setdefault((result["dataset"], line), {})[result["model"]] = None
-    return [f"{shown(dataset, 60)} ({listing(list(names), 6)}): {line}" for (dataset, line), names in models.items()]
+            models.setdefault((result["dataset"], line), {})[result["label"]] = None
+    return [f"{brief(dataset, 60)} ({listing(list(names), 6)}): {line}" for (dataset, line), names in models.items()]
 
 
 def _other_groups(results: Iterable[Result]) -> Iterable[Group]:
@@ -200,9 +209,9 @@ def _other_groups(results: Iterable[Result]) -> Iterable[Group]:
     for (dataset, task), group in groups.items():
         names = [name for name, value in group[0]["metrics"].items() if isinstance(value, int | float) or value is None]
         shown_names = [name for name in names if not name.endswith(("_low", "_high"))]
-        head = Row("", -1, tuple(Cell(result["model"]) for result in group))
+        head = Row("", -1, tuple(Cell(result["label"]) for result in group))
         rows = [Row(name.replace("_", " "), -1, tuple(_measure(r["metrics"], name) for r in group)) for name in shown_names]
-        yield Group(f"{shown(dataset, 80)} · {task.replace('_', ' ')}", (head, *rows))
+        yield Group(f"{brief(dataset, 80)} · {task.replace('_', ' ')}", (head, *rows))
 
 
 def _measure(m: dict[str, Any], name: str) -> Cell:
@@ -215,7 +224,7 @@ def _measure(m: dict[str, Any], name: str) -> Cell:
 
 def title_of(material: Material) -> str:
     """Return the page's heading."""
-    scored = {r["model"] for r in all_results(material)}
+    scored = {r["label"] for r in all_results(material)}
     n_models, n_sets = len(scored) or len(material.runs), len({r["dataset"] for r in all_results(material)})
     words = [f"{spelled(n)} {one}{'' if n == 1 else 's'}" for n, one in ((n_models, "model"), (n_sets, "test set")) if n]
     if not words:
@@ -231,14 +240,14 @@ def headline(material: Material, top: int) -> list[str]:
     groups = grouped(all_results(material))
     if not groups:
         return ["Nothing was scored here: this page shows what went in, and no sentence about which model is better follows from it."]
-    models = list(dict.fromkeys(r["model"] for group in groups.values() for r in group))
+    models = list(dict.fromkeys(r["label"] for group in groups.values() for r in group))
     sizes = {key: group[0]["metrics"] for key, group in groups.items()}
     sets = dict.fromkeys(
-        f"{counted(m['n'], 'image')} of {counted(m['n_classes'], 'class', 'classes')} ({shown(key[0], 40)})" for key, m in sizes.items()
+        f"{counted(m['n'], 'image')} of {counted(m['n_classes'], 'class', 'classes')} ({brief(key[0])})" for key, m in sizes.items()
     )
     who = f"The model {listing(models)} was" if len(models) == 1 else f"{spelled(len(models)).capitalize()} models, {listing(models)}, were"
-    lines = [f"{who} asked to name {listing(list(sets), 4)}, from class names alone."]
-    lines += [_seeds(material.runs)] if len(models) > 1 else []
+    lines = [f"{who} asked to name {listing(list(sets), 4, 120)}, from class names alone."]
+    lines += [_seeds(material.runs, models)] if len(models) > 1 else []
     lines += [_reading(key, group, top) for key, group in list(groups.items())[:MAX_READINGS]]
     if len(models) == 1:
         lines.append("The interval says how far other images of the same kind could move a score; another seed would move it too.")
@@ -255,30 +264,29 @@ def n_seeds(runs: Sequence[Run]) -> list[int]:
     return [len(seeds[key]) for key in keys]
 
 
-def _seeds(runs: Sequence[Run]) -> str:
-    found = n_seeds(runs)
-    if not found:
+def _seeds(runs: Sequence[Run], models: Sequence[str]) -> str:
+    found = n_seeds([run for run in runs if run.name in models])
+    if len(found) < len(models):
         return "How many seeds stand behind a model is not known here; with one each, this is a smoke run."
     if max(found) == 1:
         return "Each was trained once, with one seed: a smoke run. It shows that the way works, and ranks nothing by itself."
-    return f"Seeds behind a configuration: {min(found)} to {max(found)}. Compare configurations over their seeds, not single models."
+    span = f"{min(found)}" if min(found) == max(found) else f"{min(found)} to {max(found)}"
+    return f"Seeds behind a configuration: {span}. Compare configurations over their seeds, not single models."
 
 
 def _reading(key: tuple[str, str], group: Sequence[Result], top: int) -> str:
     name, chance = f"acc{top}", group[0]["metrics"].get(f"chance{top}")
-    found = sorted(
-        ((r["metrics"], shown(r["model"], 40)) for r in group if r["metrics"].get(name) is not None), key=lambda one: one[0][name]
-    )
+    found = sorted(((r["metrics"], brief(r["label"])) for r in group if r["metrics"].get(name) is not None), key=lambda one: one[0][name])
     if not found:
-        return f"{shown(key[0], 40)} has too few classes for top-{top}."
+        return f"{brief(key[0])} has too few classes for top-{top}."
     (low, worst), (high, best) = found[0], found[-1]
     of_worst, of_best = f"{percent(low[name])}\u00a0% ({worst})", f"{percent(high[name])}\u00a0% ({best})"
     span = f"is {of_best}" if len(found) == 1 else f"goes from {of_worst} to {of_best}"
-    prompts = "" if key[1] in ("", "name") else f" with prompts {shown(key[1], 40)}"
-    text = f"On {shown(key[0], 40)}{prompts}, top-{top} {span}; guessing gives {percent(chance)}\u00a0%."
+    prompts = "" if key[1] in ("", "name") else f" with prompts {brief(key[1])}"
+    text = f"On {brief(key[0])}{prompts}, top-{top} {span}; guessing gives {percent(chance)}\u00a0%."
     apart = [f"{model} over {other}" for m, model in found for n, other in found if m[f"{name}_low"] > n[f"{name}_high"]]
     if apart:
-        text += f" Intervals do not overlap for {listing(apart, 4)}: a hint, to be checked with more seeds."
+        text += f" Intervals do not overlap for {listing(apart, 4, 100)}: a hint, to be checked with more seeds."
     elif len(found) > 1:
         text += " All intervals overlap, so it does not say which model is better."
     guessing = [model for m, model in found if chance is not None and m[f"{name}_low"] <= chance]

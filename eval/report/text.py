@@ -1,7 +1,7 @@
 r"""Words for people: hostile text made visible, and figures in one spelling.
 
->>> shown("a\u202eb"), percent(0.0267), listing(["a", "b", "c"])
-('a⟨U+202E⟩b', '2.7', 'a, b and c')
+>>> shown("a\u202eb"), percent(0.0267), signed(-0.0001), listing(["a", "b", "c"])
+('a⟨U+202E⟩b', '2.7', '0.0', 'a, b and c')
 """
 
 from __future__ import annotations
@@ -33,6 +33,12 @@ def shown(value: Any, limit: int = LIMIT) -> str:
     return _few_marks(cut) + (f"… ({more:,} characters more)" if more > 0 else "")
 
 
+def brief(value: Any, limit: int = 40) -> str:
+    """Return a name as it may stand in a sentence or in a column: cut where it is long, without saying by how much."""
+    text = str(value)
+    return shown(text if len(text) <= limit else text[: limit - 1], limit) + ("…" if len(text) > limit else "")
+
+
 def _few_marks(text: str) -> str:
     if text.isascii():
         return text
@@ -50,8 +56,9 @@ def percent(share: float | None, digits: int = 1) -> str:
 
 
 def signed(share: float, digits: int = 1) -> str:
-    """Return a difference in percentage points, with a real minus."""
-    return f"{100 * share:+.{digits}f}".replace("-", "−")
+    """Return a difference in percentage points, with a real minus, and zero without a sign."""
+    text = f"{100 * share:+.{digits}f}"
+    return text.replace("-", "−") if text.strip("+-0.") else text[1:]
 
 
 def number(value: float | None) -> str:
@@ -79,9 +86,9 @@ def counted(n: int, one: str, many: str | None = None) -> str:
     return f"{n:,} {one if n == 1 else many or one + 's'}"
 
 
-def listing(names: Sequence[str], limit: int = 8) -> str:
+def listing(names: Sequence[str], limit: int = 8, letters: int = 40) -> str:
     """Return names as a list in a sentence; the rest of a long one is counted."""
-    names = [shown(name, 60) for name in names]
+    names = [brief(name, letters) for name in names]
     if len(names) > limit:
         names = [*names[: limit - 1], f"{len(names) - limit + 1} more"]
     return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part) if names else ""

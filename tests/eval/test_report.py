@@ -127,7 +127,30 @@ def test_seeds_of_one_configuration_are_counted(tmp_path: Path) -> None:
     runs = [make_run(tmp_path / "runs" / f"s{seed}", seed=seed) for seed in range(3)]
     results = make_results(tmp_path / "results", {f"s{seed}": Right(0.3) for seed in range(3)})
     lines = headline(open_material([str(results), *map(str, runs)]), 1)
-    assert lines[1] == "Seeds behind a configuration: 3 to 3. Compare configurations over their seeds, not single models."
+    assert lines[1] == "Seeds behind a configuration: 3. Compare configurations over their seeds, not single models."
+
+
+def test_models_of_one_name_are_told_apart_by_their_results_folder(tmp_path: Path) -> None:
+    first, second = (make_results(tmp_path / name, {"bags": Right(share)}) for name, share in (("r1", 0.2), ("r2", 0.4)))
+    assert open_material([str(first), str(second)]).models() == ["bags (r1)", "bags (r2)"]
+    assert "Two models, one test set" in write(tmp_path / "page.html", first, second)
+
+
+def test_a_data_folder_without_samples_yet_shows_its_words(tmp_path: Path) -> None:
+    data = make_data(tmp_path / "bags", ["dog", "cat"])
+    for path in [*(data / "index").iterdir(), data / "manifest.json"]:
+        path.unlink()
+    assert set(re.findall(r'<section id="(\w+)">', write(tmp_path / "page.html", data))) == {"words", "made"}
+
+
+def test_retrieval_and_tagging_are_shown_as_they_are(tmp_path: Path) -> None:
+    results = make_results(tmp_path / "results", {"bags": Right(0.2)})
+    found = json.loads((results / "results.json").read_text())
+    found["results"][0] |= {"task": "zeroshot_retrieval", "metrics": {"image_retrieval_recall@1": 0.25, "tags_words": 1200, "x": None}}
+    (results / "results.json").write_text(json.dumps(found))
+    text = write(tmp_path / "page.html", results)
+    assert re.search(r"image retrieval recall@1</th>\s*<td>25.0", text)
+    assert re.search(r"tags words</th>\s*<td>1,200", text)
 
 
 def test_the_words_cut_most_come_with_what_is_left_of_them(tmp_path: Path) -> None:
