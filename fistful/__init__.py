@@ -23,6 +23,8 @@ _WHERE = {
     "EvaluateConfig": "fistful.eval.config",
     "label": "fistful.labels",
     "LabelConfig": "fistful.labels",
+    "report": "fistful.eval.report",
+    "ReportConfig": "fistful.eval.report",
     "load_encoder": "fistful.training.encoder",
     "verify": "fistful.bow.store.manifest",
     "words": "fistful.lookup",

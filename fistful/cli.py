@@ -28,6 +28,7 @@ VERBS = {
     "evaluate": "Measure zero-shot accuracy (alias: zero-shot).",
     "words": "Look words and class names up in counts, and try balancing rules on samples.",
     "doctor": "Say what will bite: machine, installed versions, a folder's health.",
+    "report": "Show runs, results, words and pseudo-labels on one page.",
     "verify": "Check that not one byte of finished folders has changed.",
     "demo": "See the whole way on drawings: captions in, trained models and their scores out.",
 }

@@ -50,7 +50,7 @@ class DemoConfig:
 
     seed: int = semantic(0)
     """Seed of the split, the draws and the models."""
-    steps: int = semantic(250)
+    steps: int = semantic(400)
     """Optimiser steps of each model, of 64 drawings."""
 
     def __post_init__(self) -> None:
@@ -86,8 +86,9 @@ def demo(out: str | Path, config: DemoConfig | None = None, say: Callable[[str],
     clock.lap(f"{found['images']:,} of {found['hidden']:,} drawings without a name labelled and checked")
     results = _evaluate(folder, config)
     clock.lap("evaluated")
-    lines = ["", demo_table(results), "", precision_lines(found)]
-    say("\n".join(lines))
+    page = _page(folder, config)
+    clock.lap("page drawn")
+    say("\n".join(["", demo_table(results), "", precision_lines(found), "", f"The page: {page}"]))
     return folder
 
 
@@ -158,6 +159,22 @@ def _evaluate(folder: Path, config: DemoConfig) -> list[dict[str, Any]]:
     return read_results(out)
 
 
+def _page(folder: Path, config: DemoConfig) -> Path:
+    from fistful.eval.report import ReportConfig, report
+
+    runs = [str(folder / "runs" / name) for name in recipes(config)]
+    options = ReportConfig(
+        title="A fistful of drawings",
+        truth=str(folder / "data" / "hidden-names.tsv"),
+        precision=str(folder / "precision.json"),
+        images=str(folder / "data" / "hidden"),
+        top=5,
+        seed=config.seed,
+    )
+    data = (str(folder / "bags"), str(folder / "pseudo"))
+    return report(*runs, out=folder / "report.html", results=(str(folder / "results"),), data=data, config=options)
+
+
 # How good the pseudo-labels are, against the hidden names
 
 
@@ -190,7 +207,7 @@ def hidden_precision(folder: Path) -> dict[str, Any]:
         "most_frequent_words": _precision(frequent, truth),
         "nearest_caption": _precision(copied, truth),
     }
-    write_json(folder, "precision.json", found)
+    write_json(folder, "precision.json", {"the words of the nearest named drawing": found["nearest_caption"]})
     return found
 
 

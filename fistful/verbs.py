@@ -17,6 +17,7 @@ from fistful.bow.words import WordOptions
 from fistful.demo import DemoConfig
 from fistful.errors import DataError, UsageError
 from fistful.eval.config import EvaluateConfig
+from fistful.eval.report.config import ReportConfig
 from fistful.labels import LabelConfig, LabelOptions
 from fistful.lookup import WordsConfig
 from fistful.pipelines.bags import BagOptions, BagsConfig
@@ -27,7 +28,7 @@ from fistful.pipelines.units import PlanOptions
 from fistful.training.config import TrainConfig
 
 GROUPS = (PlanOptions, SourceOptions, WordOptions, Limits, Balance, BagOptions, LabelOptions, Running)
-CONFIGS = (CountConfig, BagsConfig, TrainConfig, LabelConfig, EvaluateConfig, WordsConfig, DemoConfig)
+CONFIGS = (CountConfig, BagsConfig, TrainConfig, LabelConfig, EvaluateConfig, ReportConfig, WordsConfig, DemoConfig)
 for options in (*GROUPS, *CONFIGS):
     Parameter(name="*")(options)  # their fields become options of their own, without a prefix
 
@@ -200,6 +201,22 @@ def doctor(folder: str | None = None, *, progress: bool = True) -> None:
     findings = run(folder, progress=progress)
     print(findings_text(findings))
     check(findings)
+
+
+def report(*folders: str, out: str, config: ReportConfig = ReportConfig()) -> None:
+    """Show runs, results, words and pseudo-labels on one page.
+
+    Args:
+        folders: Folders of train, evaluate, bags or label, in any order, or folders that hold such folders.
+        out: The page to write, a file that ends in .html; it loads nothing from elsewhere.
+        config: Options.
+    """
+    from fistful.eval.report import report as run
+
+    if not folders:
+        raise UsageError("no FOLDER given; expected run, results and data folders, or a folder that holds them")
+    page = run(*folders, out=out, config=config)
+    print(f"{page}: open it in a browser ({page.stat().st_size / 1e6:.1f} MB, all in one file)")
 
 
 def demo(*, out: str = "demo-out", config: DemoConfig = DemoConfig()) -> None:
