@@ -118,6 +118,18 @@ def draw_pairs(bags: Ragged, samples: np.ndarray, keep_u32: np.ndarray, seed: in
     return (kept.lengths() > 0) & ~emptied
 
 
+def draw_share(samples: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Return which samples are drawn, each with the same probability, apart from the draws of words.
+
+    Args:
+        samples: Sample numbers, uint64.
+        share: 0 to 1.
+        seed: The run's seed.
+    """
+    u = (mix_all(0x494E5443, seed, samples) >> np.uint64(32)).astype(np.float64)
+    return u < share * 2.0**32
+
+
 def held_out(samples: np.ndarray, fraction: float) -> np.ndarray:
     """Return which samples are held out of training: the same ones wherever it is asked.
 

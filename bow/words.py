@@ -13,6 +13,8 @@ each distinct chunk is analysed once and everything else is table look-up on who
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import re
 from array import array
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
@@ -21,20 +23,25 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fistful.bow.phrases import Phrases, inline
 from fistful.bow.store.config import semantic
 from fistful.errors import UsageError
 
 if TYPE_CHECKING:
     from spacy.tokens import Token
 
-Fault = Literal["not_alphabetic", "too_short", "stop_word"]
+Fault = Literal["not_alphabetic", "too_short", "stop_word", "denied"]
 """Why a token is not a word."""
 
 UNSPACED = frozenset({"zh", "ja", "th", "lo", "km", "my", "bo"})
 """Languages whose script puts no space between words; chunk by chunk analysis would be wrong."""
 
-MAX_CHUNKS = 1_000_000
-"""Chunks remembered before the table starts afresh: some 200 MB."""
+MAX_CHUNKS = 500_000
+"""Chunks and words known before the tables start afresh: some 300 MB with what spaCy keeps."""
+
+PLAIN = re.compile(r"([A-Za-z]+)(?:[,:;!?)\"]|(?<=[a-z])\.|['\u2019]s)?")
+"""English chunks whose tokens are known without asking spaCy: letters, and perhaps one mark or 's behind them.
+Unless chunk or letters are one of its exceptions, such as "cant" and "Mr." (tests/bow/test_words.py compares)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,14 +52,28 @@ class WordOptions:
     """spaCy language whose blank tokenizer, stop words and letters are used."""
     stop_words: bool = semantic(False)
     """Keep stop words such as "the"."""
+    alphabetic: bool = semantic(True)
+    """Keep only words of letters alone; without it a letter or a digit is enough, as in "3d" and "e-mail"."""
     min_length: int = semantic(1)
     """Shortest word kept, in characters."""
+    deny: str = semantic("")
+    """File of words to drop, a word a line. What is in it counts, not its name: the text itself, with line breaks, does as well."""
+    phrases: str = semantic("")
+    """File of names of several words that become one word each, such as "great white shark"; imagenet1k takes ImageNet's."""
 
     def __post_init__(self) -> None:
         if self.language in UNSPACED:
             raise UsageError(f"--language {self.language}: its script has no spaces between words, which is not supported")
         if self.min_length < 1:
             raise UsageError(f"--min-length {self.min_length}: expected 1 or more")
+
+    def inlined(self) -> WordOptions:
+        """Return the same options with the content of files in their place.
+
+        Raises:
+            UsageError: If a file cannot be read.
+        """
+        return dataclasses.replace(self, deny=inline("deny", self.deny), phrases=inline("phrases", self.phrases))
 
 
 def check_language(language: str) -> None:
@@ -114,21 +135,35 @@ class Ragged:
 
 
 class Analyzer:
-    """Turns captions into numbers of words, growing its table of words as it meets them."""
+    """Turns captions into numbers of words, growing its tables as it meets new ones."""
 
     def __init__(self, options: WordOptions) -> None:
-        import spacy
+        self._options = options.inlined()
+        self._deny = frozenset(self._options.deny.splitlines())
+        self.forget()
 
-        self._nlp = spacy.blank(options.language)
-        self._options = options
+    def is_full(self) -> bool:
+        """Return whether it is time to forget: the tables have grown to their largest size."""
+        return len(self.words) > MAX_CHUNKS
+
+    def forget(self) -> None:
+        """Start afresh: words get new numbers."""
         self._ids: dict[str, int] = {}
         self.words: list[str] = []
         self._forget_chunks()
 
     def _forget_chunks(self) -> None:
+        import spacy
+
+        self._nlp = spacy.blank(self._options.language)  # its own tables grow as well
         self._rows: dict[str, int] = {}
         self._starts = array("q", [0])
         self._flat = array("i")
+        self._exceptions = frozenset(self._nlp.tokenizer.rules or ())  # pyright: ignore[reportAttributeAccessIssue]
+        self._stop_words = frozenset(self._nlp.Defaults.stop_words)
+        plain = self._options.language == "en" and self._options.alphabetic and not self._options.phrases
+        self._plain = PLAIN.fullmatch if plain else None
+        self._phrases = PhraseWords(self) if self._options.phrases else None
 
     def analyse(self, captions: pa.StringArray) -> Ragged:
         """Return the words of each caption as numbers into `words`, in the order of the text.
@@ -139,45 +174,117 @@ class Analyzer:
         Returns:
             n rows of int32; a word twice in a caption is there twice.
         """
-        chunks = pc.utf8_split_whitespace(captions)
+        chunks = pc.ascii_split_whitespace(captions)  # chunks with other white space are cut where they are looked up
         encoded = chunks.flatten().dictionary_encode()
         rows = self._look_up(encoded.dictionary.to_pylist())[encoded.indices.to_numpy(zero_copy_only=False)]
         starts, flat = np.array(self._starts), np.array(self._flat, dtype=np.int32)
-        n_words = starts[rows + 1] - starts[rows]
+        first = starts[rows]
+        n_words = starts[rows + 1] - first
         ends = np.concatenate([[0], np.cumsum(n_words)])
-        positions = np.repeat(starts[rows] - ends[:-1], n_words) + np.arange(ends[-1])
+        positions = np.repeat(first - ends[:-1], n_words) + np.arange(ends[-1])
         chunk_offsets = chunks.offsets.to_numpy()
-        return Ragged(ends[chunk_offsets - chunk_offsets[0]], flat[positions])
+        found = Ragged(ends[chunk_offsets - chunk_offsets[0]], flat[positions])
+        return self._phrases.join(found) if self._phrases else found
 
     def _look_up(self, chunks: list[str]) -> np.ndarray:
         if len(self._rows) > MAX_CHUNKS:
             self._forget_chunks()
-        for chunk in chunks:
-            if chunk not in self._rows:
-                self._flat.extend(self._number(word) for word in self._words_of(chunk))
-                self._rows[chunk] = len(self._starts) - 1
-                self._starts.append(len(self._flat))
-        return np.fromiter((self._rows[chunk] for chunk in chunks), dtype=np.int64, count=len(chunks))
+        rows = np.fromiter(map(self._rows.get, chunks, itertools.repeat(-1)), np.int64, len(chunks))
+        for place in np.flatnonzero(rows < 0).tolist():
+            self._flat.extend(self._numbers_of(chunks[place]))
+            rows[place] = self._rows[chunks[place]] = len(self._starts) - 1
+            self._starts.append(len(self._flat))
+        return rows
 
-    def _words_of(self, chunk: str) -> list[str]:
-        return [token.lower_ for token in self._nlp.make_doc(chunk) if not self._fault(token)]
+    def _numbers_of(self, chunk: str) -> list[int]:
+        if self._plain and (match := self._plain(chunk)):
+            letters = match[1]
+            if chunk not in self._exceptions and letters not in self._exceptions:
+                word = letters.lower()
+                return [] if self._fault_of(word, True, word in self._stop_words) else [self.number(word)]
+        if self._options.alphabetic and not self._phrases and not any(map(str.isalpha, chunk)):
+            return []  # the half of all chunks that are new in the long run: prices, sizes, years
+        tokens = [token for part in chunk.split() for token in self._nlp.make_doc(part)]
+        if self._phrases:
+            return [self._phrases.number_token(token.lower_, not self._fault(token)) for token in tokens]
+        return [self.number(token.lower_) for token in tokens if not self._fault(token)]
 
     def _fault(self, token: Token) -> Fault | None:
-        if not token.is_alpha:
+        right = token.is_alpha or (not self._options.alphabetic and any(map(str.isalnum, token.text)))
+        return self._fault_of(token.lower_, right, token.is_stop, len(token))
+
+    def _fault_of(self, word: str, right: bool, is_stop: bool, length: int | None = None) -> Fault | None:
+        if not right:
             return "not_alphabetic"
-        if len(token) < self._options.min_length:
+        if (len(word) if length is None else length) < self._options.min_length:
             return "too_short"
-        return "stop_word" if token.is_stop and not self._options.stop_words else None
+        if is_stop and not self._options.stop_words:
+            return "stop_word"
+        return "denied" if word in self._deny else None
+
+    def tokens(self, text: str) -> list[str]:
+        """Return all tokens of a text in lower case."""
+        return [token.lower_ for chunk in text.split() for token in self._nlp.make_doc(chunk)]
 
     def explain(self, text: str) -> list[tuple[str, Fault | None]]:
-        """Return each token of a text, in lower case, and why it is no word; None where it is one."""
+        """Return each token of a text, in lower case, and why it is no word; None where it is one. Phrases are not looked for."""
         return [(token.lower_, self._fault(token)) for chunk in text.split() for token in self._nlp.make_doc(chunk)]
 
-    def _number(self, word: str) -> int:
+    def number(self, word: str) -> int:
+        """Return the number of a word, a new one for a new word."""
         number = self._ids.setdefault(word, len(self.words))
         if number == len(self.words):
             self.words.append(word)
         return number
+
+    @property
+    def options(self) -> WordOptions:
+        """The options, with the content of files in them."""
+        return self._options
+
+
+class PhraseWords:
+    """Joins the tokens of phrases, before any token is left out: "bird of prey" has a stop word in it.
+
+    Tokens have numbers of their own: each stands for a text in lower case and whether it would be a word.
+    """
+
+    def __init__(self, analyzer: Analyzer) -> None:
+        self._analyzer = analyzer
+        self._tokens: dict[tuple[str, bool], int] = {}
+        self._texts: dict[str, int] = {}
+        self._text_of = array("i")
+        self._word_of = array("i")
+        names = {tuple(analyzer.tokens(name)): name for name in analyzer.options.phrases.splitlines()}
+        denied = set(analyzer.options.deny.splitlines())
+        # a phrase that is denied still takes its tokens with it
+        self._names = [(tokens, "" if name in denied else name) for tokens, name in names.items() if len(tokens) > 1]
+        numbers = {tuple(map(self._number_text, tokens)): place for place, (tokens, _) in enumerate(self._names)}
+        self._phrases = Phrases(numbers)
+
+    def number_token(self, text: str, is_word: bool) -> int:
+        """Return the number of a token."""
+        number = self._tokens.setdefault((text, is_word), len(self._tokens))
+        if number == len(self._text_of):
+            self._text_of.append(self._number_text(text))
+            self._word_of.append(self._analyzer.number(text) if is_word else -1)
+        return number
+
+    def _number_text(self, text: str) -> int:
+        return self._texts.setdefault(text, len(self._texts))
+
+    def join(self, tokens: Ragged) -> Ragged:
+        """Return words for tokens: a phrase as one, other tokens if they are words."""
+        values = np.array(self._word_of, np.int32)[tokens.values]
+        for place, length, phrase in self._phrases.find(tokens.offsets, np.array(self._text_of, np.int32)[tokens.values]):
+            name = self._names[phrase][1]
+            values[place] = self._analyzer.number(name) if name else -1
+            values[place + 1 : place + length] = -1
+        return Ragged(tokens.offsets, values).take(values >= 0)
+
+
+LONG = 64
+"""Words of a row from which on sorting is faster than looking back word by word."""
 
 
 def first_appearances(words: Ragged) -> Ragged:
@@ -186,10 +293,17 @@ def first_appearances(words: Ragged) -> Ragged:
     >>> first_appearances(Ragged(np.array([0, 3, 5]), np.array([7, 2, 7, 7, 1]))).values.tolist()
     [7, 2, 7, 1]
     """
-    if not len(words.values):
+    n = len(words.values)
+    if not n:
         return words
-    width = int(words.values.max()) + 1
-    _, first = np.unique(words.rows() * width + words.values, return_index=True)
-    keep = np.zeros(len(words.values), dtype=bool)
-    keep[first] = True
-    return words.take(keep)
+    longest = int(words.lengths().max())
+    pairs = words.rows() * (int(words.values.max()) + 1) + words.values
+    if longest > LONG:
+        _, first = np.unique(pairs, return_index=True)
+        keep = np.zeros(n, dtype=bool)
+        keep[first] = True
+    else:
+        keep = np.ones(n, dtype=bool)
+        for back in range(1, longest):
+            keep[back:] &= pairs[back:] != pairs[:-back]
+    return words if keep.all() else words.take(keep)

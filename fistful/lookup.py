@@ -282,33 +282,30 @@ def _read_own(found: _Folder) -> _Read:
 
 def _read_sources(found: _Folder, chosen: Vocabulary, analyzer: Analyzer, config: WordsConfig) -> _Read:
     """Read the first rows of sources as fistful bags would, without images."""
-    from fistful.pipelines.count import analyse_batch
-    from fistful.pipelines.rows import Batch
+    from fistful.pipelines.rows import Row
     from fistful.pipelines.sources import check_unit, open_unit
     from fistful.pipelines.units import PlanOptions, plan_units
 
     units, _ = plan_units(config.sample, PlanOptions())
     options = _source_options(found, config)
     check_unit(units[0], options)
-    batch, numbers = Batch(), []
+    rows: list[Row] = []
+    numbers: list[int] = []
     for unit in units:
-        if len(batch.rows) >= SAMPLE_ROWS:
-            break
         with open_unit(unit, options, with_images=False) as (batches, _):
-            for part in batches:
-                taken = part.rows[: SAMPLE_ROWS - len(batch.rows)]
-                batch.rows += taken
-                numbers.append(sample_number(unit.number, np.array([row.number for row in taken], np.uint64)))
-                if len(batch.rows) >= SAMPLE_ROWS:
-                    break
-    if not batch.rows:
+            while len(rows) < SAMPLE_ROWS and (batch := next(batches, None)):
+                taken = batch.rows[: SAMPLE_ROWS - len(rows)]
+                rows += taken
+                numbers += sample_number(unit.number, np.array([row.number for row in taken], np.uint64)).tolist()
+    if not rows:
         raise UsageError(f"--sample {config.sample[0]}: has no row with a caption; --caption says where captions stand")
-    tokens, groups = analyse_batch(analyzer, batch)
+    tokens = analyzer.analyse(pa.array([caption for row in rows for caption in row.captions], pa.string()))
+    groups = np.cumsum([0, *(len(row.captions) for row in rows)])
     ids = chosen.ids()
     table = np.array([ids.get(word, -1) for word in analyzer.words], np.int64)
     of_token = Ragged(tokens.offsets, table[tokens.values]).join_rows(groups)
     bags = first_appearances(of_token.take(of_token.values >= 0))
-    return [row.source_key for row in batch.rows], [row.captions for row in batch.rows], np.concatenate(numbers), bags
+    return [row.source_key for row in rows], [row.captions for row in rows], np.array(numbers, np.uint64), bags
 
 
 def _source_options(found: _Folder, config: WordsConfig) -> SourceOptions:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
+import itertools
+import mmap
 import threading
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from fistful.bow.balance import Balance, effective_words, kept_fraction
-from fistful.bow.draw import draw_pairs, sample_key, sample_number
+from fistful.bow.draw import draw_pairs, draw_share, sample_number
 from fistful.bow.store import manifest
 from fistful.bow.store.config import semantic, semantic_values
 from fistful.bow.store.dead_letters import DeadLetter, Refused
@@ -23,10 +28,10 @@ from fistful.bow.store.tables import write_table
 from fistful.bow.vocabulary import FILE, Limits, Vocabulary, choose_words, counts_of, read_vocabulary, write_vocabulary
 from fistful.bow.words import Analyzer, Ragged, WordOptions, first_appearances
 from fistful.errors import DataError, UsageError
-from fistful.pipelines.count import analyse_batch, analyzer_of_this_thread
-from fistful.pipelines.rows import Batch, Row
+from fistful.pipelines.count import analyzer_of_this_thread
+from fistful.pipelines.rows import BATCH_ROWS, Batch, make_letter
 from fistful.pipelines.run import Work
-from fistful.pipelines.samples import NO_IMAGE, Sample, SampleWriter
+from fistful.pipelines.samples import NO_IMAGE, Samples, SampleWriter, join_words
 from fistful.pipelines.sources import SourceOptions, check_unit, open_unit
 from fistful.pipelines.stage import Running, check_out, close_folder, run_stage, write_unit
 from fistful.pipelines.units import PlanOptions, Unit, plan_units
@@ -44,10 +49,16 @@ class BagOptions:
     """Copy the images of tars and folders, unchanged, or make bags of captions alone."""
     seed: int = semantic(0)
     """Seed of the draws."""
+    intact: float = semantic(0.0)
+    """Share of the samples whose KEY.txt is the caption though others say words, 0 to 1."""
 
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise UsageError(f"--seed {self.seed}: expected 0 or more")
+        if not 0 <= self.intact <= 1:
+            raise UsageError(f"--intact {self.intact}: expected a share from 0 to 1")
+        if self.intact and self.txt == "caption":
+            raise UsageError("--intact with --txt caption: every sample keeps its caption already")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,7 +109,7 @@ def bags(*sources: str, counts: str | Path, out: str | Path, config: BagsConfig 
     counted = manifest.read_config(counts_folder)
     if counted["verb"] != "count":
         raise UsageError(f"--counts {counts}: was written by fistful {counted['verb']}, expected a folder that fistful count wrote")
-    words = WordOptions(**{f.name: counted["config"][f.name] for f in dataclasses.fields(WordOptions)})
+    words = WordOptions(**{f.name: counted["config"][f.name] for f in dataclasses.fields(WordOptions) if f.name in counted["config"]})
     inputs["word_options"] = dataclasses.asdict(words)
     if manifest.claim(folder, "bags", semantic_values(config), inputs):
         return folder
@@ -136,6 +147,8 @@ def _write_sizes(folder: Path, units: list[Unit]) -> None:
 
 # One unit
 
+STATS = ("rows", "kept", "captions", "words_in_bags", "words_balanced", "bags_emptied", "thinned_out", "intact", "duplicates")
+
 
 @dataclasses.dataclass(slots=True)
 class _Bagger:
@@ -143,17 +156,25 @@ class _Bagger:
 
     analyzer: Analyzer
     vocabulary: Vocabulary
+    array: pa.StringArray
+    """The vocabulary's words."""
     ids: dict[str, int]
+    words: list[str]
+    """The analyzer's words that `table` is for."""
     table: np.ndarray
 
     def bags_of(self, batch: Batch) -> Ragged:
         """Return each sample's full bag: vocabulary ids in the order of first appearance over all its captions."""
-        words, groups = analyse_batch(self.analyzer, batch)
-        new = self.analyzer.words[len(self.table) :]
+        if self.analyzer.is_full():
+            self.analyzer.forget()
+        words = self.analyzer.analyse(batch.captions)
+        if self.words is not self.analyzer.words:  # it has forgotten, here or in another job of this thread
+            self.words, self.table = self.analyzer.words, np.zeros(0, np.int64)
+        new = self.words[len(self.table) :]
         if new:
-            more = np.fromiter((self.ids.get(word, -1) for word in new), np.int64, len(new))
+            more = np.fromiter(map(self.ids.get, new, itertools.repeat(-1)), np.int64, len(new))
             self.table = np.concatenate([self.table, more])
-        ids = Ragged(words.offsets, self.table[words.values]).join_rows(groups)
+        ids = Ragged(words.offsets, self.table[words.values]).join_rows(batch.groups)
         return first_appearances(ids.take(ids.values >= 0))
 
 
@@ -173,66 +194,119 @@ def _bagger(words: WordOptions, folder: str) -> _Bagger:
 
 def _load_bagger(words: WordOptions, folder: str) -> _Bagger:
     vocabulary = read_vocabulary(Path(folder))
-    return _Bagger(analyzer_of_this_thread(words), vocabulary, vocabulary.ids(), np.zeros(0, np.int64))
+    analyzer = analyzer_of_this_thread(words)
+    array = pa.array(vocabulary.words, pa.string())
+    return _Bagger(analyzer, vocabulary, array, vocabulary.ids(), analyzer.words, np.zeros(0, np.int64))
 
 
 def bag_unit(unit: Unit, folder: Path, job: BagsJob) -> None:
     """Write one unit's shard, index, dead letters and stats."""
     bagger = _bagger(job.words, job.vocabulary)
     letters: list[DeadLetter] = []
-    stats = {"rows": 0, "kept": 0, "captions": 0, "words_in_bags": 0, "words_balanced": 0, "bags_emptied": 0, "thinned_out": 0}
+    stats = dict.fromkeys(STATS, 0)
     shard = unit_name("shards", unit.number, "tar")
     with atomic_file(folder, shard) as tar, open_unit(unit, job.source, job.options.images == "copy") as (batches, content):
-        writer = SampleWriter(tar)
-        for batch in batches:
-            stats["rows"] += batch.n_read
-            letters += batch.letters
-            letters += _write_batch(writer, unit, batch, bagger, job, stats)
+        writer = SampleWriter(tar, bagger.vocabulary.words)
+        for whole in batches:
+            for batch in whole.slices(BATCH_ROWS):
+                stats["rows"] += batch.n_read
+                letters += batch.letters
+                samples = _samples_of(unit, batch, bagger, job, stats, letters)
+                writer.add(samples)
         end_tar(tar)
-    name = unit_name("index", unit.number, "parquet")
     index = writer.index()
+    name = unit_name("index", unit.number, "parquet")
     records = {shard: tar.record(), name: write_table(folder, name, index)}
     stats["kept"] = index.num_rows
+    stats["duplicates"] = count_duplicates(folder / shard, index)
     write_unit(folder, unit, letters, stats, records, content)
 
 
-def _write_batch(writer: SampleWriter, unit: Unit, batch: Batch, bagger: _Bagger, job: BagsJob, stats: dict[str, int]) -> list[DeadLetter]:
+def _samples_of(unit: Unit, batch: Batch, bagger: _Bagger, job: BagsJob, stats: dict[str, int], letters: list[DeadLetter]) -> Samples:
+    """Return what is written of a batch; adds to stats and letters."""
+    vocabulary, options = bagger.vocabulary, job.options
     full = bagger.bags_of(batch)
-    samples = sample_number(unit.number, np.array([row.number for row in batch.rows], np.uint64))
-    balanced, emptied = bagger.vocabulary.thin(full, samples, job.options.seed)
-    letters: list[DeadLetter] = []
-    words, rule = bagger.vocabulary.words, bagger.vocabulary.balance
-    stays = draw_pairs(full, samples, bagger.vocabulary.keep_u32, job.options.seed) if rule.level == "pair" else None
-    for place, row in enumerate(batch.rows):
-        bag = full.values[full.offsets[place] : full.offsets[place + 1]].tolist()
+    numbers = sample_number(unit.number, batch.numbers)
+    stays, headers = _check(unit, batch, full, options, letters)
+    if vocabulary.balance.level == "pair":
+        drawn = draw_pairs(full, numbers, vocabulary.keep_u32, options.seed)
+        stats["thinned_out"] += int((stays & ~drawn).sum())
+        stays &= drawn
+    chosen = np.flatnonzero(stays)
+    if len(chosen) < batch.n_rows:
+        batch, full, numbers = batch.pick(chosen), full.pick(chosen), numbers[chosen]
+        headers = [headers[i] for i in chosen.tolist()] if headers else headers
+    balanced, emptied = vocabulary.thin(full, numbers, options.seed)
+    intact = draw_share(numbers, options.intact, options.seed)
+    stats["captions"] += len(batch.captions)
+    stats["words_in_bags"] += len(full.values)
+    stats["words_balanced"] += len(balanced.values)
+    stats["bags_emptied"] += int(emptied.sum())
+    stats["intact"] += int(intact.sum())
+    return Samples(
+        unit=unit.number,
+        numbers=batch.numbers,
+        captions=batch.caption_lists(),
+        words=full,
+        texts=_texts(batch, {"caption": None, "bag": full, "balanced": balanced}[options.txt], intact, bagger),
+        source_keys=batch.keys(),
+        sources=batch.sources,
+        extra=batch.extra,
+        images=batch.images,
+        extensions=batch.extensions,
+        headers=headers,
+    )
+
+
+def _texts(batch: Batch, bags: Ragged | None, intact: np.ndarray, bagger: _Bagger) -> list[str]:
+    """Return what each KEY.txt says: the words of its bag, or its first caption."""
+    texts = join_words(bagger.array, bags, " ") if bags is not None else []
+    if bags is None or intact.any():
+        first = batch.captions.take(pa.array(batch.groups[:-1])).to_pylist()
+        texts = [first[i] if bags is None or intact[i] else texts[i] for i in range(batch.n_rows)]
+    return texts
+
+
+def _check(
+    unit: Unit, batch: Batch, bags: Ragged, options: BagOptions, letters: list[DeadLetter]
+) -> tuple[np.ndarray, list[Header] | None]:
+    """Return which rows can be used and their images' headers; adds a letter for each of the others."""
+    stays = np.ones(batch.n_rows, bool)
+    headers = [NO_IMAGE] * batch.n_rows if batch.images else None
+    wordless = (bags.lengths() == 0) & (options.wordless == "refuse")
+    has_images = unit.kind in ("tar", "images") and options.images == "copy"
+    for i in range(batch.n_rows) if has_images else np.flatnonzero(wordless).tolist():  # 2 µs a header
         try:
-            header = _check(unit, row, bag, job.options)
+            header = _check_row(batch, i, bool(wordless[i]), has_images)
+            if headers:
+                headers[i] = header
         except Refused as refused:
-            letters.append(DeadLetter(refused.reason, unit.name, row.source_key, refused.detail, "\n".join(row.captions).encode()))
-            continue
-        if stays is not None and not stays[place]:
-            stats["thinned_out"] += 1
-            continue
-        thinned = balanced.values[balanced.offsets[place] : balanced.offsets[place + 1]].tolist()
-        stats["captions"] += len(row.captions)
-        stats["words_in_bags"] += len(bag)
-        stats["words_balanced"] += len(thinned)
-        stats["bags_emptied"] += int(emptied[place])
-        text = {"caption": row.captions[0], "bag": _join(words, bag), "balanced": _join(words, thinned)}[job.options.txt]
-        key = sample_key(unit.number, row.number)
-        writer.add(Sample(key, row, header, text, bag, [words[i] for i in bag], [], pseudo=False))
-    return letters
+            stays[i] = False
+            captions = batch.captions.slice(batch.groups[i], batch.groups[i + 1] - batch.groups[i]).to_pylist()
+            letters.append(make_letter(refused.reason, unit, batch.key(i), refused.detail, "\n".join(captions).encode()))
+    return stays, headers
 
 
-def _join(words: list[str], ids: list[int]) -> str:
-    return " ".join([words[i] for i in ids])
-
-
-def _check(unit: Unit, row: Row, bag: list[int], options: BagOptions) -> Header:
-    if not bag and options.wordless == "refuse":
+def _check_row(batch: Batch, i: int, wordless: bool, has_images: bool) -> Header:
+    if wordless:
         raise Refused("no_words", "no word of the vocabulary in it; --wordless keep keeps such samples")
-    if row.image is not None:
-        return read_header(row.image)
-    if unit.kind in ("tar", "images") and options.images == "copy":
+    image = batch.images[i] if batch.images else None
+    if image is not None:
+        return read_header(image)
+    if has_images:
         raise Refused("no_image", f"no image among {', '.join(EXTENSIONS)}; --images none makes bags of captions alone")
     return NO_IMAGE
+
+
+def count_duplicates(shard: Path, index: pa.Table) -> int:
+    """Return how many samples of a unit repeat an earlier one: the same image, or without images the same captions."""
+    sizes, offsets = index["image_size"].to_numpy(), index["image_offset"].to_numpy()
+    if not sizes.any():
+        return index.num_rows - len(pc.unique(pc.binary_join(index["captions"].combine_chunks(), "\n"))) if index.num_rows else 0
+    suspects: dict[tuple[int, bytes], list[int]] = {}
+    with open(shard, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        for size, offset in zip(sizes.tolist(), offsets.tolist(), strict=True):
+            middle = offset + size // 2  # where there is no header that many have in common
+            suspects.setdefault((size, data[middle : middle + 32]), []).append(offset)
+        groups = [[hashlib.sha256(data[o : o + size]).digest() for o in group] for (size, _), group in suspects.items() if len(group) > 1]
+    return sum(len(group) - len(set(group)) for group in groups)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fistful.bow.balance import Balance
 from fistful.bow.store import manifest
@@ -18,15 +19,12 @@ from fistful.bow.store.files import local_out
 from fistful.bow.store.index import unit_name
 from fistful.bow.store.tables import read_table, write_table
 from fistful.bow.vocabulary import COUNTS_SCHEMA, Limits, choose_words, count_table, merge_counts, write_vocabulary
-from fistful.bow.words import Analyzer, Ragged, WordOptions, check_language, first_appearances
+from fistful.bow.words import Analyzer, WordOptions, check_language, first_appearances
 from fistful.pipelines.rows import Batch
 from fistful.pipelines.run import Work
 from fistful.pipelines.sources import SourceOptions, check_unit, open_unit
 from fistful.pipelines.stage import Running, check_out, close_folder, run_stage, write_unit
 from fistful.pipelines.units import PlanOptions, Unit, plan_units
-
-MAX_WORDS = 4_000_000
-"""Words that an analyzer may know before a fresh one takes its place between two units: some 600 MB."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,61 +56,85 @@ def count(*sources: str, out: str | Path, config: CountConfig | None = None) -> 
     folder = local_out(out)
     check_out(folder, sources)
     check_language(config.words.language)
+    config = dataclasses.replace(config, words=config.words.inlined())
     units, inputs = plan_units(sources, config.plan)
     check_unit(units[0], config.source)
     if manifest.claim(folder, "count", semantic_values(config), inputs):
         return folder
     stats = run_stage(units, Work("fistful.pipelines.count:count_unit", folder, config, "count"), config.running)
     names = [unit_name("counts", unit.number, "parquet") for unit in units]
-    merged = merge_in_pairs([read_table(folder / name, COUNTS_SCHEMA) for name in names])
+    merged = merge_files(folder, names)
     every_word = choose_words(merged, stats["kept"], Limits(min_count=1, max_words=max(1, merged.num_rows)), Balance())
     write_vocabulary(folder, every_word)
     close_folder(folder, len(units), {**stats, "words": len(every_word)})
     return folder
 
 
-def merge_in_pairs(tables: list[pa.Table]) -> pa.Table:
-    """Merge many count tables, two at a time, so that no more than a pair is open in full."""
-    while len(tables) > 1:
-        tables = [merge_counts(tables[i : i + 2]) for i in range(0, len(tables), 2)]
-    return tables[0]
+def merge_files(folder: Path, names: list[str]) -> pa.Table:
+    """Add up count files, in no more memory than a few tables."""
+    total, waiting = read_table(folder / names[0], COUNTS_SCHEMA), []
+    for name in names[1:]:
+        waiting.append(read_table(folder / name, COUNTS_SCHEMA))
+        if sum(table.num_rows for table in waiting) > total.num_rows:
+            total, waiting = merge_counts([total, *waiting]), []
+    return merge_counts([total, *waiting])
 
 
 def count_unit(unit: Unit, folder: Path, config: CountConfig) -> None:
     """Count one unit: writes its counts, dead letters and stats."""
-    analyzer = analyzer_of_this_thread(config.words)
-    tf, df = np.zeros(0, np.int64), np.zeros(0, np.int64)
+    counter = _Counter(analyzer_of_this_thread(config.words))
     letters: list[DeadLetter] = []
     stats = {"rows": 0, "kept": 0, "captions": 0, "words_total": 0}
     with open_unit(unit, config.source, with_images=False) as (batches, content):
         for batch in batches:
             letters += batch.letters
-            words, groups = analyse_batch(analyzer, batch)
-            bags = first_appearances(words.join_rows(groups))
-            tf = _add(tf, np.bincount(words.values, minlength=len(analyzer.words)))
-            df = _add(df, np.bincount(bags.values, minlength=len(analyzer.words)))
+            counter.add(batch)
             stats["rows"] += batch.n_read
-            stats["kept"] += len(batch.rows)
-            stats["captions"] += len(words)
-            stats["words_total"] += len(words.values)
+            stats["kept"] += batch.n_rows
+            stats["captions"] += len(batch.captions)
+    table = counter.finish()
+    stats["words_total"] = pc.sum(table["tf"]).as_py() or 0
     name = unit_name("counts", unit.number, "parquet")
-    n = len(tf)
-    records = {name: write_table(folder, name, count_table(analyzer.words[:n], tf, df))}
-    write_unit(folder, unit, letters, stats, records, content)
+    write_unit(folder, unit, letters, stats, {name: write_table(folder, name, table)}, content)
+
+
+class _Counter:
+    """Adds up counts of batches; when the analyzer is full it is emptied, and what was counted so far becomes a table."""
+
+    def __init__(self, analyzer: Analyzer) -> None:
+        self._analyzer = analyzer
+        self._tf = self._df = np.zeros(0, np.int64)
+        self._tables: list[pa.Table] = []
+
+    def add(self, batch: Batch) -> None:
+        if self._analyzer.is_full():
+            self._spill()
+            self._analyzer.forget()
+        words = self._analyzer.analyse(batch.captions)
+        bags = first_appearances(words.join_rows(batch.groups))
+        n = len(self._analyzer.words)
+        self._tf = _add(self._tf, np.bincount(words.values, minlength=n))
+        self._df = _add(self._df, np.bincount(bags.values, minlength=n))
+
+    def _spill(self) -> None:
+        seen = np.flatnonzero(self._tf)
+        words = list(map(self._analyzer.words.__getitem__, seen.tolist()))
+        self._tables.append(count_table(words, self._tf[seen], self._df[seen]))
+        if len(self._tables) > 1:
+            self._tables = [merge_counts(self._tables)]
+        self._tf = self._df = np.zeros(0, np.int64)
+
+    def finish(self) -> pa.Table:
+        """Return all counts by word."""
+        self._spill()
+        return self._tables[0]
 
 
 def _add(total: np.ndarray, more: np.ndarray) -> np.ndarray:
-    grown = np.zeros(max(len(total), len(more)), np.int64)
-    grown[: len(total)] = total
-    grown[: len(more)] += more
-    return grown
-
-
-def analyse_batch(analyzer: Analyzer, batch: Batch) -> tuple[Ragged, np.ndarray]:
-    """Return the words of each caption of a batch, and where each sample's captions begin and end."""
-    captions = pa.array([caption for row in batch.rows for caption in row.captions], pa.string())
-    groups = np.cumsum([0] + [len(row.captions) for row in batch.rows])
-    return analyzer.analyse(captions), groups
+    if len(more) > len(total):
+        total, more = more, total
+    total[: len(more)] += more
+    return total
 
 
 _threads = threading.local()
@@ -125,8 +147,4 @@ def analyzer_of_this_thread(options: WordOptions) -> Analyzer:
     """
     if not hasattr(_threads, "make"):
         _threads.make = functools.lru_cache(maxsize=1)(Analyzer)
-    analyzer: Analyzer = _threads.make(options)
-    if len(analyzer.words) > MAX_WORDS:
-        _threads.make.cache_clear()
-        analyzer = _threads.make(options)
-    return analyzer
+    return _threads.make(options)

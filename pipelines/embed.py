@@ -80,9 +80,9 @@ def embed_unit(unit: Unit, folder: Path, job: EmbedJob) -> None:
         for batch in batches:
             n_rows += batch.n_read
             letters += batch.letters
-            for start in range(0, len(batch.rows), IMAGES_A_PASS):
-                rows = batch.rows[start : start + IMAGES_A_PASS]
-                tables.append(_embed_rows(unit, rows, encoder, letters))
+            rows = batch.rows
+            starts = range(0, len(rows), IMAGES_A_PASS)
+            tables += [_embed_rows(unit, rows[start : start + IMAGES_A_PASS], encoder, letters) for start in starts]
     table = pa.concat_tables(tables) if tables else EMBEDDINGS_SCHEMA.empty_table()
     name = unit_name("embeddings", unit.number, "parquet")
     records = {name: write_table(folder, name, table)}

@@ -12,22 +12,23 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fistful.bow.calibration import Calibration
 from fistful.bow.draw import number_of_key, sample_key
 from fistful.bow.labelling import Candidates, draw_sizes, margins, take_best, vote
-from fistful.bow.store.dead_letters import DeadLetter, Refused
+from fistful.bow.store.dead_letters import DeadLetter
 from fistful.bow.store.embeddings import Embeddings, read_embeddings
 from fistful.bow.store.files import atomic_file
 from fistful.bow.store.images import read_header
 from fistful.bow.store.index import unit_name
 from fistful.bow.store.shard import end_tar
 from fistful.bow.store.tables import write_table
-from fistful.bow.vocabulary import read_vocabulary
+from fistful.bow.vocabulary import Vocabulary, read_vocabulary
 from fistful.bow.words import Ragged
-from fistful.pipelines.rows import Row
-from fistful.pipelines.samples import Sample, SampleWriter
+from fistful.pipelines.rows import Batch, make_letter
+from fistful.pipelines.samples import Samples, SampleWriter, join_words
 from fistful.pipelines.sources import SourceOptions, open_unit
 from fistful.pipelines.stage import write_unit
 from fistful.pipelines.units import Unit
@@ -112,24 +113,22 @@ def label_unit(unit: Unit, folder: Path, job: LabelJob) -> None:
     given = take_best(found, job.accept, draw_sizes(job.sizes, samples, job.seed))
     shares = np.round(job.worth.share_of(given.scores), 4)
     thinned, _ = vocabulary.thin(given.words, samples, job.seed)
+    sizes = given.words.lengths().tolist()
     places = {key: place for place, key in enumerate(embeddings.keys)}
     letters = _letters_of(job.embeddings / unit_name("dead_letters", unit.number, "parquet"))
     n_rows = len(letters) + len(embeddings.keys)
     shard = unit_name("shards", unit.number, "tar")
     with atomic_file(folder, shard) as tar, open_unit(unit, SourceOptions(), with_images=True, need_captions=False) as (batches, content):
-        writer = SampleWriter(tar)
-        for row in (row for batch in batches for row in batch.rows):
-            key = sample_key(unit.number, row.number)
-            place = places.get(key)
-            if place is None:  # refused by the stage before, with its reason
-                continue
-            span = slice(given.words.offsets[place], given.words.offsets[place + 1])
-            ids = given.words.values[span].tolist()
-            try:
-                text = [vocabulary.words[i] for i in thinned.values[thinned.offsets[place] : thinned.offsets[place + 1]]]
-                writer.add(_sample(key, row, ids, [vocabulary.words[i] for i in ids], " ".join(text), shares[span].tolist()))
-            except Refused as refused:
-                letters.append(DeadLetter(refused.reason, unit.name, row.source_key, refused.detail, b""))
+        writer = SampleWriter(tar, vocabulary.words)
+        for batch in batches:
+            # what the stage before refused has its letter already
+            embedded = [(i, places[key]) for i, n in enumerate(batch.numbers.tolist()) if (key := sample_key(unit.number, n)) in places]
+            labelled = [(i, place) for i, place in embedded if sizes[place]]
+            bare = [i for i, place in embedded if not sizes[place]]
+            letters += [make_letter("no_label", unit, batch.key(i), "no word reaches its threshold", b"") for i in bare]
+            if labelled:
+                chosen, rows = map(np.array, zip(*labelled, strict=True))
+                writer.add(_samples(unit, batch.pick(chosen), Candidates(given.words, shares), thinned, rows, vocabulary))
         end_tar(tar)
     index, name = writer.index(), unit_name("index", unit.number, "parquet")
     records = {shard: tar.record(), name: write_table(folder, name, index)}
@@ -137,12 +136,27 @@ def label_unit(unit: Unit, folder: Path, job: LabelJob) -> None:
     write_unit(folder, unit, letters, stats, records, content)
 
 
-def _sample(key: str, row: Row, ids: list[int], words: list[str], text: str, scores: list[float]) -> Sample:
-    if not ids:
-        raise Refused("no_label", "no word reaches its threshold")
-    assert row.image is not None
-    bare = dataclasses.replace(row, captions=[])  # whatever caption it may have had is not used, so it is not kept
-    return Sample(key, bare, read_header(row.image), text, ids, words, scores, pseudo=True)
+def _samples(unit: Unit, batch: Batch, given: Candidates, thinned: Ragged, rows: np.ndarray, vocabulary: Vocabulary) -> Samples:
+    """Return what is written of images with labels; `rows` says which labels are theirs."""
+    n = len(rows)
+    words = given.words.pick(rows)
+    images = [image for image in batch.images or [] if image is not None]
+    assert len(images) == n  # what has an embedding has an image
+    return Samples(
+        unit=unit.number,
+        numbers=batch.numbers,
+        # whatever caption it may have had is not used, so it is not kept
+        captions=pa.ListArray.from_arrays(pa.array([0] * (n + 1), pa.int32()), pa.array([], pa.string())),
+        words=words,
+        texts=join_words(pa.array(vocabulary.words, pa.string()), thinned.pick(rows), " "),
+        source_keys=batch.keys(),
+        sources=batch.sources,
+        extra=batch.extra,
+        scores=given.scores[given.words.places(rows)],
+        images=images,
+        extensions=batch.extensions,
+        headers=[read_header(image) for image in images],
+    )
 
 
 def _letters_of(path: Path) -> list[DeadLetter]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import os
 import tarfile
 import zlib
@@ -13,11 +11,13 @@ from typing import IO, Any
 from fistful.bow.store.dead_letters import DeadLetter, Refused
 from fistful.bow.store.images import EXTENSIONS
 from fistful.bow.store.untar import Member, TarReader
-from fistful.pipelines.rows import MAX_MEMBER, MAX_TEXT, SURROGATE, Row, make_letter
+from fistful.pipelines.jsonl import json_object
+from fistful.pipelines.lines import is_broken
+from fistful.pipelines.rows import MAX_MEMBER, MAX_TEXT, SURROGATE, Row, extra_json, make_letter
 from fistful.pipelines.units import Unit
 
-BROKEN = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError)
-"""What reading a broken archive raises."""
+BROKEN = (tarfile.TarError, EOFError, zlib.error, ValueError, OSError)
+"""What reading a broken archive raises; an OSError with a number is the disk's."""
 
 TWICE = "/twice"
 """Marks a sample with a name that stands twice; no extension has a slash."""
@@ -48,6 +48,8 @@ def read_tar(unit: Unit, stream: IO[bytes], with_images: bool) -> Iterator[Row |
             wanted = extension in ("txt", "json") or (with_images and extension in EXTENSIONS)
             members[extension] = tar.read() if wanted else b""
     except BROKEN as error:
+        if isinstance(error, OSError) and not isinstance(error, tarfile.TarError) and not is_broken(error):
+            raise
         yield make_letter("truncated", unit, key or "start", f"archive broken after this sample ({error})", b"")
         return
     if key is not None:
@@ -55,17 +57,19 @@ def read_tar(unit: Unit, stream: IO[bytes], with_images: bool) -> Iterator[Row |
 
 
 def _split_name(name: str) -> tuple[str, str]:
-    folder, base = os.path.split(name)
-    stem, _, extension = base.partition(".")
-    return os.path.join(folder, stem), extension.lower()
+    if "//" in name:
+        folder, base = os.path.split(name)
+        name = os.path.join(folder, base)
+    dot = name.find(".", name.rfind("/") + 1)
+    return (name, "") if dot < 0 else (name[:dot], name[dot + 1 :].lower())
 
 
 def _bad_member(member: Member, key: str, extension: str) -> str:
     if member.kind != "file":
         return "not a regular file"
-    if key.startswith("/") or ".." in key.split("/"):
+    if key.startswith("/") or (".." in key and ".." in key.split("/")):
         return "name leaves its folder"
-    if SURROGATE.search(member.name):
+    if not member.name.isascii() and SURROGATE.search(member.name):
         return "name is not UTF-8"
     most = MAX_TEXT if extension in ("txt", "json") else MAX_MEMBER
     if member.size > most:
@@ -77,26 +81,15 @@ def _sample(unit: Unit, number: int, key: str, members: dict[str, bytes], with_i
     try:
         if TWICE in members:
             raise Refused("bad_name", "this name stands twice in the archive")
-        fields = _json_fields(members.get("json", b"{}"))
+        fields = json_object(members["json"]) if "json" in members else {}
         captions = _captions_of(fields, members.get("txt"))
         extension = next((e for e in members if e in EXTENSIONS), "")
         image = members[extension] if extension and with_images else None
         source = fields.pop("source", None)
         source = source if isinstance(source, str) and source and not SURROGATE.search(source) else unit.name
-        return Row(number, key, captions, image, extension, source, _extra(fields))
+        return Row(number, key, captions, image, extension, source, extra_json(fields) if fields else "{}")
     except Refused as refused:
         return make_letter(refused.reason, unit, key, refused.detail, members.get("txt") or members.get("json") or b"")
-
-
-def _json_fields(data: bytes) -> dict[str, Any]:
-    try:
-        # NaN, which is not JSON but which pandas writes, says that there is no value
-        fields = json.loads(data, parse_constant=lambda _: None)
-    except (ValueError, RecursionError) as error:
-        raise Refused("bad_json", f"not JSON ({type(error).__name__})") from None
-    if not isinstance(fields, dict):
-        raise Refused("bad_json", f"expected an object, found {type(fields).__name__}")
-    return fields
 
 
 def _captions_of(fields: dict[str, Any], txt: bytes | None) -> list[str]:
@@ -114,10 +107,3 @@ def _captions_of(fields: dict[str, Any], txt: bytes | None) -> list[str]:
     if any(SURROGATE.search(c) for c in captions):
         raise Refused("bad_caption", "holds half of a surrogate pair")
     return [c.strip() for c in captions]
-
-
-def _extra(fields: dict[str, Any]) -> str:
-    try:
-        return json.dumps(fields, sort_keys=True, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    except (ValueError, RecursionError):
-        raise Refused("bad_json", "holds a number that is out of range") from None

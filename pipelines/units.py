@@ -1,8 +1,8 @@
 """The plan: inputs cut into units, deterministically, from the inputs alone.
 
-One unit in, one shard out, same number. A tar is a unit; an uncompressed TSV is cut by byte range;
-a compressed or quoted file, which cannot be entered in the middle, is one unit; a folder of images
-is cut into runs of files.
+One unit in, one shard out, same number. A tar is a unit; an uncompressed TSV or JSONL file is cut by
+byte range, a parquet file by row groups; a compressed or quoted file, which cannot be entered in the
+middle, is one unit; a folder of images is cut into runs of files.
 """
 
 from __future__ import annotations
@@ -16,25 +16,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fistful.bow.store.config import canonical_json, semantic, sha256_hex
-from fistful.bow.store.images import EXTENSIONS
+from fistful.bow.store.files import is_url, open_input
 from fistful.errors import UsageError
-
-Kind = Literal["tsv", "csv", "tar", "images"]
-
-KINDS: dict[str, Kind] = {"tsv": "tsv", "csv": "csv", "tar": "tar"}
-"""Kind of a file from its extension, without .gz."""
-
-MAX_UNITS = 1 << 31
+from fistful.pipelines.finding import Kind, find_files, is_compressed
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class PlanOptions:
     """How inputs are cut into units."""
 
-    input_format: Literal["auto", "tsv", "csv", "tar", "images"] = semantic("auto")
+    input_format: Literal["auto", "tsv", "csv", "jsonl", "parquet", "tar", "images"] = semantic("auto")
     """What the inputs are; auto goes by their extensions."""
     unit_mb: float = semantic(16.0)
-    """Size of a piece of a TSV, in megabytes."""
+    """Size of a piece of a TSV, JSONL or parquet file, in megabytes."""
     unit_files: int = semantic(10_000)
     """Number of images of a folder in a unit."""
 
@@ -54,9 +48,9 @@ class Unit:
     name: str
     """Its name relative to the source: what outputs call it, in letters that any table can hold."""
     start: int
-    """First byte of a TSV's range, or 0."""
+    """First byte of a TSV's or JSONL's range, first row group of a parquet file, or 0."""
     stop: int
-    """End of a TSV's range; a line belongs to the range that it starts in."""
+    """End of the range; a line belongs to the range that it starts in."""
     files: tuple[str, ...] = ()
     """Names of the images of a run, relative to the folder."""
     size: int = 0
@@ -86,7 +80,7 @@ def plan_units(sources: tuple[str, ...], options: PlanOptions) -> tuple[list[Uni
     """Cut sources into units.
 
     Args:
-        sources: Files and folders, in any order.
+        sources: Files, folders, globs, brace lists and URLs, in any order.
         options: How to cut.
 
     Returns:
@@ -96,9 +90,9 @@ def plan_units(sources: tuple[str, ...], options: PlanOptions) -> tuple[list[Uni
         UsageError: If a source is missing, empty of anything readable, or given twice.
     """
     if not sources:
-        raise UsageError("no SOURCE given; expected files (TSV, CSV, tar) or folders")
-    found = [i for source in sources for i in _find_inputs(source, options)]
-    twice = [path for path, n in Counter(os.path.realpath(i.path) for i in found).items() if n > 1]
+        raise UsageError("no SOURCE given; expected files (TSV, CSV, JSONL, parquet, tar) or folders")
+    found = [Input(f.root, f.relative, f.size, f.kind, f.relative) for source in sources for f in find_files(source, options.input_format)]
+    twice = [path for path, n in Counter(i.path if is_url(i.path) else os.path.realpath(i.path) for i in found).items() if n > 1]
     if twice:
         raise UsageError(f"{min(twice)}: given twice; every input counts once")
     inputs = sorted(_with_distinct_names(found), key=lambda i: i.name)
@@ -117,61 +111,20 @@ def _with_distinct_names(inputs: list[Input]) -> list[Input]:
     return inputs
 
 
-def _find_inputs(source: str, options: PlanOptions) -> list[Input]:
-    path = Path(source)
-    if path.is_dir():
-        return _find_in_folder(path, options)
-    if not path.is_file():
-        raise UsageError(f"{source}: no such file or folder")
-    kind = _kind_of_file(path.name, source, options)
-    return [Input(os.path.dirname(os.path.abspath(path)), path.name, path.stat().st_size, kind, path.name)]
-
-
-def _kind_of_file(name: str, source: str, options: PlanOptions) -> Kind:
-    if options.input_format != "auto":
-        return options.input_format
-    kind = KINDS.get(_extension(name))
-    if kind is None:
-        raise UsageError(f"{source}: cannot tell what it is from its name; --input-format tsv, csv or tar says so")
-    return kind
-
-
-def _extension(name: str) -> str:
-    return name.lower().removesuffix(".gz").rpartition(".")[2]
-
-
-def _find_in_folder(folder: Path, options: PlanOptions) -> list[Input]:
-    """Find tars, else TSV and CSV files, else images: one kind, the first that is there.
-
-    img2dataset writes a parquet and a JSON beside each tar that repeat the tar's captions.
-    """
-    found: dict[str, list[Input]] = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        name = path.relative_to(folder).as_posix()
-        kind: Kind | None = "images" if _extension(path.name) in EXTENSIONS else KINDS.get(_extension(path.name))
-        if kind:
-            found.setdefault(kind, []).append(Input(os.path.abspath(folder), name, path.stat().st_size, kind, name))
-    wanted = [["tar"], ["tsv", "csv"], ["images"]] if options.input_format == "auto" else [[options.input_format]]
-    for kinds in wanted:
-        if inputs := [i for kind in kinds for i in found.get(kind, [])]:
-            return inputs
-    raise UsageError(
-        f"{folder}: holds no tar, TSV, CSV or image" if options.input_format == "auto" else f"{folder}: holds no {options.input_format}"
-    )
-
-
 def _cut(inputs: list[Input], options: PlanOptions) -> Iterator[Unit]:
     images: dict[str, list[Input]] = {}
+    step = max(1, round(options.unit_mb * 1e6))
     for item in inputs:
+        name = printable(item.name)
         if item.kind == "images":
             images.setdefault(item.root, []).append(item)
-            continue
-        name = printable(item.name)
-        if item.kind == "tsv" and not item.name.endswith(".gz"):
-            step = max(1, round(options.unit_mb * 1e6))
+        elif item.kind in ("tsv", "jsonl") and not is_compressed(item.name):
             for start in range(0, max(item.size, 1), step):
                 stop = min(start + step, item.size)
                 yield Unit(0, item.kind, item.path, name, start, stop, size=stop - start)
+        elif item.kind == "parquet":
+            for start, stop, size in _runs_of_row_groups(item.path, step):
+                yield Unit(0, item.kind, item.path, name, start, stop, size=size)
         else:
             yield Unit(0, item.kind, item.path, name, 0, item.size, size=item.size)
     for folder, files in images.items():
@@ -179,6 +132,27 @@ def _cut(inputs: list[Input], options: PlanOptions) -> Iterator[Unit]:
             run = files[start : start + options.unit_files]
             names = tuple(i.relative for i in run)
             yield Unit(0, "images", folder, printable(run[0].name), 0, 0, files=names, size=sum(i.size for i in run))
+
+
+def _runs_of_row_groups(path: str, step: int) -> Iterator[tuple[int, int, int]]:
+    """Yield first, end and bytes of runs of row groups; (0, 0, 0) for a file that is no parquet, which its unit then tells."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with open_input(path) as file:
+            about = pq.ParquetFile(file).metadata
+    except pa.ArrowInvalid:
+        yield 0, 0, 0
+        return
+    first = size = 0
+    for group in range(about.num_row_groups):
+        size += about.row_group(group).total_byte_size
+        if size >= step or group + 1 == about.num_row_groups:
+            yield first, group + 1, size
+            first, size = group + 1, 0
+    if not about.num_row_groups:
+        yield 0, 0, 0
 
 
 def printable(name: str) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import uuid
 from collections.abc import Generator
 from pathlib import Path
@@ -115,11 +116,28 @@ def open_input(path: str) -> IO[bytes]:
         UsageError: If it is missing, or if the package for its protocol is not installed.
     """
     try:
+        if not is_url(path):
+            return open(path, "rb")
         return fsspec.open(path, "rb").open()  # pyright: ignore[reportReturnType, reportAttributeAccessIssue]
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file") from None
-    except ImportError as error:
-        raise UsageError(f"{path}: {error}") from None
+    except (ImportError, ValueError) as error:
+        raise UsageError(missing_protocol(path, error)) from None
+
+
+def is_url(path: str) -> bool:
+    """Return whether a path is a URL such as s3://bucket/name."""
+    return bool(re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", path))
+
+
+EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+"""Our extra that brings the package for a protocol."""
+
+
+def missing_protocol(path: str, error: Exception) -> str:
+    """Return what to say where no package for a URL's protocol is installed."""
+    extra = EXTRAS.get(path.partition("://")[0])
+    return f"{path}: needs a package that is not installed; pip install 'fistful[{extra}]'" if extra else f"{path}: {error}"
 
 
 def local_out(out: str | Path) -> Path:

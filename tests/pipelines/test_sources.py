@@ -14,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fistful.bow.store.dead_letters import DeadLetter
+from fistful.bow.store.shard import tar_bytes
 from fistful.errors import UsageError
+from fistful.pipelines.lines import BLOCK
 from fistful.pipelines.rows import BATCH_ROWS, MAX_TEXT, Row
 from fistful.pipelines.sources import SourceOptions, check_unit, open_unit
 from fistful.pipelines.units import PlanOptions, plan_units
@@ -115,11 +117,16 @@ def test_the_hash_of_the_content_is_that_of_the_bytes(tmp_path: Path) -> None:
     }
 
 
-def test_batches_have_a_largest_number_of_rows(tmp_path: Path) -> None:
-    (tmp_path / "a.tsv").write_bytes(b"caption\n" + b"dog\n" * (BATCH_ROWS + 5))
-    unit = plan_units((str(tmp_path),), PlanOptions())[0][0]
-    with open_unit(unit, SourceOptions(), with_images=False) as (batches, _):
-        assert [batch.n_read for batch in batches] == [BATCH_ROWS, 5]
+def test_batches_have_a_largest_size(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_bytes(b"caption\n" + b"dog\n" * (BLOCK // 4 + 5))
+    files = {f"{i}.txt": b"dog" for i in range(BATCH_ROWS + 5)}
+    (tmp_path / "b.tar").write_bytes(tar_bytes(files))
+    sizes = []
+    for name in ("a.tsv", "b.tar"):
+        unit = plan_units((str(tmp_path / name),), PlanOptions())[0][0]
+        with open_unit(unit, SourceOptions(), with_images=False) as (batches, _):
+            sizes.append([batch.n_read for batch in batches])
+    assert sizes == [[BLOCK // 4 - 2, 7], [BATCH_ROWS, 5]]
 
 
 LONG = b"x" * 5_000 + b"\n"

@@ -90,10 +90,10 @@ def test_names_that_are_not_utf_8_are_spelt_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("sources", "message"),
     [
-        ([], "no SOURCE given; expected files (TSV, CSV, tar) or folders"),
+        ([], "no SOURCE given; expected files (TSV, CSV, JSONL, parquet, tar) or folders"),
         (["nowhere"], "nowhere: no such file or folder"),
-        (["empty"], "empty: holds no tar, TSV, CSV or image"),
-        (["a.token"], "a.token: cannot tell what it is from its name; --input-format tsv, csv or tar says so"),
+        (["empty"], "empty: holds no tar, TSV, CSV, JSONL, image or parquet"),
+        (["a.token"], "a.token: cannot tell what it is from its name; --input-format tsv, csv, jsonl, parquet or tar says so"),
         (["a.tsv", "link.tsv"], "{here}/a.tsv: given twice; every input counts once"),
         (["folder", "folder/b.tsv"], "{here}/folder/b.tsv: given twice; every input counts once"),
     ],

@@ -1,0 +1,175 @@
+"""Files that sources name: files themselves, folders, globs, brace lists, and URLs of all of these.
+
+>>> expand_braces("data/{00000..00002}.tar")
+['data/00000.tar', 'data/00001.tar', 'data/00002.tar']
+>>> expand_braces("{a,b}.tsv")
+['a.tsv', 'b.tsv']
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import itertools
+import os
+import re
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import fsspec
+
+from fistful.bow.store.files import is_url, missing_protocol
+from fistful.bow.store.images import EXTENSIONS
+from fistful.errors import UsageError
+
+Kind = Literal["tsv", "csv", "jsonl", "parquet", "tar", "images"]
+
+KINDS: dict[str, Kind] = {
+    "tsv": "tsv",
+    "csv": "csv",
+    "jsonl": "jsonl",
+    "ndjson": "jsonl",
+    "parquet": "parquet",
+    "tar": "tar",
+}
+"""Kind of a file from its extension, without .gz or .zst."""
+
+COMPRESSED = (".gz", ".zst")
+"""Ends of names of compressed files, which cannot be entered in the middle."""
+
+IN_TURN: tuple[tuple[Kind, ...], ...] = (("tar",), ("tsv", "csv", "jsonl"), ("images",), ("parquet",))
+"""What is taken of a folder: the first kinds that are there. img2dataset writes a parquet beside each
+tar that repeats its captions, and beside each folder of images too."""
+
+BRACES = re.compile(r"\{([^{}]*)\}")
+MOST_NAMES = 10_000_000
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Found:
+    """A file that is read."""
+
+    root: str
+    """The source's folder."""
+    relative: str
+    """Where it lies under it."""
+    size: int
+    kind: Kind
+
+
+def find_files(source: str, input_format: str) -> list[Found]:
+    """Find the files that a source names.
+
+    Args:
+        source: A file, a folder, a glob, a brace list, or a URL of one of these.
+        input_format: A kind, or "auto".
+
+    Raises:
+        UsageError: If there is none, or it is nothing that can be read.
+    """
+    if not is_url(source) and os.path.exists(source):
+        return _find_local(source, input_format)
+    found = [f for name in expand_braces(source) for f in _find_expanded(name, input_format)]
+    if not found:
+        raise UsageError(f"{source}: no file matches")
+    return found
+
+
+def expand_braces(text: str) -> list[str]:
+    """Return the names that a brace list stands for, in its order; a range keeps its leading zeros."""
+    parts = BRACES.split(text)  # text and braces in turn
+    choices = [[part] if i % 2 == 0 else _choices(part) for i, part in enumerate(parts)]
+    return ["".join(pieces) for pieces in itertools.product(*choices)]
+
+
+def _choices(inside: str) -> list[str]:
+    ends = re.fullmatch(r"(\d+)\.\.(\d+)", inside)
+    if not ends:
+        return inside.split(",") if "," in inside else ["{" + inside + "}"]
+    first, last = int(ends[1]), int(ends[2])
+    if last < first or last - first > MOST_NAMES:
+        raise UsageError(f"{{{inside}}}: expected a range such as 00000..00099")
+    width = len(ends[1]) if ends[1].startswith("0") else 0
+    return [f"{n:0{width}d}" for n in range(first, last + 1)]
+
+
+def _find_expanded(name: str, input_format: str) -> list[Found]:
+    if is_url(name):
+        return _find_remote(name, input_format)
+    if not os.path.exists(name) and glob.has_magic(name):
+        return [f for path in sorted(glob.glob(name, recursive=True)) for f in _find_local(path, input_format)]
+    return _find_local(name, input_format)
+
+
+def _find_local(source: str, input_format: str) -> list[Found]:
+    path = Path(source)
+    if path.is_dir():
+        files = {p.relative_to(path).as_posix(): p for p in path.rglob("*") if p.is_file()}
+        wanted = _choose(source, sorted(files), input_format)
+        return [Found(os.path.abspath(path), name, files[name].stat().st_size, kind) for name, kind in wanted]
+    if not path.is_file():
+        raise UsageError(f"{source}: no such file or folder")
+    kind = _kind_of_file(path.name, source, input_format)
+    return [Found(os.path.dirname(os.path.abspath(path)), path.name, path.stat().st_size, kind)]
+
+
+def _find_remote(url: str, input_format: str) -> list[Found]:
+    try:
+        system, path = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise UsageError(missing_protocol(url, error)) from None
+    protocol = url.partition("://")[0]
+    try:
+        names = sorted(system.glob(path)) if glob.has_magic(path) else [path]
+        return [f for name in names for f in _find_in_system(system, protocol, name, input_format)]
+    except FileNotFoundError:
+        raise UsageError(f"{url}: no such file or folder") from None
+    except PermissionError as error:
+        raise UsageError(f"{url}: {error}") from None
+
+
+def _find_in_system(system: Any, protocol: str, name: str, input_format: str) -> list[Found]:
+    about = system.info(name)
+    if about["type"] != "directory":
+        root, _, base = name.rpartition("/")
+        return [Found(f"{protocol}://{root.lstrip('/')}", base, int(about["size"]), _kind_of_file(base, name, input_format))]
+    root = name.rstrip("/")
+    files = {path[len(root) + 1 :]: entry for path, entry in system.find(name, detail=True).items()}
+    wanted = _choose(f"{protocol}://{name}", sorted(files), input_format)
+    return [Found(f"{protocol}://{root.lstrip('/')}", relative, int(files[relative]["size"]), kind) for relative, kind in wanted]
+
+
+def _kind_of_file(name: str, source: str, input_format: str) -> Kind:
+    if input_format != "auto":
+        return cast(Kind, input_format)
+    kind = _kind_of(name)
+    if kind is None:
+        raise UsageError(f"{source}: cannot tell what it is from its name; --input-format tsv, csv, jsonl, parquet or tar says so")
+    return kind
+
+
+def _kind_of(name: str) -> Kind | None:
+    return "images" if extension_of(name) in EXTENSIONS else KINDS.get(extension_of(name))
+
+
+def is_compressed(name: str) -> bool:
+    """Return whether a file is compressed, by its name."""
+    return name.lower().endswith(COMPRESSED)
+
+
+def extension_of(name: str) -> str:
+    """Return a name's extension, without .gz or .zst and in lower case."""
+    name = name.lower()
+    for end in COMPRESSED:
+        name = name.removesuffix(end)
+    return name.rpartition(".")[2]
+
+
+def _choose(source: str, names: list[str], input_format: str) -> list[tuple[str, Kind]]:
+    """Return which files of a folder are taken: of one kind, the first of IN_TURN that is there."""
+    kinds = [(name, kind) for name in names if (kind := _kind_of(name))]
+    for wanted in IN_TURN if input_format == "auto" else ((input_format,),):
+        if chosen := [(name, kind) for name, kind in kinds if kind in wanted]:
+            return chosen
+    what = "tar, TSV, CSV, JSONL, image or parquet" if input_format == "auto" else input_format
+    raise UsageError(f"{source}: holds no {what}")

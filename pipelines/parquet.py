@@ -1,0 +1,136 @@
+"""Rows of parquet files: some row groups, and of them only the columns that are asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from fistful.bow.store.dead_letters import DeadLetter, Refused
+from fistful.errors import UsageError
+from fistful.pipelines.rows import (
+    BATCH_ROWS,
+    MAX_TEXT,
+    Batch,
+    Places,
+    SourceOptions,
+    extra_json,
+    letters_only,
+    make_letter,
+    no_caption,
+    split_names,
+)
+from fistful.pipelines.tables import Layout, batch_of_columns, batch_of_found
+from fistful.pipelines.units import Unit
+
+
+def read_row_groups(unit: Unit, options: SourceOptions, raw: IO[bytes], content: dict[str, str], need_captions: bool) -> Iterator[Batch]:
+    """Yield the rows of a parquet file's row groups unit.start to unit.stop.
+
+    Raises:
+        UsageError: If a column is not there, or not of text.
+    """
+    places = Places(f" from row group {unit.start}" if unit.start else "")
+    number, digest = 0, hashlib.sha256()
+    try:
+        file = pq.ParquetFile(raw)
+        captions, extra = _find(unit, options, file.schema_arrow)
+        layout = Layout(unit, (), tuple((name, 0) for name in extra), 0, places, need_captions)
+        wanted = list(dict.fromkeys([*captions, *extra]))
+        for part in file.iter_batches(BATCH_ROWS, range(unit.start, unit.stop), wanted, use_threads=False):
+            columns = {name: _decoded(part.column(name)) for name in wanted}
+            digest.update(pa.record_batch(columns).serialize())
+            batch = _batch_at_once(columns, captions, extra, number, layout) or _batch_of_rows(columns, captions, extra, number, layout)
+            number += batch.n_read
+            yield batch
+    except (pa.ArrowInvalid, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        detail = f"file broken from here on ({str(error).splitlines()[0][:200]})"
+        yield letters_only([make_letter("truncated", unit, places.at(number), detail, b"")])
+    content[f"{unit.name}[row groups {unit.start}:{unit.stop}]"] = digest.hexdigest()
+
+
+def _find(unit: Unit, options: SourceOptions, schema: pa.Schema) -> tuple[list[str], list[str]]:
+    if options.by_number:
+        raise UsageError(f"{unit.path}: columns of parquet have names, found --caption {options.caption}")
+    captions = [options.caption] if options.caption in schema.names else split_names(options.caption)
+    extra = [options.columns] if options.columns in schema.names else split_names(options.columns)
+    for name in (*captions, *extra):
+        if schema.names.count(name) != 1:
+            shown = ", ".join(repr(n[:40]) for n in schema.names[:12])
+            raise UsageError(f"{unit.path}: no column {name!r} ({shown}); --caption NAME names the column of captions")
+    for name in captions:
+        if not _is_text(schema.field(name).type):
+            raise UsageError(f"{unit.path}: column {name!r} is {schema.field(name).type}, expected text or lists of texts")
+    return captions, extra
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return _is_text(kind.value_type)
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+
+def _decoded(column: Any) -> Any:
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+
+
+def _batch_at_once(columns: dict[str, Any], captions: list[str], extra: list[str], number: int, layout: Layout) -> Batch | None:
+    """Return the rows of a batch, or None if one of them may be odd."""
+    try:
+        texts = [columns[name].cast(pa.string()) for name in captions]
+        for text in texts:
+            text.validate(full=True)  # parquet's word for it that text is UTF-8 is not taken
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # not UTF-8; lists
+        return None
+    if extra or any((pc.max(pc.binary_length(text)).as_py() or 0) >= MAX_TEXT for text in texts):
+        return None
+    return batch_of_columns([pc.utf8_trim_whitespace(text.fill_null("")) for text in texts], [], number, layout)
+
+
+def _batch_of_rows(columns: dict[str, Any], captions: list[str], extra: list[str], number: int, layout: Layout) -> Batch:
+    found: list[tuple[int, list[str], str]] = []
+    letters: list[DeadLetter] = []
+    n_rows = len(columns[captions[0]])
+    for i in range(n_rows):
+        place = layout.places.at(number + i)
+        try:
+            texts = [text for name in captions for text in _texts(columns[name][i])]
+            if texts or not layout.need_captions:
+                found.append((number + i, texts, extra_json({name: _plain(columns[name][i]) for name in extra}) if extra else "{}"))
+            else:
+                letters.append(no_caption(layout.unit, place))
+        except Refused as refused:
+            letters.append(make_letter(refused.reason, layout.unit, place, refused.detail, b""))
+    return batch_of_found(found, letters, n_rows, layout)
+
+
+def _texts(value: Any) -> list[str]:
+    if not value.is_valid:
+        return []
+    if hasattr(value, "values"):
+        return [text for item in value.values for text in _texts(item)]
+    data = value.as_buffer().to_pybytes()
+    if len(data) >= MAX_TEXT:
+        raise Refused("bad_caption", f"a caption of more than {MAX_TEXT} bytes")
+    try:
+        return [text] if (text := data.decode("utf-8").strip()) else []
+    except UnicodeDecodeError as error:
+        raise Refused("bad_caption", f"not UTF-8 ({error.reason} at byte {error.start})") from None
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it: what JSON does not know is written as text."""
+    try:
+        found = value.as_py()
+    except UnicodeDecodeError:
+        raise Refused("bad_caption", "a column that passes through is not UTF-8") from None
+    if isinstance(found, float) and not math.isfinite(found):
+        return None
+    return found if found is None or isinstance(found, bool | int | float | str | list | dict) else str(found)
