@@ -33,7 +33,7 @@ from fistful.pipelines.rows import BATCH_ROWS, Batch, make_letter
 from fistful.pipelines.run import Work
 from fistful.pipelines.samples import NO_IMAGE, Samples, SampleWriter, join_words
 from fistful.pipelines.sources import SourceOptions, check_unit, open_unit
-from fistful.pipelines.stage import Running, check_out, close_folder, run_stage, write_unit
+from fistful.pipelines.stage import Running, check_out, close_folder, run_stage, uncollected, write_unit
 from fistful.pipelines.units import PlanOptions, Unit, plan_units
 
 
@@ -205,7 +205,7 @@ def bag_unit(unit: Unit, folder: Path, job: BagsJob) -> None:
     letters: list[DeadLetter] = []
     stats = dict.fromkeys(STATS, 0)
     shard = unit_name("shards", unit.number, "tar")
-    with atomic_file(folder, shard) as tar, open_unit(unit, job.source, job.options.images == "copy") as (batches, content):
+    with uncollected(), atomic_file(folder, shard) as tar, open_unit(unit, job.source, job.options.images == "copy") as (batches, content):
         writer = SampleWriter(tar, bagger.vocabulary.words)
         for whole in batches:
             for batch in whole.slices(BATCH_ROWS):

@@ -23,7 +23,7 @@ from fistful.bow.words import Analyzer, WordOptions, check_language, first_appea
 from fistful.pipelines.rows import Batch
 from fistful.pipelines.run import Work
 from fistful.pipelines.sources import SourceOptions, check_unit, open_unit
-from fistful.pipelines.stage import Running, check_out, close_folder, run_stage, write_unit
+from fistful.pipelines.stage import Running, check_out, close_folder, run_stage, uncollected, write_unit
 from fistful.pipelines.units import PlanOptions, Unit, plan_units
 
 
@@ -85,7 +85,7 @@ def count_unit(unit: Unit, folder: Path, config: CountConfig) -> None:
     counter = _Counter(analyzer_of_this_thread(config.words))
     letters: list[DeadLetter] = []
     stats = {"rows": 0, "kept": 0, "captions": 0, "words_total": 0}
-    with open_unit(unit, config.source, with_images=False) as (batches, content):
+    with uncollected(), open_unit(unit, config.source, with_images=False) as (batches, content):
         for batch in batches:
             letters += batch.letters
             counter.add(batch)

@@ -61,6 +61,10 @@ def _caption_texts(name: str, value: Any) -> list[str]:
     return [text for v in values if (text := v.strip())]
 
 
+_DECODER = json.JSONDecoder(parse_constant=lambda _: None)
+"""NaN, which is not JSON but which pandas writes, says that there is no value."""
+
+
 def json_object(data: bytes) -> dict[str, Any]:
     """Return the fields of a JSON object.
 
@@ -68,8 +72,7 @@ def json_object(data: bytes) -> dict[str, Any]:
         Refused: bad_json, if it is none.
     """
     try:
-        # NaN, which is not JSON but which pandas writes, says that there is no value
-        fields = json.loads(data, parse_constant=lambda _: None)
+        fields = _DECODER.decode(data.decode(json.detect_encoding(data), "surrogatepass"))
     except (ValueError, RecursionError) as error:
         raise Refused("bad_json", f"not JSON ({type(error).__name__})") from None
     if not isinstance(fields, dict):

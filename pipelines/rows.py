@@ -226,6 +226,9 @@ def batch_of_rows(rows: Sequence[Row], letters: list[DeadLetter], n_read: int) -
     )
 
 
+_ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+
+
 def extra_json(fields: dict[str, Any]) -> str:
     """Return a row's extra fields as one JSON text.
 
@@ -233,6 +236,6 @@ def extra_json(fields: dict[str, Any]) -> str:
         Refused: bad_json, where a value has no place in JSON.
     """
     try:
-        return json.dumps(fields, sort_keys=True, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+        return _ENCODER.encode(fields)
     except (ValueError, RecursionError):
         raise Refused("bad_json", "holds a number that is out of range") from None

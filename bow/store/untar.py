@@ -14,8 +14,9 @@ an error, and a header has a largest size.
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, NamedTuple
+from zlib import adler32
 
 from fistful.bow.store.shard import BLOCK
 
@@ -35,26 +36,40 @@ class Member(NamedTuple):
     """file, folder, or other: links, devices, and files with holes."""
 
 
+class Header(NamedTuple):
+    """What a block of 512 bytes announces."""
+
+    type: bytes
+    name: str
+    size: int
+    is_folder: bool = False
+
+
 class TarReader:
     """Yields the members of a tar; `read` gives the content of the last one.
 
     Args:
-        stream: At the tar's start; need not be seekable.
+        stream: At the tar's start; need not be seekable, and is read in large steps.
 
     Raises:
         tarfile.ReadError: While it is read, where the archive breaks off.
     """
 
     def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
+        self._more: Callable[[int], bytes] = getattr(stream, "read1", stream.read)  # what breaks in a long step would be lost
+        self._buffer, self._at = b"", 0
         self._left = 0  # bytes of the current member, not read yet
         self._padding = 0
 
     def __iter__(self) -> Iterator[Member]:
         long_name: bytes | None = None
         pax: dict[bytes, bytes] = {}
-        while header := self._next_header():
-            if header.type in (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE):
+        while block := self._next_block():
+            header = plain_header(block) or _any_header(block)
+            if header.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and long_name is None and not pax and not header.is_folder:
+                self._left, self._padding = header.size, -header.size % BLOCK
+                yield Member(header.name, header.size, "file")
+            elif header.type in (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE):
                 pax |= _pax_records(self._read_header(header.size))
             elif header.type == tarfile.GNUTYPE_LONGNAME:
                 long_name = self._read_header(header.size).partition(b"\0")[0]
@@ -70,7 +85,7 @@ class TarReader:
         self._left = 0
         return data
 
-    def _open(self, header: tarfile.TarInfo, pax: dict[bytes, bytes], long_name: bytes | None) -> Member:
+    def _open(self, header: Header, pax: dict[bytes, bytes], long_name: bytes | None) -> Member:
         if header.type == tarfile.GNUTYPE_SPARSE:
             raise tarfile.ReadError("a file with holes")
         raw_name = pax.get(b"path", long_name)
@@ -81,27 +96,22 @@ class TarReader:
         is_file = header.type in tarfile.REGULAR_TYPES
         if is_file or header.type not in tarfile.SUPPORTED_TYPES:  # links, folders, devices have no content
             self._left, self._padding = size, -size % BLOCK
-        if header.isdir():
+        if header.is_folder:
             return Member(name, size, "folder")
         has_holes = any(key.startswith(b"GNU.sparse.") for key in pax)
         return Member(name, size, "file" if is_file and not has_holes else "other")
 
-    def _next_header(self) -> tarfile.TarInfo | None:
+    def _next_block(self) -> bytes:
+        """Return the next header's block, empty at the end."""
         self._skip(self._left + self._padding)
         self._left = self._padding = 0
         block = self._read(BLOCK)
         if not block:
             raise tarfile.ReadError("no end marker")
-        if block.count(0) == BLOCK:
+        if not block[0] and block.count(0) == BLOCK:
             self._check_end()
-            return None
-        try:
-            header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-        except tarfile.TarError as error:
-            raise tarfile.ReadError(str(error)) from None
-        if header.size < 0:
-            raise tarfile.ReadError(f"a member of {header.size} bytes")
-        return header
+            return b""
+        return block
 
     def _read_header(self, size: int) -> bytes:
         if size > MAX_HEADER:
@@ -114,6 +124,9 @@ class TarReader:
                 raise tarfile.ReadError("goes on after its end marker")
 
     def _skip(self, n_bytes: int) -> None:
+        if self._at + n_bytes <= len(self._buffer):
+            self._at += n_bytes
+            return
         while n_bytes:
             n_bytes -= len(self._exactly(min(n_bytes, STEP)))
 
@@ -125,11 +138,56 @@ class TarReader:
 
     def _read(self, n_bytes: int) -> bytes:
         """Read up to n_bytes, less only at the end; memory grows with what is there, not with what is announced."""
-        parts: list[bytes] = []
-        while n_bytes > 0 and (part := self._stream.read(min(n_bytes, STEP))):
-            parts.append(part)
-            n_bytes -= len(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        start, end = self._at, self._at + n_bytes
+        if end <= len(self._buffer):
+            self._at = end
+            return self._buffer[start:end]
+        parts = [self._buffer[start:]]
+        n_bytes -= len(parts[0])
+        self._buffer, self._at = b"", 0
+        while n_bytes > 0 and (part := self._more(STEP)):
+            parts.append(part[:n_bytes])
+            if len(part) > n_bytes:
+                self._buffer, self._at = part, n_bytes
+            n_bytes -= len(parts[-1])
+        return b"".join(parts)
+
+
+def plain_header(block: bytes) -> Header | None:
+    """Return what a header says of a regular file or a pax header with a short name, or None if it says anything else, or is damaged.
+
+    Most headers are such, and tarfile takes ten times as long.
+    """
+    size, checksum, kind = block[124:135], block[148:154], block[156:157]
+    if (
+        len(block) != BLOCK
+        or block[257:262] != b"ustar"
+        or kind not in b"0\0x"
+        or block[345]
+        or block[135] not in b"\0 "
+        or block[154] not in b"\0 "
+    ):
+        return None
+    name = block[:100].partition(b"\0")[0]
+    if not (name and name.isascii() and size.isdigit() and checksum.isdigit()) or name.endswith(b"/"):
+        return None
+    # adler32's low half is 1 + the sum of the bytes modulo 65,521, which 256 bytes do not reach;
+    # the checksum's own field counts as 8 spaces
+    total = (adler32(block[:148]) & 0xFFFF) + (adler32(block[156:256]) & 0xFFFF) + (adler32(block[256:]) & 0xFFFF) + 8 * 32 - 3
+    try:
+        return Header(kind, name.decode("ascii"), int(size, 8)) if int(checksum, 8) == total else None
+    except ValueError:  # an 8 or a 9
+        return None
+
+
+def _any_header(block: bytes) -> Header:
+    try:
+        header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except tarfile.TarError as error:
+        raise tarfile.ReadError(str(error)) from None
+    if header.size < 0:
+        raise tarfile.ReadError(f"a member of {header.size} bytes")
+    return Header(header.type, header.name, header.size, header.isdir())
 
 
 def _pax_records(data: bytes) -> dict[bytes, bytes]:
