@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -148,6 +149,45 @@ def write_vocabulary(folder: Path, vocabulary: Vocabulary) -> None:
     write_table(folder, FILE, pa.table(columns, schema=schema))
 
 
+def write_counted(folder: Path, counts: pa.Table, n_samples: int) -> int:
+    """Write FOLDER/vocabulary.parquet with every counted word, all of them kept; return how many there are.
+
+    The same file as `choose_words` and `write_vocabulary` would make, without an object a word: there may be millions.
+    """
+    table = counts.sort_by([("df", "descending"), ("word", "ascending")])
+    n = table.num_rows
+    columns = {
+        "id": np.arange(n, dtype=np.uint32),
+        "word": table["word"],
+        "tf": table["tf"],
+        "df": table["df"],
+        "keep": np.ones(n),
+        "keep_u32": np.full(n, balance.keep_as_u32(np.ones(1))[0]),
+    }
+    about = {"balance": dataclasses.asdict(Balance()), "n_samples": n_samples}
+    schema = VOCABULARY_SCHEMA.with_metadata({ABOUT: canonical_json(about)})
+    write_table(folder, FILE, pa.table(columns, schema=schema))
+    return n
+
+
+def read_counted(folder: Path) -> tuple[pa.Table, int]:
+    """Read FOLDER/vocabulary.parquet as counts, and how many samples were counted.
+
+    Raises:
+        UsageError: If it is missing.
+        DataError: If its columns are not a vocabulary's.
+    """
+    table = read_table(folder / FILE, VOCABULARY_SCHEMA)
+    return table.select(COUNTS_SCHEMA.names).replace_schema_metadata(None), _about(table, folder)["n_samples"]
+
+
+def _about(table: pa.Table, folder: Path) -> dict[str, Any]:
+    try:
+        return json.loads((table.schema.metadata or {})[ABOUT])
+    except (KeyError, ValueError):
+        raise DataError(f"{folder / FILE}: does not say how many samples were counted, and by which rule; not one of fistful's") from None
+
+
 def read_vocabulary(folder: Path) -> Vocabulary:
     """Read FOLDER/vocabulary.parquet.
 
@@ -156,10 +196,7 @@ def read_vocabulary(folder: Path) -> Vocabulary:
         DataError: If its columns are not a vocabulary's.
     """
     table = read_table(folder / FILE, VOCABULARY_SCHEMA)
-    try:
-        about = json.loads((table.schema.metadata or {})[ABOUT])
-    except (KeyError, ValueError):
-        raise DataError(f"{folder / FILE}: does not say how many samples were counted, and by which rule; not one of fistful's") from None
+    about = _about(table, folder)
     return Vocabulary(
         words=table["word"].to_pylist(),
         tf=table["tf"].to_numpy(),

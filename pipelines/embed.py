@@ -66,6 +66,7 @@ def embed(units: list[Unit], inputs: dict[str, Any], encoder: str, fingerprint: 
     if manifest.claim(folder, "embed", {"decimals": DECIMALS}, {**inputs, "encoder": fingerprint}):
         return folder
     stats = run_stage(units, Work("fistful.pipelines.embed:embed_unit", folder, EmbedJob(encoder), "embed"), running)
+    assert stats is not None, "a part of it is refused by label"
     close_folder(folder, len(units), stats)
     return folder
 

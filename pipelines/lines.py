@@ -52,6 +52,7 @@ class HashingReader(io.RawIOBase):
 
 def decompressed(stream: IO[bytes], name: str) -> IO[bytes]:
     """Return what a file holds, by the end of its name: .gz, .zst, or as it is."""
+    name = name.lower()
     if name.endswith(".gz"):
         return cast(IO[bytes], gzip.GzipFile(fileobj=stream))
     if name.endswith(".zst"):

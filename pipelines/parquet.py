@@ -45,7 +45,9 @@ def read_row_groups(unit: Unit, options: SourceOptions, raw: IO[bytes], content:
         for part in file.iter_batches(BATCH_ROWS, range(unit.start, unit.stop), wanted, use_threads=False):
             columns = {name: _decoded(part.column(name)) for name in wanted}
             digest.update(pa.record_batch(columns).serialize())
-            batch = _batch_at_once(columns, captions, extra, number, layout) or _batch_of_rows(columns, captions, extra, number, layout)
+            batch = _batch_at_once(columns, captions, extra, number, layout)
+            if batch is None:
+                batch = _batch_of_rows(columns, captions, extra, number, layout)
             number += batch.n_read
             yield batch
     except (pa.ArrowInvalid, OSError) as error:

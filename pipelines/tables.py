@@ -128,13 +128,14 @@ def _places_in(unit: Unit, asked: str, names: list[str], options: SourceOptions)
 
 def _parse(block: bytes, number: int, layout: Layout) -> Iterator[Batch]:
     """Yield the rows of some whole lines without quotes: as columns where nothing is odd, else in pieces, the odd ones row by row."""
-    batch = _parse_at_once(block, number, layout)
+    batch = _parse_at_once(block, number, layout) if block.count(b"\n") < PIECE else None  # of very short lines fewer
     if batch is not None:
         yield batch
         return
     for piece in [block] if len(block) <= PIECE else cut(block):
         batch = _parse_at_once(piece, number, layout) if len(piece) < len(block) else None
-        batch = batch or _batch_of_records(_split(piece, layout.unit), number, layout)
+        if batch is None:
+            batch = _batch_of_records(_split(piece, layout.unit), number, layout)
         number += batch.n_read
         yield batch
 
@@ -153,8 +154,10 @@ def _parse_at_once(block: bytes, number: int, layout: Layout) -> Batch | None:
     is_csv = layout.unit.kind == "csv"
     if len(block) >= MAX_TEXT or not layout.most < layout.width <= MAX_WIDTH or block.startswith(BYTE_ORDER_MARK):
         return None
-    if (is_csv and (layout.width == 1 or b'"' in block)) or block.count(b"\r") != block.count(b"\r\n"):
+    if (is_csv and b'"' in block) or block.count(b"\r") != block.count(b"\r\n"):
         return None
+    if (is_csv or layout.width > 1) and (block[0] in b"\r\n" or b"\n\n" in block or b"\n\r" in block):
+        return None  # Arrow takes an empty line for a row of empty fields
     wanted = sorted({*layout.captions, *(place for _, place in layout.extra)})
     try:
         table = _read_columns(block, "," if is_csv else "\t", layout.width, wanted)

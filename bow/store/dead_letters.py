@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal, get_args
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 import pyarrow as pa
+
+from fistful.bow.store.tables import ROW_GROUP, TableWriter
 
 Reason = Literal[
     "bad_caption",  # a caption that is not UTF-8
@@ -65,3 +69,35 @@ def dead_letter_table(letters: list[DeadLetter]) -> pa.Table:
         },
         schema=DEAD_LETTER_SCHEMA,
     )
+
+
+class Letters:
+    """Dead letters of a unit, in their order; many of them are kept as compressed parquet, so that a bad file does not fill the memory."""
+
+    def __init__(self, letters: Iterable[DeadLetter] = ()) -> None:
+        self._waiting: list[DeadLetter] = []
+        self._writer = TableWriter(DEAD_LETTER_SCHEMA)
+        self.by_reason: dict[str, int] = {}
+        self += letters
+
+    def __iadd__(self, letters: Iterable[DeadLetter]) -> Letters:
+        for letter in letters:
+            self.append(letter)
+        return self
+
+    def append(self, letter: DeadLetter) -> None:
+        """Add a letter."""
+        self.by_reason[letter.reason] = self.by_reason.get(letter.reason, 0) + 1
+        self._waiting.append(letter)
+        if len(self._waiting) == ROW_GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._writer.add(dead_letter_table(self._waiting))
+        self._waiting = []
+
+    def write(self, folder: Path, name: str) -> dict[str, Any]:
+        """Write FOLDER/NAME atomically and return its size and hash."""
+        if self._waiting:
+            self._flush()
+        return self._writer.write(folder, name)

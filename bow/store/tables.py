@@ -16,14 +16,35 @@ ROW_GROUP = 1 << 16
 
 def write_table(folder: Path, name: str, table: pa.Table) -> dict[str, Any]:
     """Write FOLDER/NAME atomically and return its size and hash."""
-    sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(sink, table.schema, compression="zstd", version="2.6", store_schema=False) as writer:
-        writer.write_table(table.combine_chunks(), row_group_size=ROW_GROUP)
-        if table.schema.metadata:  # without Arrow's own schema it would be left out
-            writer.add_key_value_metadata(table.schema.metadata)
-    with atomic_file(folder, name) as file:
-        file.write(sink.getvalue())  # pyright: ignore[reportArgumentType]
-    return file.record()
+    writer = TableWriter(table.schema)
+    writer.add(table)
+    return writer.write(folder, name)
+
+
+class TableWriter:
+    """A parquet file that is put together in memory, compressed, part by part.
+
+    Args:
+        schema: The columns, and the file's metadata.
+    """
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._schema = schema
+        self._sink = pa.BufferOutputStream()
+        self._writer = pq.ParquetWriter(self._sink, schema, compression="zstd", version="2.6", store_schema=False)
+
+    def add(self, table: pa.Table) -> None:
+        """Append rows: every part but the last must have a multiple of ROW_GROUP of them, for the bytes to depend on the rows alone."""
+        self._writer.write_table(table.combine_chunks(), row_group_size=ROW_GROUP)
+
+    def write(self, folder: Path, name: str) -> dict[str, Any]:
+        """Write FOLDER/NAME atomically and return its size and hash."""
+        if self._schema.metadata:  # without Arrow's own schema it would be left out
+            self._writer.add_key_value_metadata(self._schema.metadata)
+        self._writer.close()
+        with atomic_file(folder, name) as file:
+            file.write(self._sink.getvalue())  # pyright: ignore[reportArgumentType]
+        return file.record()
 
 
 def read_table(path: Path, schema: pa.Schema) -> pa.Table:

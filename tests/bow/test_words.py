@@ -76,12 +76,39 @@ def test_no_other_character_parts_what_spacy_keeps_together() -> None:
     assert words_of(Analyzer(WordOptions()), texts) == [whole_text(text) for text in texts]
 
 
+RULES = sorted(rule for rule in NLP.tokenizer.rules if not any(map(str.isspace, rule)))  # pyright: ignore[reportOptionalIterable]
+MARKS = ["", ",", ".", ":", ";", "!", "?", ")", '"', "'s", "\u2019s", "'", "..", ".,", "-", "("]
+LETTERS = st.text("abcdefgsxyzABDXUZ", min_size=1, max_size=6)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["", "", "(", '"', "-"]), st.one_of(LETTERS, st.sampled_from(RULES)), st.sampled_from(MARKS)), max_size=6
+    )
+)
+def test_chunks_whose_tokens_are_known_without_spacy_are_as_spacy_has_them(parts: list[tuple[str, str, str]]) -> None:
+    text = " ".join("".join(part) for part in parts)
+    assert words_of(Analyzer(WordOptions()), [text]) == [whole_text(text)]
+
+
+def test_every_exception_of_spacys_with_every_mark_behind_it_is_as_spacy_has_it() -> None:
+    texts = [f"{rule}{mark}" for rule in RULES for mark in MARKS]
+    texts += [f"{rule[:cut]}{mark}" for rule in RULES for mark in MARKS for cut in (1, 2, -1) if rule[:cut]]
+    texts = list(dict.fromkeys(texts))
+    different = [text for text, words in zip(texts, words_of(Analyzer(WordOptions()), texts), strict=True) if words != whole_text(text)]
+    assert different == []
+
+
 def test_what_is_remembered_may_be_forgotten_without_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fistful.bow.words.MAX_CHUNKS", 2)
     analyzer = Analyzer(WordOptions())
     texts = ["red dog runs", "blue cat sits", "red dog sits", "blue dog runs"]
     assert [words_of(analyzer, [text])[0] for text in texts] == [text.split() for text in texts]
     assert analyzer.words == ["red", "dog", "runs", "blue", "cat", "sits"]
+    assert analyzer.is_full()
+    analyzer.forget()
+    assert (analyzer.words, analyzer.is_full()) == ([], False)
+    assert words_of(analyzer, texts) == [text.split() for text in texts]
 
 
 def lines(data_root: Path, name: str) -> io.TextIOWrapper:
@@ -120,7 +147,7 @@ def test_a_bag_is_a_set_in_the_order_of_first_appearance() -> None:
     assert rows_of(first_appearances(words)) == [[7, 2, 1], [], [2], [9]]
 
 
-@given(st.lists(st.lists(st.integers(0, 5), max_size=9), max_size=9))
+@given(st.lists(st.lists(st.integers(0, 5), max_size=80), max_size=9))
 def test_first_appearances_equal_a_plain_loop(rows: list[list[int]]) -> None:
     assert rows_of(first_appearances(make_ragged(rows))) == [list(dict.fromkeys(row)) for row in rows]
 
