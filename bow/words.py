@@ -140,6 +140,8 @@ class Analyzer:
     def __init__(self, options: WordOptions) -> None:
         self._options = options.inlined()
         self._deny = frozenset(self._options.deny.splitlines())
+        self.n_analysed = 0
+        """Chunks that were not known yet when they were met."""
         self.forget()
 
     def is_full(self) -> bool:
@@ -190,7 +192,9 @@ class Analyzer:
         if len(self._rows) > MAX_CHUNKS:
             self._forget_chunks()
         rows = np.fromiter(map(self._rows.get, chunks, itertools.repeat(-1)), np.int64, len(chunks))
-        for place in np.flatnonzero(rows < 0).tolist():
+        new = np.flatnonzero(rows < 0).tolist()
+        self.n_analysed += len(new)
+        for place in new:
             self._flat.extend(self._numbers_of(chunks[place]))
             rows[place] = self._rows[chunks[place]] = len(self._starts) - 1
             self._starts.append(len(self._flat))

@@ -99,6 +99,8 @@ def label(*images: str, model: str, like: str | Path, out: str | Path, config: L
     from fistful.training.encoder import load_encoder
 
     config = config or LabelConfig()
+    if config.running.units:
+        raise UsageError("--units: label sets its thresholds on all images, so it cannot be run in parts; use --workers")
     folder, like_folder = local_out(out), Path(like)
     units, inputs = plan_units(images, config.plan)
     encoder = load_encoder(model)
@@ -117,6 +119,7 @@ def label(*images: str, model: str, like: str | Path, out: str | Path, config: L
     write_bytes(folder, VOCABULARY, (like_folder / VOCABULARY).read_bytes())
     job = _calibrate(folder, like_folder, units, fraction, config.label)
     stats = run_stage(units, Work("fistful.pipelines.label:label_unit", folder, job, "label"), config.running)
+    assert stats is not None, "a part of it is refused above"
     sizes = {f"{u.number:05d}.tar": read_json(folder / unit_name("stats", u.number, "json"))["kept"] for u in units}
     write_json(folder, "shards/sizes.json", sizes)
     close_folder(folder, len(units), {**stats, **read_json(folder / CALIBRATION / "measured.json")})

@@ -37,7 +37,7 @@ def count(*sources: str, out: str, config: CountConfig = CountConfig()) -> None:
     """Count in how many captions and samples each word occurs.
 
     Args:
-        sources: Files (TSV, CSV, tar, each also with .gz) or folders of them or of images.
+        sources: Files (TSV, CSV, JSONL, tar, each also with .gz or .zst; parquet), folders of them or of images, globs, brace lists, URLs.
         out: Folder to write.
         config: Options.
     """
@@ -45,8 +45,10 @@ def count(*sources: str, out: str, config: CountConfig = CountConfig()) -> None:
 
     done = _finished(out)
     folder = run(*sources, out=out, config=config)
+    if _part_done(folder, config.running):
+        return
     stats = read_json(folder / "stats.json")
-    print(f"{done}{_rows(stats)}\n{stats['words']:,} words in {out}/vocabulary.parquet, most frequent first")
+    print(f"{done}{_rows(stats)}{_rates(folder)}\n{stats['words']:,} words in {out}/vocabulary.parquet, most frequent first")
     print(f"next: fistful bags {' '.join(sources)}{_given(config.plan, config.source)} --counts {out} --out DATA --rule cap --kept 0.5")
 
 
@@ -54,7 +56,7 @@ def bags(*sources: str, counts: str, out: str, config: BagsConfig = BagsConfig()
     """Turn captions into word-balanced bags, in webdataset shards with an index.
 
     Args:
-        sources: Files (TSV, CSV, tar, each also with .gz) or folders of them or of images.
+        sources: Files (TSV, CSV, JSONL, tar, each also with .gz or .zst; parquet), folders of them or of images, globs, brace lists, URLs.
         counts: Folder that fistful count wrote.
         out: Folder to write.
         config: Options.
@@ -63,8 +65,12 @@ def bags(*sources: str, counts: str, out: str, config: BagsConfig = BagsConfig()
 
     done = _finished(out)
     folder = run(*sources, counts=counts, out=out, config=config)
+    if _part_done(folder, config.running):
+        return
     stats = read_json(folder / "stats.json")
-    print(done + _rows(stats))
+    print(done + _rows(stats) + _rates(folder))
+    if stats["duplicates"]:
+        print(f"{stats['duplicates']:,} samples repeat an earlier one of their unit, byte for byte; all were kept")
     print(
         f"{stats['words_in_bags']:,} words in bags, {stats['words_balanced']:,} after balancing "
         f"(kept {stats['kept_fraction_realised']:.1%}, expected {stats['kept_fraction_expected']:.1%}); "
@@ -85,6 +91,14 @@ def _given(*groups: Any) -> str:
     return said
 
 
+def _part_done(folder: Path, running: Running) -> bool:
+    if not running.units or (folder / manifest.MANIFEST).exists():
+        return False
+    done = len(list((folder / "stats").glob("*.json")))
+    print(f"units {running.units} are done, {done:,} in all; the same command without --units closes {folder}")
+    return True
+
+
 def _finished(out: str) -> str:
     return "done already: " if (Path(out) / manifest.MANIFEST).exists() else ""
 
@@ -92,6 +106,17 @@ def _finished(out: str) -> str:
 def _rows(stats: dict) -> str:
     refused = ", ".join(f"{reason} {n:,}" for reason, n in sorted(stats["refused"].items())) or "none"
     return f"{stats['rows']:,} rows read, {stats['kept']:,} kept; refused: {refused}"
+
+
+def _rates(folder: Path) -> str:
+    """Return how fast the last run was, from its log; "" for a short one, of which that says nothing."""
+    logs = sorted((folder / "logs").glob("run-*.json"), key=lambda path: int(path.stem.partition("-")[2]))
+    if not logs:
+        return ""
+    log = read_json(logs[-1])
+    if log["seconds"] < 2:
+        return ""
+    return f"; {log['seconds']:,.1f} s, {log['rows_per_second']:,.0f} rows/s, {log['megabytes'] / max(log['seconds'], 1e-9):,.1f} MB/s"
 
 
 def verify(*folders: str) -> None:

@@ -19,13 +19,13 @@ from fistful.bow.balance import Balance, effective_words, kept_fraction
 from fistful.bow.draw import draw_pairs, draw_share, sample_number
 from fistful.bow.store import manifest
 from fistful.bow.store.config import semantic, semantic_values
-from fistful.bow.store.dead_letters import DeadLetter, Refused
+from fistful.bow.store.dead_letters import Letters, Refused
 from fistful.bow.store.files import atomic_file, local_out, write_json
 from fistful.bow.store.images import EXTENSIONS, Header, read_header
 from fistful.bow.store.index import unit_name
 from fistful.bow.store.shard import end_tar
 from fistful.bow.store.tables import write_table
-from fistful.bow.vocabulary import FILE, Limits, Vocabulary, choose_words, counts_of, read_vocabulary, write_vocabulary
+from fistful.bow.vocabulary import FILE, Limits, Vocabulary, choose_words, read_counted, read_vocabulary, write_vocabulary
 from fistful.bow.words import Analyzer, Ragged, WordOptions, first_appearances
 from fistful.errors import DataError, UsageError
 from fistful.pipelines.count import analyzer_of_this_thread
@@ -88,7 +88,7 @@ def bags(*sources: str, counts: str | Path, out: str | Path, config: BagsConfig 
     """Turn captions into bags of words, thinned by a balancing rule, in webdataset shards with an index.
 
     Args:
-        sources: Files (TSV, CSV, tar, each also with .gz) or folders of them or of images.
+        sources: Files (TSV, CSV, JSONL, tar, each also with .gz or .zst; parquet), folders of them or of images, globs, brace lists, URLs.
         counts: Folder that `fistful count` wrote; its words are analysed the same way here.
         out: Folder to write: vocabulary.parquet, shards/, index/, dead_letters/, stats.json, manifest.json.
         config: Options.
@@ -114,13 +114,14 @@ def bags(*sources: str, counts: str | Path, out: str | Path, config: BagsConfig 
     if manifest.claim(folder, "bags", semantic_values(config), inputs):
         return folder
     manifest.check_file(counts_folder, FILE)
-    every_word = read_vocabulary(counts_folder)
-    vocabulary = choose_words(counts_of(every_word), every_word.n_samples, config.limits, config.balance)
+    vocabulary = choose_words(*read_counted(counts_folder), config.limits, config.balance)
     if not len(vocabulary):
         raise DataError(f"{counts}: no word reaches --min-count {config.limits.min_count}; a smaller one helps")
     write_vocabulary(folder, vocabulary)
     job = BagsJob(config.source, words, config.bags, str(folder))
     stats = run_stage(units, Work("fistful.pipelines.bags:bag_unit", folder, job, "bags"), config.running)
+    if stats is None:
+        return folder
     _write_sizes(folder, units)
     close_folder(folder, len(units), {**stats, **_expectations(vocabulary, stats)})
     return folder
@@ -202,7 +203,7 @@ def _load_bagger(words: WordOptions, folder: str) -> _Bagger:
 def bag_unit(unit: Unit, folder: Path, job: BagsJob) -> None:
     """Write one unit's shard, index, dead letters and stats."""
     bagger = _bagger(job.words, job.vocabulary)
-    letters: list[DeadLetter] = []
+    letters = Letters()
     stats = dict.fromkeys(STATS, 0)
     shard = unit_name("shards", unit.number, "tar")
     with uncollected(), atomic_file(folder, shard) as tar, open_unit(unit, job.source, job.options.images == "copy") as (batches, content):
@@ -222,7 +223,7 @@ def bag_unit(unit: Unit, folder: Path, job: BagsJob) -> None:
     write_unit(folder, unit, letters, stats, records, content)
 
 
-def _samples_of(unit: Unit, batch: Batch, bagger: _Bagger, job: BagsJob, stats: dict[str, int], letters: list[DeadLetter]) -> Samples:
+def _samples_of(unit: Unit, batch: Batch, bagger: _Bagger, job: BagsJob, stats: dict[str, int], letters: Letters) -> Samples:
     """Return what is written of a batch; adds to stats and letters."""
     vocabulary, options = bagger.vocabulary, job.options
     full = bagger.bags_of(batch)
@@ -267,9 +268,7 @@ def _texts(batch: Batch, bags: Ragged | None, intact: np.ndarray, bagger: _Bagge
     return texts
 
 
-def _check(
-    unit: Unit, batch: Batch, bags: Ragged, options: BagOptions, letters: list[DeadLetter]
-) -> tuple[np.ndarray, list[Header] | None]:
+def _check(unit: Unit, batch: Batch, bags: Ragged, options: BagOptions, letters: Letters) -> tuple[np.ndarray, list[Header] | None]:
     """Return which rows can be used and their images' headers; adds a letter for each of the others."""
     stays = np.ones(batch.n_rows, bool)
     headers = [NO_IMAGE] * batch.n_rows if batch.images else None

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fistful.bow.balance import Balance
 from fistful.bow.store import manifest
 from fistful.bow.store.config import semantic_values
-from fistful.bow.store.dead_letters import DeadLetter
-from fistful.bow.store.files import local_out
+from fistful.bow.store.dead_letters import Letters
+from fistful.bow.store.files import local_out, write_json
 from fistful.bow.store.index import unit_name
 from fistful.bow.store.tables import read_table, write_table
-from fistful.bow.vocabulary import COUNTS_SCHEMA, Limits, choose_words, count_table, merge_counts, write_vocabulary
+from fistful.bow.vocabulary import COUNTS_SCHEMA, count_table, merge_counts, write_counted
 from fistful.bow.words import Analyzer, WordOptions, check_language, first_appearances
 from fistful.pipelines.rows import Batch
-from fistful.pipelines.run import Work
+from fistful.pipelines.run import Work, run_units
 from fistful.pipelines.sources import SourceOptions, check_unit, open_unit
 from fistful.pipelines.stage import Running, check_out, close_folder, run_stage, uncollected, write_unit
 from fistful.pipelines.units import PlanOptions, Unit, plan_units
+from fistful.progress import progress_bar
+
+MERGED_AT_ONCE = 32
+"""Count files that are added up in one go."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +46,7 @@ def count(*sources: str, out: str | Path, config: CountConfig | None = None) -> 
     """Count in how many captions and samples each word occurs.
 
     Args:
-        sources: Files (TSV, CSV, tar, each also with .gz) or folders of them or of images.
+        sources: Files (TSV, CSV, JSONL, tar, each also with .gz or .zst; parquet), folders of them or of images, globs, brace lists, URLs.
         out: Folder to write: counts/, vocabulary.parquet, dead_letters/, stats.json, manifest.json.
         config: Options.
 
@@ -62,28 +67,57 @@ def count(*sources: str, out: str | Path, config: CountConfig | None = None) -> 
     if manifest.claim(folder, "count", semantic_values(config), inputs):
         return folder
     stats = run_stage(units, Work("fistful.pipelines.count:count_unit", folder, config, "count"), config.running)
-    names = [unit_name("counts", unit.number, "parquet") for unit in units]
-    merged = merge_files(folder, names)
-    every_word = choose_words(merged, stats["kept"], Limits(min_count=1, max_words=max(1, merged.num_rows)), Balance())
-    write_vocabulary(folder, every_word)
-    close_folder(folder, len(units), {**stats, "words": len(every_word)})
+    if stats is None:
+        return folder
+    merged = merge_all([folder / unit_name("counts", unit.number, "parquet") for unit in units], folder, config.running)
+    close_folder(folder, len(units), {**stats, "words": write_counted(folder, merged, stats["kept"])})
     return folder
 
 
-def merge_files(folder: Path, names: list[str]) -> pa.Table:
-    """Add up count files, in no more memory than a few tables."""
-    total, waiting = read_table(folder / names[0], COUNTS_SCHEMA), []
-    for name in names[1:]:
-        waiting.append(read_table(folder / name, COUNTS_SCHEMA))
+@dataclasses.dataclass(frozen=True, slots=True)
+class MergeUnit:
+    """Count files to add up."""
+
+    number: int
+    paths: tuple[Path, ...]
+    size: int = 0
+
+
+def merge_all(paths: list[Path], folder: Path, running: Running) -> pa.Table:
+    """Add up all count files: where there are many as a tree, some files into one, which lies in logs/merge."""
+    for level in itertools.count():
+        if len(paths) <= MERGED_AT_ONCE:
+            return merge_files(paths)
+        place = folder / "logs" / "merge" / str(level)
+        runs = [tuple(paths[i : i + MERGED_AT_ONCE]) for i in range(0, len(paths), MERGED_AT_ONCE)]
+        units = [MergeUnit(number, run, sum(path.stat().st_size for path in run)) for number, run in enumerate(runs)]
+        with progress_bar(f"merge {level + 1}", len(units), running.progress) as update:
+            work = Work("fistful.pipelines.count:merge_unit", place, None, "merge")
+            run_units(units, work, running.workers, lambda done, update=update: update(done, "files"), running.engine)
+        paths = [place / unit_name("counts", unit.number, "parquet") for unit in units]
+    raise AssertionError
+
+
+def merge_files(paths: Sequence[Path]) -> pa.Table:
+    """Add up count files, in the memory of the sum and a file or two."""
+    total, waiting = read_table(paths[0], COUNTS_SCHEMA), []
+    for path in paths[1:]:
+        waiting.append(read_table(path, COUNTS_SCHEMA))
         if sum(table.num_rows for table in waiting) > total.num_rows:
             total, waiting = merge_counts([total, *waiting]), []
     return merge_counts([total, *waiting])
 
 
+def merge_unit(unit: MergeUnit, folder: Path, job: None) -> None:  # noqa: ARG001 - every unit function has a job
+    """Add up some count files."""
+    record = write_table(folder, unit_name("counts", unit.number, "parquet"), merge_files(unit.paths))
+    write_json(folder, unit_name("stats", unit.number, "json"), record)
+
+
 def count_unit(unit: Unit, folder: Path, config: CountConfig) -> None:
     """Count one unit: writes its counts, dead letters and stats."""
     counter = _Counter(analyzer_of_this_thread(config.words))
-    letters: list[DeadLetter] = []
+    letters = Letters()
     stats = {"rows": 0, "kept": 0, "captions": 0, "words_total": 0}
     with uncollected(), open_unit(unit, config.source, with_images=False) as (batches, content):
         for batch in batches:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import importlib
 import logging
 import os
@@ -18,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from fistful.bow.store.index import unit_name
 from fistful.errors import FistfulError, Interrupted, MachineError
@@ -26,6 +27,9 @@ from fistful.errors import FistfulError, Interrupted, MachineError
 POLL_SECONDS = 0.1
 STALL_SECONDS = 1800.0
 """Longest silence: no unit finished for so long, and for ten times the slowest unit so far."""
+
+
+Engine = Literal["local", "portable", "dask"]
 
 
 class Numbered(Protocol):
@@ -68,7 +72,7 @@ def stats_path(folder: Path, number: int) -> Path:
     return folder / unit_name("stats", number, "json")
 
 
-def run_units(units: list[Any], work: Work, workers: int, progress: Callable[[int], None]) -> None:
+def run_units(units: list[Any], work: Work, workers: int, progress: Callable[[int], None], engine: Engine = "local") -> None:
     """Do all units that are not done yet.
 
     Args:
@@ -76,6 +80,7 @@ def run_units(units: list[Any], work: Work, workers: int, progress: Callable[[in
         work: What to do with each.
         workers: Processes; 1 runs in this one.
         progress: Called with the number of units done, several times a second.
+        engine: What carries the units; the bytes are the same on all.
 
     Raises:
         FistfulError: What a unit function raised.
@@ -87,7 +92,7 @@ def run_units(units: list[Any], work: Work, workers: int, progress: Callable[[in
         return
     todo.sort(key=lambda unit: (-unit.size, unit.number))  # a slow unit last would be waited for alone
     with _signals() as stopped, _worker_deaths() as lost:
-        _supervise(todo, work, min(workers, len(todo)), progress, stopped, lost)
+        _supervise(todo, work, functools.partial(ENGINES[engine], workers=min(workers, len(todo))), progress, stopped, lost)
     left = [unit.number for unit in todo if not stats_path(work.folder, unit.number).exists()]
     if left:
         raise MachineError(
@@ -95,10 +100,12 @@ def run_units(units: list[Any], work: Work, workers: int, progress: Callable[[in
         )
 
 
-def _supervise(todo: list[Any], work: Work, workers: int, progress: Callable[[int], None], stopped: list[int], lost: list[str]) -> None:
+def _supervise(
+    todo: list[Any], work: Work, carry: Callable[..., None], progress: Callable[[int], None], stopped: list[int], lost: list[str]
+) -> None:
     failure: list[BaseException] = []
     others = _descendants()
-    thread = threading.Thread(target=_run_beam, args=(todo, work, workers, failure), daemon=True)
+    thread = threading.Thread(target=_run_beam, args=(todo, work, carry, failure), daemon=True)
     thread.start()
     n_done, last, slowest = 0, time.monotonic(), 0.0
     while thread.is_alive():
@@ -132,17 +139,47 @@ def _trouble(folder: Path, stopped: list[int], lost: list[str], stalled: bool) -
     return None
 
 
-def _run_beam(todo: list[Any], work: Work, workers: int, failure: list[BaseException]) -> None:
+def _run_beam(todo: list[Any], work: Work, carry: Callable[..., None], failure: list[BaseException]) -> None:
+    for name in ("root", "apache_beam"):  # what goes wrong is raised, and said once
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
-        _pipeline(todo, work, workers)
+        carry(todo, work)
     except BaseException as error:  # noqa: BLE001 - handed to the main thread, which raises it
         failure.append(error)
 
 
-def _pipeline(todo: list[Any], work: Work, workers: int) -> None:
-    for name in ("root", "apache_beam"):  # what goes wrong is raised, and said once
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+def _pipeline(todo: list[Any], work: Work, runner: Any, options: Any) -> None:
+    """Run the one linear chain that all engines carry."""
     import apache_beam as beam
+
+    pipeline = beam.Pipeline(runner=runner, options=options)
+    _ = pipeline | beam.Create(todo, reshuffle=False) | beam.Reshuffle() | beam.Map(do_one, work)
+    pipeline.run().wait_until_finish()
+
+
+def _on_portable(todo: list[Any], work: Work, workers: int) -> None:
+    """Beam's portable job service, embedded, with this process as its worker: what other clusters speak."""
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    del workers  # the loopback worker is one process, whatever is asked for
+    options = PipelineOptions(["--runner=PortableRunner", "--job_endpoint=embed", "--environment_type=LOOPBACK"])
+    _pipeline(todo, work, None, options)
+
+
+def _on_dask(todo: list[Any], work: Work, workers: int) -> None:
+    """A Dask cluster of processes on this machine: with threads it hands units out twice."""
+    from apache_beam.options.pipeline_options import PipelineOptions
+    from apache_beam.runners.dask.dask_runner import DaskRunner
+    from distributed import LocalCluster
+
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    with LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+        options = PipelineOptions([f"--dask_client_address={cluster.scheduler_address}", f"--dask_npartitions={len(todo)}"])
+        _pipeline(todo, work, DaskRunner(), options)
+
+
+def _on_this_machine(todo: list[Any], work: Work, workers: int) -> None:
+    """Beam's local engine, in this process or in worker processes."""
     from apache_beam.options.pipeline_options import PipelineOptions
     from apache_beam.portability.api import beam_provision_api_pb2
     from apache_beam.runners.portability.fn_api_runner import fn_runner
@@ -159,9 +196,10 @@ def _pipeline(todo: list[Any], work: Work, workers: int) -> None:
     encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
     provision = fn_runner.ExtendedProvisionInfo(beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded))
     runner = fn_runner.FnApiRunner(default_environment=environment, provision_info=provision)
-    pipeline = beam.Pipeline(runner=runner, options=options)
-    _ = pipeline | beam.Create(todo, reshuffle=False) | beam.Reshuffle() | beam.Map(do_one, work)
-    pipeline.run().wait_until_finish()
+    _pipeline(todo, work, runner, options)
+
+
+ENGINES: dict[str, Callable[..., None]] = {"local": _on_this_machine, "portable": _on_portable, "dask": _on_dask}
 
 
 def _translate(error: BaseException, work: Work) -> BaseException:

@@ -6,20 +6,20 @@ import contextlib
 import dataclasses
 import gc
 import platform
+import re
 import sys
 import time
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from fistful.bow.store import manifest
 from fistful.bow.store.config import canonical_json, execution
-from fistful.bow.store.dead_letters import DeadLetter, dead_letter_table
+from fistful.bow.store.dead_letters import DeadLetter, Letters
 from fistful.bow.store.files import read_json, write_bytes, write_json
 from fistful.bow.store.index import unit_name
-from fistful.bow.store.tables import write_table
 from fistful.errors import DataError, UsageError
-from fistful.pipelines.run import Work, run_units, stats_path
+from fistful.pipelines.run import Engine, Work, run_units, stats_path
 from fistful.progress import progress_bar
 
 
@@ -29,6 +29,11 @@ class Running:
 
     workers: int = execution(1)
     """Worker processes."""
+    engine: Engine = execution("local")
+    """local: Beam's own; portable: its job service, embedded, with one worker; dask: a Dask cluster on this machine."""
+    units: str = execution("")
+    """Do only the units A-B of the plan, from 0, and leave the folder open: for arrays of a batch scheduler.
+    The same command without it closes the folder."""
     max_bad_fraction: float = execution(0.2)
     """Largest fraction of rows that may be refused before the job ends with an error, 0 to 1."""
     progress: bool = execution(True)
@@ -39,6 +44,24 @@ class Running:
             raise UsageError(f"--workers {self.workers}: expected 1 or more")
         if not 0 <= self.max_bad_fraction <= 1:
             raise UsageError(f"--max-bad-fraction {self.max_bad_fraction}: expected a fraction from 0 to 1")
+        if self.engine not in get_args(Engine):
+            raise UsageError(f"--engine {self.engine}: expected one of {', '.join(get_args(Engine))}")
+        if self.units and not re.fullmatch(r"\d+(-\d+)?", str(self.units)):
+            raise UsageError(f"--units {self.units}: expected numbers from 0, such as 0-99")
+
+    def part_of(self, units: list[Any]) -> list[Any]:
+        """Return the units that this call does.
+
+        Raises:
+            UsageError: If the plan has none of them.
+        """
+        if not self.units:
+            return units
+        first, _, last = self.units.partition("-")
+        part = units[int(first) : int(last or first) + 1]
+        if not part:
+            raise UsageError(f"--units {self.units}: the plan has the units 0-{len(units) - 1}")
+        return part
 
 
 @contextlib.contextmanager
@@ -68,19 +91,62 @@ NOT_BAD = ("no_label",)
 """Reasons that are no fault of the data: they do not count against --max-bad-fraction."""
 
 
-def run_stage(units: list[Any], work: Work, running: Running) -> dict[str, Any]:
-    """Run all units and return the sums of their stats.
+def run_stage(units: list[Any], work: Work, running: Running) -> dict[str, Any] | None:
+    """Run the units and return the sums of their stats; None if only a part of them was asked for.
 
     Raises:
         DataError: If more rows were refused than allowed; the folder stays unfinished.
     """
     start = time.monotonic()
-    with progress_bar(work.label, len(units), running.progress) as update:
-        run_units(units, work, running.workers, lambda done: update(done, "units"))
+    part = running.part_of(units)
+    watch = Watch(work.folder, {unit.number: unit.size for unit in part})
+    with progress_bar(work.label, len(part), running.progress) as update:
+        run_units(part, work, running.workers, lambda done: update(done, watch.note(done)), running.engine)
+    if running.units:
+        return None
     stats = sum_stats(work.folder, len(units))
     check_refused(work.folder, stats, running.max_bad_fraction)
-    _log(work, stats, running, time.monotonic() - start)
+    _log(work, stats, running, time.monotonic() - start, watch)
     return stats
+
+
+class Watch:
+    """How fast work goes, from the stats files that units leave behind.
+
+    Args:
+        folder: Where they appear.
+        sizes: Bytes to read of each unit, by its number.
+    """
+
+    def __init__(self, folder: Path, sizes: dict[int, int]) -> None:
+        self._folder = folder
+        self._sizes = sizes
+        self._start = time.monotonic()
+        self._seen = self._finished()  # of an earlier run: no work of this one
+        self._done = -1
+        self.rows = self.refused = self.n_bytes = 0
+
+    def _finished(self) -> set[int]:
+        folder = stats_path(self._folder, 0).parent
+        return {int(path.stem) for path in folder.glob("*.json")} & self._sizes.keys() if folder.exists() else set()
+
+    def note(self, done: int) -> str:
+        """Return rate and refused rows so far in a few words; files are looked at only when `done` has changed."""
+        if done != self._done:
+            self._done = done
+            new = self._finished() - self._seen
+            self._seen |= new
+            for number in new:
+                stats = read_json(stats_path(self._folder, number))
+                self.rows += stats["rows"]
+                self.refused += sum(stats["refused"].values())
+                self.n_bytes += self._sizes[number]
+        return f"{self.words()}, {self.refused:,} refused" if self.rows else "units"
+
+    def words(self) -> str:
+        """Return the rates so far."""
+        seconds = max(time.monotonic() - self._start, 1e-9)
+        return f"{self.rows / seconds:,.0f} rows/s, {self.n_bytes / seconds / 1e6:,.1f} MB/s"
 
 
 def sum_stats(folder: Path, n_units: int) -> dict[str, Any]:
@@ -118,18 +184,16 @@ def check_refused(folder: Path, stats: dict[str, Any], max_bad_fraction: float) 
 
 
 def write_unit(
-    folder: Path, unit: Any, letters: list[DeadLetter], stats: dict[str, Any], records: dict[str, Any], content: dict[str, str]
+    folder: Path, unit: Any, letters: Letters | list[DeadLetter], stats: dict[str, Any], records: dict[str, Any], content: dict[str, str]
 ) -> None:
     """Write a unit's dead letters and then its stats, which say that the unit is done."""
+    letters = letters if isinstance(letters, Letters) else Letters(letters)
     name = unit_name("dead_letters", unit.number, "parquet")
-    records = {**records, name: write_table(folder, name, dead_letter_table(letters))}
-    refused: dict[str, int] = {}
-    for letter in letters:
-        refused[letter.reason] = refused.get(letter.reason, 0) + 1
+    records = {**records, name: letters.write(folder, name)}
     write_json(
         folder,
         unit_name("stats", unit.number, "json"),
-        {**stats, "refused": refused, "files": records, "content": content},
+        {**stats, "refused": letters.by_reason, "files": records, "content": content},
     )
 
 
@@ -145,13 +209,17 @@ def close_folder(folder: Path, n_units: int, stats: dict[str, Any]) -> str:
     return manifest.finish(folder, records, content)
 
 
-def _log(work: Work, stats: dict[str, Any], running: Running, seconds: float) -> None:
-    rows = stats.get("rows", 0)
+def _log(work: Work, stats: dict[str, Any], running: Running, seconds: float, watch: Watch) -> None:
+    watch.note(-2)  # units that ended after the last look
     entry = {
         "label": work.label,
         "command": sys.argv,
         "seconds": round(seconds, 3),
-        "rows_per_second": round(rows / seconds, 1) if seconds > 0 else 0.0,
+        "rows": watch.rows,
+        "megabytes": round(watch.n_bytes / 1e6, 3),
+        "rows_per_second": round(watch.rows / seconds, 1) if seconds > 0 else 0.0,
+        "rows_in_all": stats.get("rows", 0),
+        "refused": stats["refused"],
         "workers": running.workers,
         "python": platform.python_version(),
         "host": platform.node(),

@@ -36,7 +36,9 @@ def test_the_verbs_count_bags_and_verify_work_in_order(here: Path, capsys: pytes
     bags = ["bags", "a.tsv", "--counts", "counts", "--out", "data", "--min-count", "1", "--no-progress"]
     assert run(bags) == 0
     first = capsys.readouterr().out
-    assert first.startswith("3 rows read, 3 kept; refused: none\n6 words in bags, 6 after balancing")
+    assert first.startswith(
+        "3 rows read, 3 kept; refused: none\n1 samples repeat an earlier one of their unit, byte for byte; all were kept\n6 words in bags"
+    )
     assert first.endswith("1 shards in data/shards\nnext: fistful train data --out RUN\n")
     assert run(bags) == 0
     assert capsys.readouterr().out == f"done already: {first}"
@@ -45,9 +47,9 @@ def test_the_verbs_count_bags_and_verify_work_in_order(here: Path, capsys: pytes
 
 
 FAULTS = [
-    ("count", "fistful: no SOURCE given; expected files (TSV, CSV, tar) or folders"),
+    ("count", "fistful: no SOURCE given; expected files (TSV, CSV, JSONL, parquet, tar) or folders"),
     ("count nowhere.tsv", "fistful: nowhere.tsv: no such file or folder"),
-    ("count rest", "fistful: rest: holds no tar, TSV, CSV or image"),
+    ("count rest", "fistful: rest: holds no tar, TSV, CSV, JSONL, image or parquet"),
     ("count a.tsv a.tsv", "fistful: {here}/a.tsv: given twice; every input counts once"),
     (
         "count a.tsv --caption text",
@@ -190,11 +192,18 @@ def test_options_come_from_a_file_and_the_command_line_wins(here: Path, capsys: 
         "language": "en",
         "stop-words": False,
         "min-length": 3,
+        "alphabetic": True,
+        "deny": "",
+        "phrases": "",
+        "columns": "",
         "workers": 1,
+        "engine": "local",
+        "units": "",
         "max-bad-fraction": 0.2,
         "progress": True,
     }
-    assert "min-length = 3  # semantic\nworkers = 1  # execution\n" in printed
+    assert "min-length = 3  # semantic\n" in printed
+    assert "workers = 1  # execution\n" in printed
     assert not Path("out").exists()
 
     Path("printed.toml").write_text(printed)  # what is printed may be given
