@@ -4,7 +4,7 @@ BIN := .venv/bin
 export FISTFUL_DATA ?= $(abspath ../shared/data)
 export PYTHONWARNINGS ?= ignore::DeprecationWarning
 
-.PHONY: demo test test-all check format clean
+.PHONY: demo test test-all bench-captions check format clean
 
 .venv/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -20,6 +20,9 @@ test: .venv/installed  ## the tests: under ten minutes on two cores
 
 test-all: .venv/installed  ## the slow ones too
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
+
+bench-captions: .venv/installed  ## the figures of the caption jobs, beside plain loops: half an hour, a quiet machine
+	$(BIN)/python -m benchmarks.captions
 
 check: .venv/installed  ## style, types, layers, spelling
 	$(BIN)/ruff check .

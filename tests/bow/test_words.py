@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import subprocess
+import sys
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
@@ -135,6 +137,22 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, object], mess
     with pytest.raises(UsageError) as error:
         WordOptions(**options)  # pyright: ignore[reportArgumentType]
     assert str(error.value) == message
+
+
+WITHOUT_TORCH = """
+import sys
+from fistful.bow.words import Analyzer, WordOptions
+Analyzer(WordOptions())
+print("torch" in sys.modules)
+import torch
+print(torch.__version__ != "")
+"""
+
+
+def test_words_need_no_torch_and_do_not_stand_in_its_way() -> None:
+    pytest.importorskip("torch")
+    run = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], check=True, capture_output=True, text=True)
+    assert run.stdout == "False\nTrue\n"
 
 
 def test_a_language_that_spacy_does_not_know_is_refused() -> None:

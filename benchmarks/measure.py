@@ -1,0 +1,90 @@
+"""Measuring two ways of doing the same: in turns, in a side thread, by CPU time and wall time."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("apache-beam", "numpy", "pyarrow", "spacy", "webdataset", "simplejpeg")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Timed:
+    """How long something took, in seconds."""
+
+    cpu: float
+    wall: float
+
+
+def timed(work: Callable[[], Any]) -> Timed:
+    """Time some work in a side thread, where Beam's functions run too: there freed memory is kept, and all is faster."""
+    failure: list[BaseException] = []
+    found: list[Timed] = []
+
+    def run() -> None:
+        cpu, wall = time.process_time() + children(), time.perf_counter()
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - raised again below
+            failure.append(error)
+        found.append(Timed(time.process_time() + children() - cpu, time.perf_counter() - wall))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure[0]
+    return found[0]
+
+
+def children() -> float:
+    """Return the CPU time of processes that have ended."""
+    times = os.times()
+    return times.children_user + times.children_system
+
+
+def alternate(baseline: Callable[[], Any], ours: Callable[[], Any], turns: int) -> dict[str, Any]:
+    """Run both in turns and return their medians, and the ratios baseline / ours."""
+    pairs = [(timed(baseline), timed(ours)) for _ in range(turns)]
+    ratios = {kind: [getattr(b, kind) / getattr(o, kind) for b, o in pairs] for kind in ("cpu", "wall")}
+    return {
+        "turns": turns,
+        **{f"baseline_{kind}": round(statistics.median(getattr(b, kind) for b, _ in pairs), 4) for kind in ("cpu", "wall")},
+        **{f"ours_{kind}": round(statistics.median(getattr(o, kind) for _, o in pairs), 4) for kind in ("cpu", "wall")},
+        **{f"ratio_{kind}": round(statistics.median(ratios[kind]), 3) for kind in ("cpu", "wall")},
+        "ratio_wall_range": [round(min(ratios["wall"]), 3), round(max(ratios["wall"]), 3)],
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Return what a figure depends on."""
+    cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), "")
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {"cpu": cpu, "cores": os.cpu_count(), "load": os.getloadavg()[0], "python": platform.python_version(), "packages": versions}
+
+
+def write_results(name: str, rows: dict[str, Any]) -> Path:
+    """Write results/NAME-DATE.json."""
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    path = RESULTS / f"{name}-{today}.json"
+    path.parent.mkdir(exist_ok=True)
+    entry = {"date": today, "command": [Path(sys.argv[0]).name, *sys.argv[1:]], "machine": machine(), "rows": rows}
+    path.write_text(json.dumps(entry, indent=1, sort_keys=True) + "\n")
+    return path
