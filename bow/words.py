@@ -42,7 +42,7 @@ MAX_CHUNKS = 500_000
 
 PLAIN = re.compile(r"([A-Za-z]+)(?:[,:;!?)\"]|(?<=[a-z])\.|['\u2019]s)?")
 """English chunks whose tokens are known without asking spaCy: letters, and perhaps one mark or 's behind them.
-Unless chunk or letters are one of its exceptions, such as "cant" and "Mr." (tests/bow/test_words.py compares)."""
+Unless chunk or letters are one of its exceptions, such as "gonna" and "Mr." (tests/bow/test_words.py compares)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
