@@ -99,7 +99,11 @@ def quota_thresholds(sample: Candidates, share_V: np.ndarray) -> np.ndarray:
 
 
 def margins(candidates: Candidates, thresholds_V: np.ndarray) -> Candidates:
-    """Return the candidates scored by how far they lie above their word's threshold, best first."""
+    """Return the candidates scored by how far they lie above their word's threshold, best first.
+
+    A word whose threshold is infinite can be given to no image, so it is no candidate.
+    """
+    candidates = candidates.filtered(np.isfinite(thresholds_V)[candidates.words.values])
     words = candidates.words
     scores = np.round(candidates.scores - thresholds_V[words.values], 6)
     return _best_first(words.rows(), words.values, scores, len(words), LIMIT)

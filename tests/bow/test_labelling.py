@@ -52,6 +52,11 @@ def test_a_quota_lets_each_word_have_its_share_of_the_images() -> None:
     assert pairs(margins(sample, thresholds))[0] == [(0, 1.0), (1, -4.0)]
 
 
+def test_a_word_that_no_image_of_the_sample_may_get_is_no_candidate() -> None:
+    found = margins(candidates([[(0, 3.0), (2, 9.0)], [(2, 1.0)]]), np.array([2.0, 5.0, np.inf]))
+    assert pairs(found) == [[(0, 1.0)], []]  # not with a score of minus infinity, which nothing can be measured of
+
+
 @given(ragged(8, max_rows=40), st.integers(0, 99))
 def test_a_quota_never_gives_a_word_to_more_images_than_asked_but_for_ties(bags: Ragged, seed: int) -> None:
     scores = np.argsort(np.random.default_rng(seed).permutation(len(bags.values))).astype(float)  # all different
