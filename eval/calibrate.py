@@ -76,6 +76,8 @@ def measure(candidates: Candidates, bags: Ragged, samples: np.ndarray, sizes: np
         raise DataError(
             f"calibration: {n} held-out captioned images, expected {MIN_HELD_OUT} or more; a larger --holdout in training helps"
         )
+    if not len(candidates.scores):
+        raise DataError("calibration: no held-out image has a candidate for a word; a model trained for longer, or --by knn, helps")
     right = are_right(candidates, bags)
     calibration = calibrate_shares(candidates.scores, right)
     accept = calibration.score_for(min_precision)

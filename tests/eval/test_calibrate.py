@@ -56,3 +56,10 @@ def test_a_precision_out_of_reach_is_refused_with_what_can_be_had() -> None:
     assert (
         str(error.value) == "calibration: no score has a share of right words of 0.500, the best has 0.000; a smaller --min-precision helps"
     )
+
+
+def test_held_out_images_without_any_candidate_measure_nothing() -> None:
+    none = Candidates(Ragged(np.zeros(41, np.int64), np.zeros(0, np.int64)), np.zeros(0))
+    with pytest.raises(DataError) as error:
+        measure(none, Ragged(np.arange(41), np.zeros(40, np.int64)), np.arange(40, dtype=np.uint64), np.array([1]), 0.1, 0)
+    assert str(error.value) == ("calibration: no held-out image has a candidate for a word; a model trained for longer, or --by knn, helps")
