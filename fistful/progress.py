@@ -56,7 +56,7 @@ def _line_writer(label: str, total: int) -> Callable[[int, str], None]:
         now = time.monotonic()
         if now - last >= LINE_SECONDS:
             last = now
-            left = (now - start) / done * (total - done) if done else float("nan")
-            print(f"{label}: {done} of {total}, {note + ', ' if note else ''}about {left:.0f} s left", file=sys.stderr, flush=True)
+            left = f", about {(now - start) / done * (total - done):.0f} s left" if done else ""
+            print(f"{label}: {done} of {total}{', ' + note if note else ''}{left}", file=sys.stderr, flush=True)
 
     return update

@@ -49,7 +49,8 @@ def count(*sources: str, out: str, config: CountConfig = CountConfig()) -> None:
         return
     stats = read_json(folder / "stats.json")
     print(f"{done}{_rows(stats)}{_rates(folder)}\n{stats['words']:,} words in {out}/vocabulary.parquet, most frequent first")
-    print(f"next: fistful bags {' '.join(sources)}{_given(config.plan, config.source)} --counts {out} --out DATA --rule cap --kept 0.5")
+    given = shlex.join(sources) + _given(config.plan, config.source)
+    print(f"next: fistful bags {given} --counts {shlex.quote(out)} --out DATA --rule cap --kept 0.5")
 
 
 def bags(*sources: str, counts: str, out: str, config: BagsConfig = BagsConfig()) -> None:
@@ -77,7 +78,7 @@ def bags(*sources: str, counts: str, out: str, config: BagsConfig = BagsConfig()
         f"{stats['bags_emptied']:,} emptied bags kept their rarest word"
     )
     print(f"effective vocabulary {stats['effective_words_before']:,.0f} words before, {stats['effective_words_after']:,.0f} after")
-    print(f"{stats['units']} shards in {out}/shards\nnext: fistful train {out} --out RUN")
+    print(f"{stats['units']} shards in {out}/shards\nnext: fistful train {shlex.quote(out)} --out RUN")
 
 
 def _given(*groups: Any) -> str:
@@ -151,7 +152,7 @@ def train(*data: str, out: str, config: TrainConfig = TrainConfig()) -> None:
     done = _finished(out)
     run(*data, out=out, config=config)
     print(f"{done}{config.steps:,} steps of {config.batch_size} samples; the model lies in {out}/model")
-    print(f"next: fistful evaluate {out} --data CLASS_FOLDERS --out RESULTS")
+    print(f"next: fistful evaluate {shlex.quote(out)} --data CLASS_FOLDERS --out RESULTS")
 
 
 def label(*images: str, model: str, like: str, out: str, config: LabelConfig = LabelConfig()) -> None:
@@ -176,7 +177,7 @@ def label(*images: str, model: str, like: str, out: str, config: LabelConfig = L
         f"{stats['held_out_images']:,} held-out captioned images {stats['held_out_precision']:.1%} of such words were right "
         f"(a lower bound: captions do not say everything)"
     )
-    print(f"next: fistful train {like} {out} --out RUN --objective joint")
+    print(f"next: fistful train {shlex.join([like, out])} --out RUN --objective joint")
 
 
 def evaluate(*models: str, data: tuple[str, ...], out: str, config: EvaluateConfig = EvaluateConfig()) -> None:

@@ -177,10 +177,10 @@ def check_refused(folder: Path, stats: dict[str, Any], max_bad_fraction: float) 
         raise DataError(f"{folder}: the inputs hold no rows")
     if bad > max_bad_fraction * rows or stats["kept"] == 0:
         reasons = ", ".join(f"{reason} {n:,}" for reason, n in sorted(stats["refused"].items(), key=lambda item: -item[1]))
-        raise DataError(
-            f"{folder}: {sum(stats['refused'].values()):,} of {rows:,} rows refused ({reasons}), allowed are {max_bad_fraction:.1%}; "
-            f"{folder / 'dead_letters'} has them; --max-bad-fraction allows more"
-        )
+        found = f"{folder}: {sum(stats['refused'].values()):,} of {rows:,} rows refused ({reasons})"
+        if stats["kept"] == 0:
+            raise DataError(f"{found}, none is left; {folder / 'dead_letters'} has them")
+        raise DataError(f"{found}, allowed are {max_bad_fraction:.1%}; {folder / 'dead_letters'} has them; --max-bad-fraction allows more")
 
 
 def write_unit(

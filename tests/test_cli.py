@@ -252,3 +252,27 @@ def test_a_mistyped_option_never_shows_a_traceback_in_a_process_of_its_own(here:
     done = fistful("count", "a.tsv", "--out", "out", "--wokers", "2", cwd=here)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"fistful: Unknown option: --wokers. Did you mean --workers? {HELP}\n"
+
+
+def test_what_to_type_next_can_be_pasted_whatever_the_paths(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("a b.tsv").write_text("red dog\n")
+    assert run(["count", "a b.tsv", "--caption", "1", "--out", "my counts", "--no-progress"]) == 0
+    assert capsys.readouterr().out.endswith(
+        "next: fistful bags 'a b.tsv' --caption 1 --counts 'my counts' --out DATA --rule cap --kept 0.5\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "command", [["bags", "a.tsv", "--counts", "nope", "--out", "x"], ["verify", "nope"], ["train", "nope", "--out", "x"]]
+)
+def test_a_folder_that_is_not_there_is_said_not_to_be_there(here: Path, capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
+    assert run(command) == 2
+    assert capsys.readouterr().err == "fistful: nope: no such folder\n"
+
+
+def test_no_larger_budget_is_offered_where_no_row_is_left(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("bad.tsv").write_text("\n")
+    assert run(["count", "bad.tsv", "--caption", "1", "--out", "x", "--max-bad-fraction", "1", "--no-progress"]) == 3
+    assert capsys.readouterr().err == (
+        f"fistful: {here}/x: 1 of 1 rows refused (no_caption 1), none is left; {here}/x/dead_letters has them\n"
+    )

@@ -107,6 +107,8 @@ def fingerprint(folder: Path) -> str:
     Raises:
         UsageError: If the folder is not finished.
     """
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder")
     if not (folder / MANIFEST).exists():
         raise UsageError(f"{folder}: is not finished (no {MANIFEST}); run the command that writes it again, it resumes")
     return str(read_json(folder / MANIFEST)["digest"])
@@ -123,12 +125,15 @@ def check_file(folder: Path, name: str) -> None:
         raise DataError(f"{folder / name}: is not the file that {MANIFEST} names; fistful verify {folder} tells what else changed")
 
 
-def verify(folder: Path) -> list[str]:
+def verify(folder: str | Path) -> list[str]:
     """Return a line for each difference between a folder and its manifest; [] where there is none.
 
     Raises:
         UsageError: If the folder has no manifest.
     """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder")
     if not (folder / MANIFEST).exists():
         raise UsageError(f"{folder}: no {MANIFEST}; either not a folder of fistful's, or not finished")
     raw = (folder / MANIFEST).read_bytes()
