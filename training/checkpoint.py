@@ -17,6 +17,8 @@ from fistful.bow.store.files import write_bytes
 from fistful.errors import DataError
 
 FOLDER = "checkpoints"
+BROKEN = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, pickle.UnpicklingError)
+"""What reading a broken checkpoint raises."""
 
 
 def name_of(step: int) -> str:
@@ -28,18 +30,75 @@ def name_of(step: int) -> str:
     return f"{FOLDER}/step-{step:010d}.pt"
 
 
-def save_checkpoint(run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, about: Mapping[str, Any], keep: int) -> None:
-    """Write the checkpoint of step about["step"] and drop all but the newest `keep`."""
+def best_name(step: int) -> str:
+    """Return the path of the weights that were the best at a step."""
+    return f"{FOLDER}/best-{step:010d}.pt"
+
+
+def save_checkpoint(
+    run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, more: Mapping[str, torch.Tensor], about: Mapping[str, Any], keep: int
+) -> None:
+    """Write the checkpoint of step about["step"] and drop all but the newest `keep`.
+
+    Args:
+        run: The run folder.
+        model: Its weights are written.
+        optimizer: Its moments are written.
+        more: Other tensors by name.
+        about: Plain values.
+        keep: How many checkpoints stay.
+    """
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     for parameter, state in optimizer.state.items():
         tensors |= {f"optimizer.{names[id(parameter)]}.{key}": value for key, value in state.items()}
+    tensors |= {f"more.{name}": tensor for name, tensor in more.items()}
     plain = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in sorted(tensors.items())}
     buffer = io.BytesIO()
     torch.save({"about": json.dumps(dict(about), sort_keys=True), "tensors": plain, "random": torch.get_rng_state()}, buffer)
     write_bytes(run, name_of(int(about["step"])), buffer.getvalue())
     for path in list_checkpoints(run)[:-keep]:
         path.unlink()
+    _drop_worse(run, about.get("evaluated", []))
+
+
+def save_weights(run: Path, name: str, model: nn.Module) -> None:
+    """Write a model's weights alone."""
+    buffer = io.BytesIO()
+    plain = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in sorted(model.state_dict().items())}
+    torch.save({"about": "{}", "tensors": plain}, buffer)
+    write_bytes(run, name, buffer.getvalue())
+
+
+def load_weights(run: Path, name: str, model: nn.Module) -> None:
+    """Read what `save_weights` wrote.
+
+    Raises:
+        DataError: If it cannot be read.
+    """
+    try:
+        model.load_state_dict(_read(run / name)["tensors"])
+    except BROKEN as error:
+        raise DataError(f"{run / name}: cannot be read ({type(error).__name__}); remove {run} to train again") from None
+
+
+def best_step(evaluated: list[list[float]], until: int) -> int | None:
+    """Return the step of the best score until a step, the first of equals; None if nothing was evaluated.
+
+    Args:
+        evaluated: Pairs of step and score.
+        until: A step.
+    """
+    seen = [(score, -step) for step, score in evaluated if step <= until]
+    return -int(max(seen)[1]) if seen else None
+
+
+def _drop_worse(run: Path, evaluated: list[list[float]]) -> None:
+    """Drop weights that were the best once, unless a checkpoint that is kept still goes back to them."""
+    wanted = {best_step(evaluated, int(path.stem.partition("-")[2])) for path in list_checkpoints(run)}
+    for path in (run / FOLDER).glob("best-*.pt"):
+        if int(path.stem.partition("-")[2]) not in wanted:
+            path.unlink()
 
 
 def list_checkpoints(run: Path) -> list[Path]:
@@ -50,7 +109,7 @@ def list_checkpoints(run: Path) -> list[Path]:
 def remove_all(run: Path) -> None:
     """Remove the checkpoints of a finished run, so that its bytes do not depend on when they were written."""
     if (run / FOLDER).exists():
-        for path in list_checkpoints(run):
+        for path in (run / FOLDER).glob("*.pt"):
             path.unlink()
         (run / FOLDER).rmdir()
 
@@ -69,7 +128,7 @@ def load_newest(run: Path, belongs: Mapping[str, Any]) -> tuple[dict[str, Any], 
     for path in reversed(list_checkpoints(run)):
         try:
             checkpoint = _read(path)
-        except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
+        except BROKEN as error:
             problems.append(f"{path}: cannot be read ({type(error).__name__}), going back to the one before")
             continue
         for field, wanted in belongs.items():
@@ -92,8 +151,8 @@ def _read(path: Path) -> dict[str, Any]:
     return {**checkpoint, "about": json.loads(checkpoint["about"])}
 
 
-def restore(checkpoint: Mapping[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Put model, optimizer and torch's random state back to where they were."""
+def restore(checkpoint: Mapping[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """Put model, optimizer and torch's random state back to where they were, and return the other tensors by name."""
     tensors: dict[str, torch.Tensor] = checkpoint["tensors"]
     model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
     state = optimizer.state_dict()
@@ -105,6 +164,7 @@ def restore(checkpoint: Mapping[str, Any], model: nn.Module, optimizer: torch.op
             state["state"][order[id(parameter)]] = {key: _laid_out_as(parameter, value) for key, value in found.items()}
     optimizer.load_state_dict(state)
     torch.set_rng_state(checkpoint["random"])
+    return {name.removeprefix("more."): tensor for name, tensor in tensors.items() if name.startswith("more.")}
 
 
 def _laid_out_as(parameter: torch.Tensor, value: torch.Tensor) -> torch.Tensor:

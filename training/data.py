@@ -35,6 +35,8 @@ class Samples:
     vocabulary_sha256: str
     word_options: dict[str, Any]
     """How captions became words, as the data folder's configuration says."""
+    vocabulary_folder: Path
+    """Where the vocabulary lies."""
     keys: pa.StringArray
     captions: pa.ListArray
     bags: Ragged
@@ -46,9 +48,27 @@ class Samples:
     pseudo: np.ndarray
     offset: np.ndarray
     size: np.ndarray
+    certainty: np.ndarray
+    """float32, beside bags.values: how likely a word is right; 1 for words of captions."""
+    left_out: np.ndarray
+    """bool: samples that --exclude names."""
+    shards: dict[tuple[int, int], Path]
+    """Where the pictures of (folder, unit) lie, if not in the folder's shards/."""
 
     def __len__(self) -> int:
         return len(self.number)
+
+    def weight_of(self, rows: np.ndarray) -> np.ndarray:
+        """Return how much each sample counts, float32: the mean certainty of its words; 1 without words."""
+        lengths = self.bags.lengths()[rows]
+        ends = np.concatenate([[0], np.cumsum(self.certainty[self.bags.places(rows)], dtype=np.float64)])
+        stops = np.cumsum(lengths)
+        sums = ends[stops] - ends[stops - lengths]
+        return np.where(lengths > 0, sums / np.maximum(lengths, 1), 1.0).astype(np.float32)
+
+    def shard(self, folder: int, unit: int) -> Path:
+        """Return the tar of a unit."""
+        return self.shards.get((folder, unit)) or self.folders[folder] / unit_name("shards", unit, "tar")
 
     def name(self, row: int) -> str:
         """Return what an error calls a sample."""
@@ -56,7 +76,7 @@ class Samples:
 
 
 def parse_folder(text: str) -> tuple[Path, float]:
-    """Split FOLDER*WEIGHT.
+    """Split FOLDER*WEIGHT; a glob keeps its stars.
 
     >>> parse_folder("bags*2")
     (PosixPath('bags'), 2.0)
@@ -73,42 +93,133 @@ def parse_folder(text: str) -> tuple[Path, float]:
     return Path(name), value
 
 
-def read_samples(data: tuple[str, ...]) -> Samples:
-    """Read the index of each data folder.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Words:
+    """The words of a run."""
+
+    sha256: str
+    vocabulary: Vocabulary
+    options: dict[str, Any]
+    folder: Path
+    """Where vocabulary.parquet lies."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Source:
+    """One DATA of the command line, read."""
+
+    path: Path
+    weight: float
+    fingerprint: str
+    index: pa.Table
+    """Samples with a picture, as bow.store.index describes them."""
+    shards: list[Path] | None
+    """Foreign tars by unit; None for a data folder."""
+
+
+def read_samples(data: tuple[str, ...], exclude: str = "", needs_words: bool = True, cache: Path | None = None) -> Samples:
+    """Read the index of each data folder, and of tars that are not ours.
+
+    Args:
+        data: FOLDER, TAR, a folder of tars, a glob or brace list of them; each may end in *WEIGHT.
+        exclude: A file of KEYs or source keys, a line each, of samples that training leaves out.
+        needs_words: Whether anything reads words; captions alone need no vocabulary.
+        cache: Folder for the index of foreign tars.
 
     Raises:
         UsageError: If a folder is missing or not finished, or none is given.
         DataError: If folders have different vocabularies, or no sample has a picture.
     """
+    from fistful.training import foreign
+
     if not data:
         raise UsageError("train: found no data folder, expected DATA... as fistful bags writes them")
-    folders, weights = (list(part) for part in zip(*map(parse_folder, data), strict=True))
-    fingerprints = [fingerprint(folder) for folder in folders]
-    sha256 = _same_vocabulary(folders)
-    tables = [read_index(folder) for folder in folders]
-    tables = [table.filter(pc.greater(table["image_size"], 0)) for table in tables]
-    table = pa.concat_tables(tables).combine_chunks()
+    sources = []
+    for path, weight in map(parse_folder, data):
+        tars = foreign.find_tars(path)
+        sources.append(_read_folder(path, weight) if tars is None else foreign.read_tars(path, weight, tars, cache))
+    own = [source.path for source in sources if source.shards is None]
+    if own:
+        words = Words(_same_vocabulary(own), vocabularies.read_vocabulary(own[0]), _word_options(own), own[0])
+    else:
+        words = foreign.count_words(sources, cache, needs_words)
+    if needs_words:
+        sources = [source if source.shards is None else foreign.with_words(source, words) for source in sources]
+    return _joined(sources, words, exclude)
+
+
+def _read_folder(path: Path, weight: float) -> Source:
+    digest = fingerprint(path)
+    table = read_index(path)
+    return Source(path, weight, digest, table.filter(pc.greater(table["image_size"], 0)), None)
+
+
+def _joined(sources: list[Source], words: Words, exclude: str) -> Samples:
+    table = pa.concat_tables([source.index for source in sources]).combine_chunks()
+    folders = [source.path for source in sources]
     if not table.num_rows:
         raise DataError(f"{folders[0]}: no sample has a picture; training needs some, see fistful bags")
     unit, row = _parse_keys(table["key"])
-    vocabulary = vocabularies.read_vocabulary(folders[0])
+    bags = _ragged(_chunk(table["words"]), len(words.vocabulary), folders)
     return Samples(
         folders=folders,
-        weights=weights,
-        fingerprints=fingerprints,
-        vocabulary=vocabulary,
-        vocabulary_sha256=sha256,
-        word_options=_word_options(folders),
+        weights=[source.weight for source in sources],
+        fingerprints=[source.fingerprint for source in sources],
+        vocabulary=words.vocabulary,
+        vocabulary_sha256=words.sha256,
+        word_options=words.options,
+        vocabulary_folder=words.folder,
         keys=_chunk(table["key"]),
         captions=_chunk(table["captions"]),
-        bags=_ragged(_chunk(table["words"]), len(vocabulary), folders),
-        folder=np.repeat(np.arange(len(folders), dtype=np.int32), [t.num_rows for t in tables]),
+        bags=bags,
+        folder=np.repeat(np.arange(len(folders), dtype=np.int32), [source.index.num_rows for source in sources]),
         unit=unit,
         number=np.asarray(sample_number(0, row) | (unit.astype(np.uint64) << np.uint64(32))),
         pseudo=table["pseudo"].to_numpy(),
         offset=table["image_offset"].to_numpy(),
         size=table["image_size"].to_numpy(),
+        certainty=_certainty(_chunk(table["scores"]), bags),
+        left_out=_left_out(table, exclude),
+        shards={(f, u): path for f, source in enumerate(sources) for u, path in enumerate(source.shards or [])},
     )
+
+
+def _certainty(scores: pa.ListArray, bags: Ragged) -> np.ndarray:
+    """Return a number a word: its score, or 1 where the sample has none."""
+    offsets = scores.offsets.to_numpy().astype(np.int64)
+    scored = np.diff(offsets) == bags.lengths()
+    certainty = np.ones(len(bags.values), np.float32)
+    certainty[np.repeat(scored, bags.lengths())] = (
+        Ragged(offsets - offsets[0], scores.values.to_numpy()[offsets[0] : offsets[-1]]).pick(np.flatnonzero(scored)).values
+    )
+    return certainty
+
+
+def _left_out(table: pa.Table, exclude: str) -> np.ndarray:
+    if not exclude:
+        return np.zeros(table.num_rows, bool)
+    wanted = pa.array(read_lines(exclude), pa.string())
+    found = pc.or_(pc.is_in(table["key"], value_set=wanted), pc.is_in(table["source_key"], value_set=wanted))
+    if len(wanted) and not pc.any(found).as_py():
+        raise DataError(
+            f"--exclude {exclude}: none of its {len(wanted)} lines is a KEY or source key of the data, such as {table['key'][0]}"
+        )
+    return found.to_numpy()
+
+
+def read_lines(path: str) -> list[str]:
+    """Return the lines of a text file without empty ones.
+
+    Raises:
+        UsageError: If it cannot be read.
+    """
+    try:
+        text = Path(path).read_text("utf-8")
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"--exclude {path}: {getattr(error, 'strerror', None) or 'not UTF-8'}; expected a text file, a KEY a line"
+        ) from None
+    return [line for line in map(str.strip, text.splitlines()) if line]
 
 
 def _same_vocabulary(folders: list[Path]) -> str:
@@ -169,7 +280,7 @@ class ShardReader:
         if (folder, unit) not in self._open:
             if len(self._open) >= OPEN_SHARDS:
                 self.close()
-            path = self._samples.folders[folder] / unit_name("shards", unit, "tar")
+            path = self._samples.shard(folder, unit)
             try:
                 self._open[folder, unit] = os.open(path, os.O_RDONLY)
             except FileNotFoundError:

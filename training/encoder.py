@@ -64,7 +64,7 @@ def load_encoder(spec: str) -> Encoder:
     """
     folder = find_folder(spec)
     if folder is None:
-        return encoder_of_factory(spec)
+        return call_factory(spec)
     from fistful.training import towers
 
     return towers.own_encoder(folder, spec) if (folder / OWN_FILE).exists() else towers.open_clip_encoder(folder, spec)
@@ -92,8 +92,12 @@ def find_folder(spec: str) -> Path | None:
     return None
 
 
-def encoder_of_factory(spec: str) -> Encoder:
-    """Build an encoder by calling `package.module:function` with the JSON object after the space."""
+def call_factory(spec: str) -> Any:
+    """Return what `package.module:function` returns, called with the JSON object after the space.
+
+    Raises:
+        UsageError: If there is no such function, or its arguments are no JSON object.
+    """
     place, _, arguments = spec.partition(" ")
     module_name, _, function_name = place.partition(":")
     try:

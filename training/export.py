@@ -22,7 +22,7 @@ from fistful.training.model import CONFIG_FILE, Model, Shape, load_tensors
 WEIGHTS_FILE = "open_clip_model.safetensors"
 OWN_WEIGHTS_FILE = "fistful.safetensors"
 OWN_FILE = "fistful.json"
-FOLDER = "model"
+FOLDER, BEST_FOLDER = "model", "best"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,6 +37,10 @@ class Lineage:
     word_options: dict[str, Any]
     holdout: float
     """Share of the captioned samples that training did not see (bow.draw.held_out says which)."""
+    init: str = ""
+    """Fingerprint of the weights that it started from; empty: from scratch."""
+    train_image: str = "all"
+    """Which part of the image tower learnt."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -66,28 +70,39 @@ HeadStats = tuple[torch.Tensor, torch.Tensor]
 """Mean and standard deviation of each word's logit over training pictures."""
 
 
-def write_model(run: Path, model: Model, lineage: Lineage, vocabulary_bytes: bytes, head_stats: HeadStats | None) -> None:
-    """Write RUN/model/."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class About:
+    """What stands beside a model's weights."""
+
+    lineage: Lineage
+    preprocess: dict[str, Any]
+    """How its pictures are prepared, as open_clip writes it down."""
+    vocabulary: bytes
+    """vocabulary.parquet."""
+
+
+def write_model(run: Path, folder: str, model: Model, about: About, head_stats: HeadStats | None) -> None:
+    """Write RUN/FOLDER/."""
     shape = model.shape
     own = {} if model.head is None else {f"head.{k}": v for k, v in model.head.state_dict().items()}
     if head_stats is not None:
         own["head_mean"], own["head_std"] = head_stats
     if model.clip is not None:
-        write_json(run, f"{FOLDER}/{CONFIG_FILE}", {"model_cfg": shape.model_cfg, "preprocess_cfg": preprocess_config()})
-        write_bytes(run, f"{FOLDER}/{WEIGHTS_FILE}", _safetensors(model.clip.state_dict()))
+        write_json(run, f"{folder}/{CONFIG_FILE}", {"model_cfg": shape.model_cfg, "preprocess_cfg": about.preprocess})
+        write_bytes(run, f"{folder}/{WEIGHTS_FILE}", _safetensors(model.clip.state_dict()))
     else:
         own |= {k: v for k, v in model.state_dict().items() if not k.startswith("head.")}
     if own:
-        write_bytes(run, f"{FOLDER}/{OWN_WEIGHTS_FILE}", _safetensors(own))
+        write_bytes(run, f"{folder}/{OWN_WEIGHTS_FILE}", _safetensors(own))
     if shape.n_words:
-        write_bytes(run, f"{FOLDER}/{vocabularies.FILE}", vocabulary_bytes)
-    about = {
+        write_bytes(run, f"{folder}/{vocabularies.FILE}", about.vocabulary)
+    own_about = {
         "format": FORMAT,
         "shape": dataclasses.asdict(shape),
-        "preprocess_cfg": preprocess_config(),
-        "lineage": dataclasses.asdict(lineage),
+        "preprocess_cfg": about.preprocess,
+        "lineage": dataclasses.asdict(about.lineage),
     }
-    write_json(run, f"{FOLDER}/{OWN_FILE}", about)
+    write_json(run, f"{folder}/{OWN_FILE}", own_about)
 
 
 def _safetensors(tensors: dict[str, torch.Tensor]) -> bytes:

@@ -9,7 +9,7 @@ import math
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,13 @@ import torch
 from fistful.bow.store.files import write_bytes
 from fistful.errors import DataError, Interrupted
 from fistful.training import checkpoint as checkpoints
-from fistful.training import losses
 from fistful.training.config import TrainConfig
 from fistful.training.data import Samples
-from fistful.training.loader import Batch, Loader
+from fistful.training.distributed import Ranks
+from fistful.training.loader import Batch, Loader, Text
+from fistful.training.losses import Objective, Seen, objectives_of
 from fistful.training.model import Model, normalise
+from fistful.training.optimise import RunningMean, clip_gradients, learning_rate, make_optimizer
 from fistful.training.progress import report_speed
 
 METRICS = "metrics.jsonl"
@@ -33,8 +35,9 @@ MAX_SKIPPED = 10
 """Steps that may be skipped for a loss that is no number; a run that needs more has diverged."""
 MAX_LOGIT_SCALE = math.log(100)
 """CLIP's bound: more makes training unstable (Radford et al. 2021, section 2.5)."""
-BETAS, EPSILON = (0.9, 0.98), 1e-6
-"""AdamW's, as CLIP's (Radford et al. 2021, table 18)."""
+
+Embedded = tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]
+"""Images (B, D), texts (B, D), channels (B, C); None for what nothing looks at."""
 
 
 @contextlib.contextmanager
@@ -70,22 +73,6 @@ def stop_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def learning_rate(config: TrainConfig, step: int) -> float:
-    """Return the learning rate of a step: a line up, then half a cosine down to zero."""
-    if step < config.warmup:
-        return config.lr * (step + 1) / config.warmup
-    done = (step - config.warmup) / max(config.steps - config.warmup, 1)
-    return config.lr * 0.5 * (1 + math.cos(math.pi * done))
-
-
-def make_optimizer(config: TrainConfig, model: Model) -> torch.optim.Optimizer:
-    """Return AdamW with weight decay on matrices only."""
-    matrices = [p for p in model.parameters() if p.ndim >= 2]
-    others = [p for p in model.parameters() if p.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.lr, betas=BETAS, eps=EPSILON, fused=True)
-
-
 @dataclasses.dataclass(slots=True)
 class Trainer:
     """A model on its way, and all that a step needs."""
@@ -98,102 +85,192 @@ class Trainer:
     belongs: dict[str, Any]
     """Run id and data fingerprints, written into every checkpoint."""
     preprocess: dict[str, Any]
+    ranks: Ranks = Ranks()
+    score: Callable[[], dict[str, float]] | None = None
+    """Evaluates the model as it is; the first score decides which is the best."""
+    device: str = dataclasses.field(init=False)
     optimizer: torch.optim.Optimizer = dataclasses.field(init=False)
-    word_idf: torch.Tensor = dataclasses.field(init=False)
+    objectives: dict[str, tuple[float, Objective]] = dataclasses.field(init=False)
+    mean: RunningMean = dataclasses.field(init=False)
     step: int = 0
     skipped: list[int] = dataclasses.field(default_factory=list)
     """Steps that were skipped because their loss was no number."""
+    evaluated: list[list[float]] = dataclasses.field(default_factory=list)
+    """Step and first score of each evaluation."""
 
     def __post_init__(self) -> None:
+        self.device = f"cuda:{self.ranks.local}" if self.config.device == "cuda" else "cpu"
         model: Any = self.model  # torch's annotations do not know memory_format
-        model.to(self.config.device, memory_format=torch.channels_last)
+        model.to(self.device, memory_format=torch.channels_last)
         self.optimizer = make_optimizer(self.config, self.model)
-        self.word_idf = torch.from_numpy(losses.idf(self.samples.vocabulary.df, self.samples.vocabulary.n_samples)).to(self.config.device)
+        self.mean = RunningMean(self.model, self.config.ema)
+        words = self.samples.vocabulary
+        self.objectives = objectives_of(self.config, words.df, words.n_samples, self.ranks)
 
     def resume(self) -> list[str]:
         """Go back to the newest checkpoint, and return a line for each that could not be read."""
         found, problems = checkpoints.load_newest(self.run, self.belongs)
         if found:
-            checkpoints.restore(found, self.model, self.optimizer)
-            self.step, self.skipped = found["about"]["step"], found["about"]["skipped"]
-        _truncate_metrics(self.run, self.step)
+            more = checkpoints.restore(found, self.model, self.optimizer)
+            about = found["about"]
+            self.step, self.skipped, self.evaluated = about["step"], about["skipped"], about["evaluated"]
+            for kind, tensors in self._remembered().items():
+                tensors |= {name.removeprefix(f"{kind}."): t.to(self.device) for name, t in more.items() if name.startswith(f"{kind}.")}
+        if self.ranks.rank == 0:
+            _truncate_metrics(self.run, self.step, {step for step, _ in self.evaluated})
         return problems
 
-    def train(self) -> None:
+    def _remembered(self) -> dict[str, dict[str, torch.Tensor]]:
+        return {"mean": self.mean.tensors, **{name: objective.tensors for name, (_, objective) in self.objectives.items()}}
+
+    def train(self, stop: threading.Event) -> None:
         """Take all steps that are left.
 
         Raises:
-            Interrupted: After SIGTERM or SIGINT, with a checkpoint of the last step.
+            Interrupted: When `stop` is set, with a checkpoint of the last step.
             DataError: If too many losses are no numbers.
         """
-        config = self.config
+        config, first = self.config, self.ranks.rank == 0
         every = -(-config.steps // METRIC_LINES)
-        speed = report_speed(self.run / "logs" / "speed.jsonl", self.step, config.steps, config.batch_size, config.progress)
-        with stop_signals() as stop, open(self.run / METRICS, "a") as metrics, speed as report:
+        speed = report_speed(self.run / "logs", self.step, config, config.progress and first, first)
+        with open(self.run / METRICS if first else os.devnull, "a") as metrics, speed as report:
             for batch in self.loader.batches(self.step, config.steps):
-                values = self.take_step(batch)
+                values, stopped = self.take_step(batch, stop)
                 self.step += 1
                 if self.step % every == 0 or self.step == config.steps:
                     metrics.write(json.dumps({"step": self.step, **values}, sort_keys=True) + "\n")
-                report(self.step, values["loss"] or math.nan, self.loader.waited_s)
-                if stop.is_set() or (self.step % config.checkpoint_every == 0 and self.step < config.steps):
+                report(self.step, values, self.loader.waited_s)
+                due = self.score is not None and config.evaluate_every > 0 and self.step % config.evaluate_every == 0
+                if due and self.step < config.steps:
+                    metrics.write(json.dumps({"step": self.step, "scores": self.evaluate()}, sort_keys=True) + "\n")
+                if due or stopped or (self.step % config.checkpoint_every == 0 and self.step < config.steps):
                     metrics.flush()
-                    os.fsync(metrics.fileno())
+                    if first:
+                        os.fsync(metrics.fileno())
                     self.save()
-                if stop.is_set():
+                if stopped:
                     raise Interrupted(f"{self.run}: stopped at step {self.step} of {config.steps}; the same command goes on from there")
 
-    def save(self) -> None:
-        """Write a checkpoint of this step."""
-        about = {**self.belongs, "step": self.step, "skipped": self.skipped}
-        checkpoints.save_checkpoint(self.run, self.model, self.optimizer, about, self.config.keep_checkpoints)
+    def evaluate(self) -> dict[str, float]:
+        """Evaluate the model as it is now, and keep its weights if no earlier ones were better."""
+        assert self.score is not None
+        with self.mean.in_place():
+            scores = self.ranks.by_first(self.score)
+            self.evaluated.append([self.step, next(iter(scores.values()))])
+            if self.ranks.rank == 0 and checkpoints.best_step(self.evaluated, self.step) == self.step:
+                checkpoints.save_weights(self.run, checkpoints.best_name(self.step), self.model)
+        return scores
 
-    def take_step(self, batch: Batch) -> dict[str, float | None]:
-        """Change the weights by one batch and return what to note; a loss that is no number changes nothing."""
+    def save(self) -> None:
+        """Write a checkpoint of this step; all ranks have the same weights, so the first one does."""
+        if self.ranks.rank == 0:
+            about = {**self.belongs, "step": self.step, "skipped": self.skipped, "evaluated": self.evaluated}
+            more = {f"{kind}.{name}": tensor for kind, tensors in self._remembered().items() for name, tensor in tensors.items()}
+            checkpoints.save_checkpoint(self.run, self.model, self.optimizer, more, about, self.config.keep_checkpoints)
+        self.ranks.wait()
+
+    def take_step(self, batch: Batch, stop: threading.Event) -> tuple[dict[str, float | None], bool]:
+        """Change the weights by one batch; a loss that is no number changes nothing.
+
+        Returns:
+            What to note, and whether any rank was asked to stop.
+        """
         self.model.train()
         lr = learning_rate(self.config, batch.step)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         buffers = [buffer.clone() for buffer in self.model.buffers()]
-        parts = self.losses_of(batch)
-        loss = torch.stack(list(parts.values())).sum()
         self.optimizer.zero_grad(set_to_none=True)
-        if torch.isfinite(loss):
-            loss.backward()
-            self.optimizer.step()
-            with torch.no_grad():
-                self.model.scale_parameter.clamp_(0, MAX_LOGIT_SCALE)
+        parts = self.compute_gradients(batch)
+        self.ranks.average_gradients(self.model.parameters())
+        norm = clip_gradients(self.config, self.model)
+        told = torch.stack([*parts.values(), norm, torch.tensor(float(stop.is_set()), device=norm.device)])
+        *losses, norm_now, asked = self.ranks.mean(told).tolist()
+        loss = sum(losses)
+        if math.isfinite(loss) and math.isfinite(norm_now):
+            self._apply()
         else:
             for buffer, before in zip(self.model.buffers(), buffers, strict=True):
                 buffer.copy_(before)
             self._count_skipped(batch)
-        noted = {"loss": loss, **(parts if len(parts) > 1 else {}), "temperature": (-self.model.scale_parameter.detach()).exp()}
-        values = {name: float(value.detach()) for name, value in noted.items()}
-        return {"lr": lr, **{name: value if math.isfinite(value) else None for name, value in values.items()}}
+        noted = {"loss": loss, **(dict(zip(parts, losses, strict=True)) if len(parts) > 1 else {})}
+        noted["temperature"] = float((-self.model.scale_parameter.detach()).exp())
+        return {"lr": lr, **{name: value if math.isfinite(value) else None for name, value in noted.items()}}, asked > 0
 
-    def losses_of(self, batch: Batch) -> dict[str, torch.Tensor]:
-        """Return the weighted losses of a batch by name, computed in float32 whatever the towers' precision."""
-        config, model, device = self.config, self.model, self.config.device
-        images = normalise(batch.images.to(device), self.preprocess["mean"], self.preprocess["std"])
-        with torch.autocast(device, torch.bfloat16, enabled=config.precision == "bf16"):
-            channels_BC, image_BD = model.image_both(images) if config.has_head else (None, model.encode_image(images))
-            text_BD = model.encode_text(tuple(part.to(device) for part in batch.text)) if config.has_text else None
-            logits_BV = None if model.head is None else model.head(channels_BC)
-        parts = {}
-        if text_BD is not None:
-            parts["contrastive"] = losses.contrastive(image_BD.float(), text_BD.float(), model.scale_parameter.exp())
-        if logits_BV is not None:
-            loss = losses.softmax_idf(logits_BV, batch.bag_rows.to(device), batch.bag_words.to(device), self.word_idf)
-            parts["words"] = loss * (config.word_weight if config.objective == "joint" else 1.0)
-        return parts
+    def _apply(self) -> None:
+        self.optimizer.step()
+        with torch.no_grad():
+            self.model.scale_parameter.clamp_(0, MAX_LOGIT_SCALE)
+            self.ranks.average_buffers(self.model)
+            self.mean.update()
+        for _, objective in self.objectives.values():
+            objective.learnt()
+
+    def compute_gradients(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """Compute the weighted losses of a batch by name, and their gradients; in parts if so asked.
+
+        In parts, embeddings of all samples are computed first, without a graph; the losses say how they should
+        change; then each part is computed again and told so (GradCache, Gao et al. 2021, arXiv 2101.06983).
+        """
+        if self.config.accumulation == 1:
+            parts = self.losses_of(batch, self.embed(batch.images, batch.text))
+            torch.stack(list(parts.values())).sum().backward()
+            return {name: loss.detach() for name, loss in parts.items()}
+        n = self.config.accumulation
+        buffers = [buffer.clone() for buffer in self.model.buffers()]
+        with torch.no_grad():
+            found = [self.embed(images, text) for images, text in batch.parts(n)]
+        for buffer, before in zip(self.model.buffers(), buffers, strict=True):
+            buffer.copy_(before)
+        whole: Any = [None if kind[0] is None else torch.cat(kind).requires_grad_() for kind in zip(*found, strict=True)]
+        parts = self.losses_of(batch, tuple(whole))
+        torch.stack(list(parts.values())).sum().backward()
+        for (start, stop), (images, text) in zip(batch.edges(n), batch.parts(n), strict=True):
+            wanted = [(now, all_.grad[start:stop]) for now, all_ in zip(self.embed(images, text), whole, strict=True) if now is not None]
+            wanted = [(now, gradient) for now, gradient in wanted if now.requires_grad]
+            if wanted:
+                torch.autograd.backward(*map(list, zip(*wanted, strict=True)))
+        return {name: loss.detach() for name, loss in parts.items()}
+
+    def embed(self, images: torch.Tensor, text: Text) -> Embedded:
+        """Send samples through the towers; float32 comes out, whatever the towers' precision."""
+        config, model = self.config, self.model
+        images = images.to(self.device, non_blocking=True)
+        frozen = config.train_image == "none"
+        ready = images.float() if frozen else normalise(images, self.preprocess["mean"], self.preprocess["std"])
+        with torch.autocast(self.device.partition(":")[0], torch.bfloat16, enabled=config.precision == "bf16"):
+            if frozen or config.has_head:
+                channels_BC, image_BD = model.finish(ready) if frozen else model.image_both(ready)
+            else:
+                channels_BC, image_BD = None, model.encode_image(ready)
+            text_BD = model.encode_text(tuple(part.to(self.device) for part in text)) if config.has_text else None
+        used = image_BD if config.has_text else None, text_BD, channels_BC if config.has_head else None
+        return tuple(None if tensor is None else tensor.float() for tensor in used)  # pyright: ignore[reportReturnType]
+
+    def losses_of(self, batch: Batch, embedded: Embedded) -> dict[str, torch.Tensor]:
+        """Return the weighted losses of a batch by name."""
+        image_BD, text_BD, channels_BC = embedded
+        seen = Seen(
+            number_B=torch.from_numpy(batch.rows).to(self.device),
+            weight_B=batch.weights.to(self.device),
+            image_BD=image_BD,
+            text_BD=text_BD,
+            channels_BC=channels_BC,
+            bag_rows=batch.bag_rows.to(self.device),
+            bag_words=batch.bag_words.to(self.device),
+            bag_weights=batch.bag_weights.to(self.device),
+        )
+        return {name: weight * objective(self.model, seen) for name, (weight, objective) in self.objectives.items()}
 
     def _count_skipped(self, batch: Batch) -> None:
         self.skipped.append(batch.step)
+        keys = [self.samples.keys[int(row)].as_py() for row in batch.rows]
+        with open(self.run / "logs" / f"skipped-{self.ranks.rank}.jsonl", "a") as log:
+            log.write(json.dumps({"step": batch.step, "keys": keys}) + "\n")
         if len(self.skipped) > MAX_SKIPPED:
-            keys = ", ".join(self.samples.keys[int(row)].as_py() for row in batch.rows[:5])
             raise DataError(
                 f"{self.run}: the loss was no number in {len(self.skipped)} steps, at last in step {batch.step} "
-                f"(samples {keys}, ...); at most {MAX_SKIPPED} are skipped; a smaller --lr helps"
+                f"(samples {', '.join(keys[:5])}, ...); at most {MAX_SKIPPED} are skipped; a smaller --lr helps"
             )
 
     def head_statistics(self, n_samples: int = 2_048) -> tuple[torch.Tensor, torch.Tensor] | None:
@@ -208,18 +285,18 @@ class Trainer:
         return stacked.mean(0).float(), stacked.std(0, correction=0).clamp_min(1e-6).float()
 
     def _logits(self, rows: np.ndarray) -> torch.Tensor:
-        from fistful.training.pixels import centre
-
-        size = self.loader.size
-        images = np.stack([centre(self.loader.pictures.get(int(row))[1], size) for row in rows])
+        assert self.model.head is not None
         with torch.inference_mode():
-            images = normalise(torch.from_numpy(images).to(self.config.device), self.preprocess["mean"], self.preprocess["std"])
-            assert self.model.head is not None
-            return self.model.head(self.model.channels(images)).cpu()
+            if self.loader.features is not None:
+                channels = self.model.finish(torch.from_numpy(self.loader.features.take(rows)[1]).to(self.device).float())[0]
+            else:
+                images = torch.from_numpy(np.stack([self.loader.pictures.plain(int(row)) for row in rows])).to(self.device)
+                channels = self.model.channels(normalise(images, self.preprocess["mean"], self.preprocess["std"]))
+            return self.model.head(channels).cpu()
 
 
-def _truncate_metrics(run: Path, step: int) -> None:
-    """Drop the lines of steps that will be taken again, a half-written last line among them."""
+def _truncate_metrics(run: Path, step: int, evaluated: set[float]) -> None:
+    """Drop the lines of steps and evaluations that will come again, a half-written last line among them."""
     path = run / METRICS
     if not path.exists():
         return
@@ -229,7 +306,7 @@ def _truncate_metrics(run: Path, step: int) -> None:
             value = json.loads(line)
         except ValueError:
             break
-        if value["step"] > step:
+        if value["step"] > step or ("scores" in value and value["step"] not in evaluated):
             break
         kept.append(line + "\n")
     write_bytes(run, METRICS, "".join(kept).encode())

@@ -1,57 +1,222 @@
-"""What is minimised. Shapes: B samples, D embedding, V words, P (sample, word) pairs."""
+"""What is minimised. Shapes: B samples, G samples of all ranks, M remembered, D embedding, C channels, V words, P (sample, word) pairs.
+
+An objective looks at what the towers made of a batch and returns one number:
+
+>>> objectives_of(TrainConfig(objective="joint"), np.array([3, 1]), 4, Ranks()).keys()
+dict_keys(['contrastive', 'words'])
+"""
 
 from __future__ import annotations
+
+import dataclasses
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch.nn import functional
 
+from fistful.training.config import TrainConfig
+from fistful.training.distributed import Ranks
+from fistful.training.model import Model
+
 IDF_FLOOR = 1e-6
 """Least weight of a word, so that a bag of nothing but words that every sample has keeps a target."""
+CHUNK = 1 << 22
+"""Numbers of a (samples, words) matrix held at a time: 16 MB."""
 
 
-def contrastive(image_BD: torch.Tensor, text_BD: torch.Tensor, logit_scale: torch.Tensor) -> torch.Tensor:
-    """Return the symmetric InfoNCE loss of a batch.
+@dataclasses.dataclass(slots=True)
+class Seen:
+    """What the towers made of this rank's share of a batch, in float32, and what it was made of."""
+
+    number_B: torch.Tensor
+    """int64, tells samples apart."""
+    weight_B: torch.Tensor
+    """How much each sample counts; 1 where nothing else is known."""
+    image_BD: torch.Tensor | None
+    text_BD: torch.Tensor | None
+    """Embeddings of length 1; row i of both belongs together. None without a text tower."""
+    channels_BC: torch.Tensor | None
+    """What the word head reads; None without one."""
+    bag_rows: torch.Tensor
+    """int64 (P), rising: which sample has which word."""
+    bag_words: torch.Tensor
+    bag_weights: torch.Tensor
+    """float32 (P): how likely the word is right; 1 for words of captions."""
+
+
+class Objective(Protocol):
+    """A number to minimise, and what it remembers from step to step."""
+
+    tensors: dict[str, torch.Tensor]
+    """What it remembers: part of a checkpoint."""
+
+    def __call__(self, model: Model, seen: Seen) -> torch.Tensor:
+        """Return the loss of this rank's share of a batch, a mean over its samples."""
+        ...
+
+    def learnt(self) -> None:
+        """Take note that the step was taken (it is not where a loss is no number)."""
+        ...
+
+
+def objectives_of(config: TrainConfig, df: np.ndarray, n_samples: int, ranks: Ranks) -> dict[str, tuple[float, Objective]]:
+    """Return the objectives of a configuration by name, each with its weight.
 
     Args:
-        image_BD: Embeddings of length 1.
-        text_BD: The same; row i of both belongs together.
-        logit_scale: Inverse temperature.
+        config: Which ones.
+        df: Samples that each word of the vocabulary occurs in.
+        n_samples: Samples that were counted.
+        ranks: Whose texts and images are each other's negatives.
+    """
+    found: dict[str, tuple[float, Objective]] = {}
+    if config.objective in ("contrastive", "joint"):
+        found["contrastive"] = 1.0, Contrastive(ranks, config.bank)
+    if config.has_bias:
+        found["sigmoid"] = 1.0, Sigmoid(ranks)
+    if config.has_head:
+        weight = config.word_weight if config.has_text else 1.0
+        found["words"] = weight, WordLoss(torch.from_numpy(idf(df, n_samples)), torch.bfloat16 if config.precision == "bf16" else None)
+    return found
+
+
+class Contrastive:
+    """The symmetric InfoNCE loss over the samples of all ranks, and earlier ones as further negatives.
 
     Source:
-        CLIP (Radford et al. 2021), figure 3.
+        CLIP (Radford et al. 2021), figure 3; the bank of some 8,000 earlier embeddings is A Fistful of Words' (arXiv 2112.13884).
     """
-    logits_BB = logit_scale * image_BD @ text_BD.T
-    here = torch.arange(len(logits_BB), device=logits_BB.device)
-    return (functional.cross_entropy(logits_BB, here) + functional.cross_entropy(logits_BB.T, here)) / 2
+
+    def __init__(self, ranks: Ranks, bank: int = 0) -> None:
+        self._ranks, self._bank = ranks, bank
+        self.tensors: dict[str, torch.Tensor] = {}
+        self._latest: dict[str, torch.Tensor] = {}
+
+    def __call__(self, model: Model, seen: Seen) -> torch.Tensor:
+        """Return the loss; a remembered sample is no negative of itself."""
+        assert seen.image_BD is not None
+        assert seen.text_BD is not None
+        images_GD, texts_GD = self._ranks.gather(seen.image_BD), self._ranks.gather(seen.text_BD)
+        scale = model.scale_parameter.exp()
+        to_texts, to_images = scale * seen.image_BD @ texts_GD.T, scale * seen.text_BD @ images_GD.T
+        if self._bank:
+            number_G = self._ranks.gather(seen.number_B)
+            self._latest = {"images": images_GD.detach(), "texts": texts_GD.detach(), "numbers": number_G}
+            if self.tensors:
+                same_BM = seen.number_B[:, None] == self.tensors["numbers"]
+                to_texts = torch.cat([to_texts, (scale * seen.image_BD @ self.tensors["texts"].T).masked_fill(same_BM, -torch.inf)], 1)
+                to_images = torch.cat([to_images, (scale * seen.text_BD @ self.tensors["images"].T).masked_fill(same_BM, -torch.inf)], 1)
+        own_B = torch.arange(len(to_texts), device=to_texts.device) + self._ranks.rank * len(to_texts)
+        both = (functional.cross_entropy(logits, own_B, reduction="none") for logits in (to_texts, to_images))
+        return (sum(both) * seen.weight_B).sum() / (2 * len(own_B))
+
+    def learnt(self) -> None:
+        """Remember this batch, and forget the oldest samples past the bank's size."""
+        for name, rows in self._latest.items():
+            kept = torch.cat([self.tensors[name], rows]) if name in self.tensors else rows
+            self.tensors[name] = kept[-self._bank :].clone()
+        self._latest = {}
+
+
+class Sigmoid:
+    """The sigmoid loss: each pair of the batch is right or wrong by itself.
+
+    Source:
+        SigLIP (Zhai et al. 2023, arXiv 2303.15343), algorithm 1.
+    """
+
+    def __init__(self, ranks: Ranks) -> None:
+        self._ranks = ranks
+        self.tensors: dict[str, torch.Tensor] = {}
+
+    def __call__(self, model: Model, seen: Seen) -> torch.Tensor:
+        """Return the loss."""
+        assert seen.image_BD is not None
+        assert seen.text_BD is not None
+        assert model.bias_parameter is not None
+        logits_BG = model.scale_parameter.exp() * seen.image_BD @ self._ranks.gather(seen.text_BD).T + model.bias_parameter
+        own_B = torch.arange(len(logits_BG), device=logits_BG.device) + self._ranks.rank * len(logits_BG)
+        signs_BG = torch.full_like(logits_BG, -1.0).scatter(1, own_B[:, None], 1.0)
+        return -(functional.logsigmoid(signs_BG * logits_BG).sum(dim=1) * seen.weight_B).sum() / len(own_B)
+
+    def learnt(self) -> None:
+        """Nothing is remembered."""
+
+
+class WordLoss:
+    """Cross entropy of the words' softmax against each bag's normalised idf weights. An empty bag adds nothing.
+
+    Source:
+        SuperClass (Huang et al. 2024, arXiv 2411.03313), equations 1 and 2.
+    """
+
+    def __init__(self, idf_V: torch.Tensor, precision: torch.dtype | None = None) -> None:
+        self._idf_V, self._precision = idf_V, precision
+        self.tensors: dict[str, torch.Tensor] = {}
+
+    def __call__(self, model: Model, seen: Seen) -> torch.Tensor:
+        """Return the loss, without ever holding more than a part of the (samples, words) matrix."""
+        assert model.head is not None
+        assert seen.channels_BC is not None
+        share_P = bag_shares(self._idf_V.to(seen.bag_words.device), seen)
+        targets = seen.bag_rows, seen.bag_words, share_P
+        return _SoftmaxIdf.apply(seen.channels_BC, model.head.weight, model.head.bias, targets, self._precision)  # pyright: ignore[reportReturnType]
+
+    def learnt(self) -> None:
+        """Nothing is remembered."""
 
 
 def idf(df: np.ndarray, n_samples: int) -> np.ndarray:
     """Return each word's weight ln(N / (1 + df)), float32, never below a floor.
 
     Source:
-        SuperClass (Huang et al. 2024, arXiv 2411.03313), equation 2; exact df instead of counts on the way.
+        SuperClass (arXiv 2411.03313), equation 2; exact df instead of counts on the way.
     """
     n = max(n_samples, int(df.max(initial=0)) + 1)
     return np.maximum(np.log(n / (1.0 + df)), IDF_FLOOR).astype(np.float32)
 
 
-def softmax_idf(logits_BV: torch.Tensor, rows_P: torch.Tensor, words_P: torch.Tensor, idf_V: torch.Tensor) -> torch.Tensor:
-    """Return the cross entropy of the words' softmax against each bag's normalised idf weights.
+def bag_shares(idf_V: torch.Tensor, seen: Seen) -> torch.Tensor:
+    """Return each (sample, word) pair's share of its bag's target, times the sample's weight: float32 (P)."""
+    weight_P = idf_V[seen.bag_words] * seen.bag_weights
+    total_B = torch.zeros(len(seen.weight_B), device=weight_P.device).index_add(0, seen.bag_rows, weight_P)
+    return weight_P / total_B[seen.bag_rows].clamp_min(IDF_FLOOR * IDF_FLOOR) * seen.weight_B[seen.bag_rows]
 
-    A sample whose bag is empty adds nothing.
 
-    Args:
-        logits_BV: Scores of all words.
-        rows_P: int64, the sample of each (sample, word) pair.
-        words_P: int64, its word.
-        idf_V: Weights of the words.
+class _SoftmaxIdf(torch.autograd.Function):
+    """The linear layer, its softmax and the loss in one, some samples at a time; gradients are made on the way.
 
-    Source:
-        SuperClass (arXiv 2411.03313), equations 1 and 2.
+    d loss / d logit = (softmax * the bag's sum of shares - share) / B
     """
-    weight_P = idf_V[words_P]
-    total_B = torch.zeros(len(logits_BV), device=weight_P.device).index_add(0, rows_P, weight_P)
-    share_P = weight_P / total_B[rows_P]
-    log_P = logits_BV.float().log_softmax(dim=1)[rows_P, words_P]
-    return -(share_P * log_P).sum() / len(logits_BV)
+
+    @staticmethod
+    def forward(ctx: Any, x_BC: torch.Tensor, weight_VC: torch.Tensor, bias_V: torch.Tensor, targets: Any, precision: Any) -> torch.Tensor:
+        rows_P, words_P, share_P = targets
+        n, loss = len(x_BC), torch.zeros((), device=x_BC.device)
+        wanted = any(ctx.needs_input_grad)
+        grads = [torch.zeros_like(tensor, dtype=torch.float32) for tensor in (x_BC, weight_VC, bias_V)] if wanted else []
+        low_VC = weight_VC.to(precision) if precision else weight_VC
+        step = max(1, CHUNK // max(1, len(weight_VC)))
+        edges = torch.searchsorted(rows_P, torch.arange(0, n + step, step, device=rows_P.device)).tolist()
+        for i, start in enumerate(range(0, n, step)):
+            pairs = slice(edges[i], edges[i + 1])
+            part_BC = x_BC[start : start + step].to(low_VC.dtype)
+            logits = torch.addmm(bias_V.to(low_VC.dtype), part_BC, low_VC.T).float()
+            rows, words, share = rows_P[pairs] - start, words_P[pairs], share_P[pairs]
+            lse = logits.logsumexp(dim=1)
+            loss = loss - (share * (logits[rows, words] - lse[rows])).sum()
+            if wanted:
+                total = torch.zeros(len(logits), device=logits.device).index_add(0, rows, share)
+                logits.sub_(lse[:, None]).exp_().mul_(total[:, None])
+                logits.index_put_((rows, words), -share, accumulate=True)
+                low = logits.to(low_VC.dtype)
+                grads[0][start : start + step] = (low @ low_VC).float()
+                grads[1] += (low.T @ part_BC).float()
+                grads[2] += logits.sum(dim=0)
+        ctx.save_for_backward(*grads)
+        ctx.n = n
+        return loss / n
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return (*(g * (gradient / ctx.n) for g in ctx.saved_tensors), None, None)

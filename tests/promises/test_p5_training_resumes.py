@@ -24,10 +24,10 @@ from fistful.training.run import train
 data, out, what, when, options = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), eval(sys.argv[5])
 take_step, replace, seen = loop.Trainer.take_step, os.replace, []
 
-def die_in_step(self, batch):
+def die_in_step(self, batch, stop):
     if what == "step" and batch.step == when:
         os.kill(os.getpid(), signal.SIGKILL)
-    return take_step(self, batch)
+    return take_step(self, batch, stop)
 
 def die_at_write(source, target):
     seen.append(target)

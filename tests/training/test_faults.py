@@ -52,10 +52,10 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(data, tmp_path, monkeypatch):
     whole = train(data, out=tmp_path / "whole", config=TrainConfig(**QUICK))
     take_step = loop.Trainer.take_step
 
-    def stop_in_the_third(self, batch):
+    def stop_in_the_third(self, batch, stop):
         if batch.step == 2:
             os.kill(os.getpid(), signal.SIGTERM)
-        return take_step(self, batch)
+        return take_step(self, batch, stop)
 
     monkeypatch.setattr(loop.Trainer, "take_step", stop_in_the_third)
     with pytest.raises(Interrupted, match=r"stopped at step 3 of 4; the same command goes on from there"):
@@ -72,12 +72,12 @@ def interrupted(data, run, monkeypatch, at=3, **options):
     take_step = loop.Trainer.take_step
     with monkeypatch.context() as patch:
 
-        def stop(self, batch):
+        def stop_at(self, batch, stop):
             if batch.step == at - 1:
                 os.kill(os.getpid(), signal.SIGTERM)
-            return take_step(self, batch)
+            return take_step(self, batch, stop)
 
-        patch.setattr(loop.Trainer, "take_step", stop)
+        patch.setattr(loop.Trainer, "take_step", stop_at)
         with pytest.raises(Interrupted):
             train(data, out=run, config=TrainConfig(**QUICK, checkpoint_every=1, **options))
 
@@ -153,18 +153,18 @@ def test_a_missing_shard_is_named(write_data, tmp_path):
 
 
 def test_a_loss_that_is_no_number_changes_nothing_and_too_many_end_the_run(data, tmp_path, monkeypatch):
-    losses_of, before = loop.Trainer.losses_of, {}
+    compute, before = loop.Trainer.compute_gradients, {}
 
     def spoilt(self, batch):
         state = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
-        parts = losses_of(self, batch)
+        parts = compute(self, batch)
         if batch.step >= 2:
             before.setdefault("state", state)
             before["trainer"] = self
             parts = {name: loss * np.nan for name, loss in parts.items()}
         return parts
 
-    monkeypatch.setattr(loop.Trainer, "losses_of", spoilt)
+    monkeypatch.setattr(loop.Trainer, "compute_gradients", spoilt)
     with pytest.raises(DataError, match=r"the loss was no number in 11 steps, at last in step 12 \(samples 0000"):
         train(data, out=tmp_path / "run", config=TrainConfig(**{**QUICK, "steps": 30}))
     after = before["trainer"].model.state_dict()

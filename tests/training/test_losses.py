@@ -1,46 +1,149 @@
-"""Losses against independent dense references in float64."""
+"""Losses and their gradients against independent dense references in float64, and against open_clip's."""
 
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import open_clip
+import pytest
 import torch
+from torch.nn.functional import normalize
 
-from fistful.training.losses import contrastive, idf, softmax_idf
+from fistful.training.config import TrainConfig
+from fistful.training.distributed import Ranks
+from fistful.training.losses import Contrastive, Seen, Sigmoid, WordLoss, idf, objectives_of
 
 
-def test_contrastive_equals_open_clips_loss():
-    image, text = (torch.nn.functional.normalize(torch.randn(6, 5, generator=torch.Generator().manual_seed(i)), dim=1) for i in (0, 1))
-    theirs = open_clip.ClipLoss()(image, text, torch.tensor(12.0))
-    torch.testing.assert_close(contrastive(image, text, torch.tensor(12.0)), theirs)
+def random(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def seen(n=6, dim=5, channels=7, bags=(), weights=None, first=0, seed=0, certainty=None):
+    rows = torch.tensor([i for i, bag in enumerate(bags) for _ in bag], dtype=torch.int64)
+    words = torch.tensor([w for bag in bags for w in bag], dtype=torch.int64)
+    return Seen(
+        number_B=torch.arange(first, first + n),
+        weight_B=torch.ones(n) if weights is None else torch.tensor(weights),
+        image_BD=normalize(random(n, dim, seed=seed), dim=1).requires_grad_(),
+        text_BD=normalize(random(n, dim, seed=seed + 1), dim=1).requires_grad_(),
+        channels_BC=random(n, channels, seed=seed + 2).requires_grad_(),
+        bag_rows=rows,
+        bag_words=words,
+        bag_weights=torch.ones(len(words)) if certainty is None else torch.tensor(certainty),
+    )
+
+
+def model(scale=12.0, bias=-3.0, n_words=9, channels=7):
+    head = torch.nn.Linear(channels, n_words)
+    with torch.no_grad():
+        head.weight.copy_(random(n_words, channels, seed=5))
+        head.bias.copy_(random(n_words, seed=6))
+    parameters = (torch.nn.Parameter(torch.tensor(value)) for value in (math.log(scale), bias))
+    return SimpleNamespace(scale_parameter=next(parameters), bias_parameter=next(parameters), head=head)
+
+
+def log_softmax(x):
+    x = np.asarray(x, np.float64)
+    return x - x.max() - np.log(np.exp(x - x.max()).sum())
 
 
 def test_contrastive_by_hand():
     """Two orthogonal pairs at scale s: each row is softmax(s, 0), so the loss is ln(1 + e^-s)."""
-    assert math.isclose(contrastive(torch.eye(2), torch.eye(2), torch.tensor(2.0)).item(), math.log(1 + math.exp(-2)), rel_tol=1e-6)
+    both = seen(n=2, dim=2)
+    both.image_BD = both.text_BD = torch.eye(2)
+    assert math.isclose(Contrastive(Ranks())(model(scale=2.0), both).item(), math.log(1 + math.exp(-2)), rel_tol=1e-6)
 
 
-def test_softmax_idf_equals_a_dense_reference():
-    generator = np.random.default_rng(0)
-    logits, bags = generator.normal(size=(4, 6)), [[0, 3], [], [5], [1, 2, 3]]
-    weights = idf(np.array([50, 20, 10, 5, 2, 1]), 100)
+def test_contrastive_equals_open_clips_loss():
+    found = seen()
+    theirs = open_clip.ClipLoss()(found.image_BD, found.text_BD, torch.tensor(12.0))
+    torch.testing.assert_close(Contrastive(Ranks())(model(), found), theirs)
+
+
+def test_sigmoid_equals_open_clips_loss():
+    found = seen()
+    theirs = open_clip.loss.SigLipLoss()(found.image_BD, found.text_BD, torch.tensor(12.0), torch.tensor(-3.0))
+    torch.testing.assert_close(Sigmoid(Ranks())(model(), found), theirs)
+
+
+@pytest.mark.parametrize("weights", [None, [1.0, 0.5, 0.0, 2.0, 1.0, 0.25]])
+def test_contrastive_with_a_bank_equals_a_dense_reference(weights):
+    loss, first, second = Contrastive(Ranks(), bank=8), seen(seed=10, first=0), seen(seed=20, first=4, weights=weights)
+    loss(model(), first)
+    loss.learnt()
+    value = loss(model(), second)
     expected = 0.0
-    for scores, bag in zip(logits, bags, strict=True):
-        log_softmax = scores - np.log(np.exp(scores).sum())
-        total = sum(float(weights[w]) for w in bag)
-        expected -= sum(float(weights[w]) / total * log_softmax[w] for w in bag) / len(bags)
-    rows = torch.tensor([i for i, bag in enumerate(bags) for _ in bag])
-    words = torch.tensor([w for bag in bags for w in bag])
-    logits_t = torch.tensor(logits, dtype=torch.float32, requires_grad=True)
-    loss = softmax_idf(logits_t, rows, words, torch.from_numpy(weights))
-    assert math.isclose(loss.item(), expected, rel_tol=1e-5)
-    loss.backward()
-    assert torch.isfinite(logits_t.grad).all()
-    assert not logits_t.grad[1].any()
+    banked = {kind: getattr(first, kind).detach().double().numpy() for kind in ("image_BD", "text_BD")}
+    now = {kind: getattr(second, kind).detach().double().numpy() for kind in ("image_BD", "text_BD")}
+    for i in range(6):
+        for mine, other in (("image_BD", "text_BD"), ("text_BD", "image_BD")):
+            # samples 4 and 5 are in both batches: no negatives of themselves
+            others = [now[other][j] for j in range(6)] + [banked[other][j] for j in range(6) if j != i + 4]
+            expected -= (weights or [1] * 6)[i] * log_softmax([12.0 * now[mine][i] @ x for x in others])[i] / 12
+    assert math.isclose(value.item(), expected, rel_tol=1e-5)
+
+
+def test_the_bank_forgets_the_oldest_and_takes_nothing_in_from_a_step_not_taken():
+    loss = Contrastive(Ranks(), bank=8)
+    for first in (0, 6, 12):
+        loss(model(), seen(first=first))
+        if first != 6:
+            loss.learnt()
+    assert loss.tensors["numbers"].tolist() == [4, 5, 12, 13, 14, 15, 16, 17]
+    assert loss.tensors["images"].shape == loss.tensors["texts"].shape == (8, 5)
+    assert not loss.tensors["images"].requires_grad
+
+
+BAGS = [[0, 3], [], [5], [1, 2, 3], [8], [0, 8]]
+
+
+def word_reference(channels, weight, bias, weights_V, sample_weights, certainty):
+    """The loss as a graph in float64, each bag by itself."""
+    total, place = torch.zeros((), dtype=torch.float64), 0
+    for i, bag in enumerate(BAGS):
+        log_p = (channels[i] @ weight.T + bias).log_softmax(0)
+        part = [float(weights_V[w]) * certainty[place + k] for k, w in enumerate(bag)]
+        place += len(bag)
+        for w, x in zip(bag, part, strict=True):
+            total = total - sample_weights[i] * x / sum(part) * log_p[w]
+    return total / len(BAGS)
+
+
+@pytest.mark.parametrize("chunk", [1, 27, 1 << 22])
+def test_words_and_their_gradients_equal_a_dense_reference_whatever_is_held_at_a_time(chunk, monkeypatch):
+    monkeypatch.setattr("fistful.training.losses.CHUNK", chunk)
+    weights_V = idf(np.array([50, 20, 10, 5, 2, 1, 1, 1, 1]), 100)
+    certainty, sample_weights = [0.5, 1.0, 0.25, 1.0, 0.125, 0.75, 1.0, 0.5, 1.0], [1.0, 1.0, 0.5, 2.0, 0.0, 1.0]
+    found, head = seen(bags=BAGS, weights=sample_weights, certainty=certainty), model()
+    loss = WordLoss(torch.from_numpy(weights_V))(head, found)
+    (3 * loss).backward()
+    inputs = [t.detach().double().requires_grad_() for t in (found.channels_BC, head.head.weight, head.head.bias)]
+    expected = word_reference(*inputs, weights_V, sample_weights, certainty)
+    (3 * expected).backward()
+    assert math.isclose(loss.item(), expected.item(), rel_tol=1e-5)
+    for ours, theirs in zip((found.channels_BC, head.head.weight, head.head.bias), inputs, strict=True):
+        torch.testing.assert_close(ours.grad.double(), theirs.grad, rtol=1e-4, atol=1e-6)
+    assert not found.channels_BC.grad[1].any()
 
 
 def test_idf_by_hand_and_never_below_its_floor():
     np.testing.assert_allclose(idf(np.array([9, 0, 99]), 100), [math.log(10), math.log(100), 1e-6], rtol=1e-6)
     assert (idf(np.array([200]), 100) > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("objective", "names"),
+    [
+        ("contrastive", ["contrastive"]),
+        ("sigmoid", ["sigmoid"]),
+        ("words", ["words"]),
+        ("joint", ["contrastive", "words"]),
+        ("joint-sigmoid", ["sigmoid", "words"]),
+    ],
+)
+def test_a_joint_objective_is_the_sum_of_its_parts(objective, names):
+    config = TrainConfig(objective=objective, word_weight=0.5)
+    found = objectives_of(config, np.array([3, 2, 1]), 10, Ranks())
+    assert [(name, weight) for name, (weight, _) in found.items()] == [(n, 0.5 if n == "words" and len(names) > 1 else 1.0) for n in names]

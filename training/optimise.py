@@ -1,0 +1,79 @@
+"""How weights change: learning rate, optimiser, clipping, and a running mean of the weights."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from fistful.training.config import TrainConfig
+
+BETAS, EPSILON = (0.9, 0.98), 1e-6
+"""AdamW's, as CLIP's (Radford et al. 2021, table 18)."""
+MOMENTUM = 0.9
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """Return the learning rate of a step: a line up, then half a cosine down to zero."""
+    if step < config.warmup:
+        return config.lr * (step + 1) / config.warmup
+    done = (step - config.warmup) / max(config.steps - config.warmup, 1)
+    return config.lr * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def make_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """Return the optimiser of what is trainable, with weight decay on matrices only."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    matrices, others = ([p for p in trained if (p.ndim >= 2) == wanted] for wanted in (True, False))
+    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    groups = [group for group in groups if group["params"]]
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=config.lr, momentum=MOMENTUM, fused=True)
+    return torch.optim.AdamW(groups, lr=config.lr, betas=BETAS, eps=EPSILON, fused=True)
+
+
+def clip_gradients(config: TrainConfig, model: nn.Module) -> torch.Tensor:
+    """Scale gradients down to the longest one allowed, and return their length before that."""
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    norm = nn.utils.get_total_norm(gradients, foreach=True)
+    if config.clip_norm:
+        factor = (config.clip_norm / (norm + 1e-6)).clamp(max=1.0)
+        for gradient in gradients:
+            gradient.mul_(factor)
+    return norm
+
+
+class RunningMean:
+    """A running mean of the weights (EMA); batch statistics are the latest ones."""
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self._model, self._decay = model, decay
+        self.tensors = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad} if decay else {}
+
+    def update(self) -> None:
+        """Take the weights of this step in."""
+        if self._decay:
+            named = dict(self._model.named_parameters())
+            means = list(self.tensors.values())
+            latest = [named[name].detach() for name in self.tensors]
+            torch._foreach_lerp_(means, latest, 1 - self._decay)  # pyright: ignore[reportPrivateImportUsage]
+
+    @contextlib.contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Let the model be the mean while the block runs."""
+        with torch.no_grad():
+            self._swap()
+            try:
+                yield
+            finally:
+                self._swap()
+
+    def _swap(self) -> None:
+        named = dict(self._model.named_parameters())
+        for name, mean in self.tensors.items():
+            latest = named[name].detach().clone()
+            named[name].copy_(mean)
+            mean.copy_(latest)
