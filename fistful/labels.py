@@ -113,7 +113,10 @@ def label(*images: str, model: str, like: str | Path, out: str | Path, config: L
         )
     words = manifest.read_config(like_folder)["inputs"].get("word_options", {})
     inputs |= {"like": manifest.fingerprint(like_folder), "encoder": encoder.fingerprint, "word_options": words}
-    if manifest.claim(folder, "label", semantic_values(config), inputs):
+    if manifest.claim(folder, "label", semantic_values(config), inputs, write=not config.running.dry_run):
+        return folder
+    if config.running.dry_run:
+        print(_forecast(units, model, like_folder, folder, config.running))
         return folder
     _embed_both(units, inputs, model, encoder.fingerprint, like_folder, folder, config.running)
     write_bytes(folder, VOCABULARY, (like_folder / VOCABULARY).read_bytes())
@@ -146,6 +149,19 @@ def check_lineage(model: str, like: Path) -> float:
     if not lineage["holdout"]:
         raise UsageError(f"{model}: held no captioned images out, so nothing can be measured; train with --holdout 0.1")
     return float(lineage["holdout"])
+
+
+def _forecast(units: list[Unit], model: str, like: Path, folder: Path, running: Running) -> str:
+    """Return what embedding takes, which is nearly all of the work, and the disk for the copied images beside it."""
+    from fistful.pipelines.embed import EmbedJob
+    from fistful.pipelines.forecast import forecast
+
+    shards, _ = plan_units((str(like / "shards"),), PlanOptions())
+    copied = sum(unit.size for unit in units)
+    job = EmbedJob(model)
+    return forecast(
+        [*units, *shards], lambda place: Work("fistful.pipelines.embed:embed_unit", place, job, "embed"), running, folder, copied
+    )
 
 
 def _embed_both(

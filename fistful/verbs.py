@@ -45,7 +45,7 @@ def count(*sources: str, out: str, config: CountConfig = CountConfig()) -> None:
 
     done = _finished(out)
     folder = run(*sources, out=out, config=config)
-    if _part_done(folder, config.running):
+    if _nothing_more(folder, config.running):
         return
     stats = read_json(folder / "stats.json")
     print(f"{done}{_rows(stats)}{_rates(folder)}\n{stats['words']:,} words in {out}/vocabulary.parquet, most frequent first")
@@ -66,7 +66,7 @@ def bags(*sources: str, counts: str, out: str, config: BagsConfig = BagsConfig()
 
     done = _finished(out)
     folder = run(*sources, counts=counts, out=out, config=config)
-    if _part_done(folder, config.running):
+    if _nothing_more(folder, config.running):
         return
     stats = read_json(folder / "stats.json")
     print(done + _rows(stats) + _rates(folder))
@@ -92,7 +92,12 @@ def _given(*groups: Any) -> str:
     return said
 
 
-def _part_done(folder: Path, running: Running) -> bool:
+def _nothing_more(folder: Path, running: Running) -> bool:
+    """Say what there is to say of a folder that this call does not close, and return whether it is one."""
+    if running.dry_run:
+        if (folder / manifest.MANIFEST).exists():
+            print(f"dry run: {folder} is done already")
+        return True
     if not running.units or (folder / manifest.MANIFEST).exists():
         return False
     done = len(list((folder / "stats").glob("*.json")))
@@ -170,7 +175,10 @@ def label(*images: str, model: str, like: str, out: str, config: LabelConfig = L
     if not images:
         raise UsageError("no IMAGES given; expected tars or folders of images")
     done = _finished(out)
-    stats = read_json(run(*images, model=model, like=like, out=out, config=config) / "stats.json")
+    folder = run(*images, model=model, like=like, out=out, config=config)
+    if _nothing_more(folder, config.running):
+        return
+    stats = read_json(folder / "stats.json")
     print(done + _rows(stats))
     print(
         f"{stats['words_in_bags']:,} words given, {stats['words_in_bags'] / max(1, stats['kept']):.1f} an image; on "

@@ -29,6 +29,7 @@ from fistful.bow.vocabulary import FILE, Limits, Vocabulary, choose_words, read_
 from fistful.bow.words import Analyzer, Ragged, WordOptions, first_appearances
 from fistful.errors import DataError, UsageError
 from fistful.pipelines.count import analyzer_of_this_thread
+from fistful.pipelines.forecast import forecast
 from fistful.pipelines.rows import BATCH_ROWS, Batch, make_letter
 from fistful.pipelines.run import Work
 from fistful.pipelines.samples import NO_IMAGE, Samples, SampleWriter, join_words
@@ -111,15 +112,23 @@ def bags(*sources: str, counts: str | Path, out: str | Path, config: BagsConfig 
         raise UsageError(f"--counts {counts}: was written by fistful {counted['verb']}, expected a folder that fistful count wrote")
     words = WordOptions(**{f.name: counted["config"][f.name] for f in dataclasses.fields(WordOptions) if f.name in counted["config"]})
     inputs["word_options"] = dataclasses.asdict(words)
-    if manifest.claim(folder, "bags", semantic_values(config), inputs):
+    running = config.running
+    if manifest.claim(folder, "bags", semantic_values(config), inputs, write=not running.dry_run):
         return folder
     manifest.check_file(counts_folder, FILE)
     vocabulary = choose_words(*read_counted(counts_folder), config.limits, config.balance)
     if not len(vocabulary):
         raise DataError(f"{counts}: no word reaches --min-count {config.limits.min_count}; a smaller one helps")
-    write_vocabulary(folder, vocabulary)
-    job = BagsJob(config.source, words, config.bags, str(folder))
-    stats = run_stage(units, Work("fistful.pipelines.bags:bag_unit", folder, job, "bags"), config.running)
+
+    def work_in(place: Path) -> Work:
+        write_vocabulary(place, vocabulary)
+        job = BagsJob(config.source, words, config.bags, str(place))
+        return Work("fistful.pipelines.bags:bag_unit", place, job, "bags")
+
+    if running.dry_run:
+        print(forecast(units, work_in, running, folder))
+        return folder
+    stats = run_stage(units, work_in(folder), running)
     if stats is None:
         return folder
     _write_sizes(folder, units)

@@ -21,6 +21,7 @@ from fistful.bow.store.index import unit_name
 from fistful.bow.store.tables import read_table, write_table
 from fistful.bow.vocabulary import COUNTS_SCHEMA, count_table, merge_counts, write_counted
 from fistful.bow.words import Analyzer, WordOptions, check_language, first_appearances
+from fistful.pipelines.forecast import forecast
 from fistful.pipelines.rows import Batch
 from fistful.pipelines.run import Work, run_units
 from fistful.pipelines.sources import SourceOptions, check_unit, open_unit
@@ -64,12 +65,16 @@ def count(*sources: str, out: str | Path, config: CountConfig | None = None) -> 
     config = dataclasses.replace(config, words=config.words.inlined())
     units, inputs = plan_units(sources, config.plan)
     check_unit(units[0], config.source)
-    if manifest.claim(folder, "count", semantic_values(config), inputs):
+    running = config.running
+    if manifest.claim(folder, "count", semantic_values(config), inputs, write=not running.dry_run):
         return folder
-    stats = run_stage(units, Work("fistful.pipelines.count:count_unit", folder, config, "count"), config.running)
+    if running.dry_run:
+        print(forecast(units, lambda place: Work("fistful.pipelines.count:count_unit", place, config, "count"), running, folder))
+        return folder
+    stats = run_stage(units, Work("fistful.pipelines.count:count_unit", folder, config, "count"), running)
     if stats is None:
         return folder
-    merged = merge_all([folder / unit_name("counts", unit.number, "parquet") for unit in units], folder, config.running)
+    merged = merge_all([folder / unit_name("counts", unit.number, "parquet") for unit in units], folder, running)
     close_folder(folder, len(units), {**stats, "words": write_counted(folder, merged, stats["kept"])})
     return folder
 
@@ -93,7 +98,7 @@ def merge_all(paths: list[Path], folder: Path, running: Running) -> pa.Table:
         units = [MergeUnit(number, run, sum(path.stat().st_size for path in run)) for number, run in enumerate(runs)]
         with progress_bar(f"merge {level + 1}", len(units), running.progress) as update:
             work = Work("fistful.pipelines.count:merge_unit", place, None, "merge")
-            run_units(units, work, running.workers, lambda done, update=update: update(done, "files"), running.engine)
+            run_units(units, work, running.workers, lambda done, update=update: update(done, "files"), running.on())
         paths = [place / unit_name("counts", unit.number, "parquet") for unit in units]
     raise AssertionError
 

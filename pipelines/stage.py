@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from fistful.bow.store import manifest
 from fistful.bow.store.config import canonical_json, execution
@@ -19,7 +19,7 @@ from fistful.bow.store.dead_letters import DeadLetter, Letters
 from fistful.bow.store.files import read_json, write_bytes, write_json
 from fistful.bow.store.index import unit_name
 from fistful.errors import DataError, UsageError
-from fistful.pipelines.run import Engine, Work, run_units, stats_path
+from fistful.pipelines.run import ENGINES, Engine, Work, run_units, stats_path
 from fistful.progress import progress_bar
 
 
@@ -29,13 +29,18 @@ class Running:
 
     workers: int = execution(1)
     """Worker processes."""
-    engine: Engine = execution("local")
-    """local: Beam's own; portable: its job service, embedded, with one worker; dask: a Dask cluster on this machine."""
+    engine: str = execution("local")
+    """local: Beam's own; portable: its job service, embedded, with one worker; dask: a Dask cluster on this machine;
+    or the name of a Beam runner, such as FlinkRunner, whose workers must see inputs and --out under the same paths."""
+    beam_option: tuple[str, ...] = execution(())
+    """Option of Beam's, KEY=VALUE or KEY; again for each."""
     units: str = execution("")
     """Do only the units A-B of the plan, from 0, and leave the folder open: for arrays of a batch scheduler.
     The same command without it closes the folder."""
     max_bad_fraction: float = execution(0.2)
     """Largest fraction of rows that may be refused before the job ends with an error, 0 to 1."""
+    dry_run: bool = execution(False)
+    """Plan, try a piece, print a forecast of disk and time, and write nothing."""
     progress: bool = execution(True)
     """Show a progress bar."""
 
@@ -44,10 +49,18 @@ class Running:
             raise UsageError(f"--workers {self.workers}: expected 1 or more")
         if not 0 <= self.max_bad_fraction <= 1:
             raise UsageError(f"--max-bad-fraction {self.max_bad_fraction}: expected a fraction from 0 to 1")
-        if self.engine not in get_args(Engine):
-            raise UsageError(f"--engine {self.engine}: expected one of {', '.join(get_args(Engine))}")
+        if self.engine in ("DirectRunner", "FnApiRunner"):
+            raise UsageError(f"--engine {self.engine}: expected local, which is Beam's own engine on this machine")
+        if self.engine not in ENGINES and not self.engine.endswith("Runner"):
+            raise UsageError(f"--engine {self.engine}: expected one of {', '.join(ENGINES)}, or a Beam runner such as FlinkRunner")
+        if self.engine not in ENGINES and self.workers > 1:
+            raise UsageError(f"--workers {self.workers}: expected 1 with --engine {self.engine}, whose own --beam-option says how many")
         if self.units and not re.fullmatch(r"\d+(-\d+)?", str(self.units)):
             raise UsageError(f"--units {self.units}: expected numbers from 0, such as 0-99")
+
+    def on(self) -> Engine:
+        """Return what carries the units."""
+        return Engine(self.engine, self.beam_option)
 
     def part_of(self, units: list[Any]) -> list[Any]:
         """Return the units that this call does.
@@ -101,7 +114,7 @@ def run_stage(units: list[Any], work: Work, running: Running) -> dict[str, Any] 
     part = running.part_of(units)
     watch = Watch(work.folder, {unit.number: unit.size for unit in part})
     with progress_bar(work.label, len(part), running.progress) as update:
-        run_units(part, work, running.workers, lambda done: update(done, watch.note(done)), running.engine)
+        run_units(part, work, running.workers, lambda done: update(done, watch.note(done)), running.on())
     if running.units:
         return None
     stats = sum_stats(work.folder, len(units))

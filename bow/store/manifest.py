@@ -19,7 +19,7 @@ CONFIG = "config.json"
 LOGS = "logs"
 
 
-def claim(folder: Path, verb: str, values: Mapping[str, Any], inputs: Any) -> bool:
+def claim(folder: Path, verb: str, values: Mapping[str, Any], inputs: Any, *, write: bool = True) -> bool:
     """Make the folder ours for this configuration, or find that it already is.
 
     Args:
@@ -27,6 +27,7 @@ def claim(folder: Path, verb: str, values: Mapping[str, Any], inputs: Any) -> bo
         verb: The command, such as "count".
         values: The semantic fields.
         inputs: Fingerprints of what is read.
+        write: False to look only.
 
     Returns:
         True if the folder is finished already.
@@ -51,7 +52,7 @@ def claim(folder: Path, verb: str, values: Mapping[str, Any], inputs: Any) -> bo
             raise UsageError(f"{folder}: belongs to another configuration ({_difference(found, config)}); {way_out}")
     elif taken:
         raise UsageError(f"{folder}: is not empty and was not written by fistful {verb}; choose another --out")
-    else:
+    elif write:
         write_json(folder, CONFIG, config)
     return (folder / MANIFEST).exists()
 

@@ -29,6 +29,13 @@ def killed(unit: Any, folder: Path, job: Any) -> None:
     note(unit, folder, job)
 
 
+def stopped(unit: Any, folder: Path, job: Any) -> None:
+    """Stand still at the unit whose number the job is, as a frozen machine or a debugger makes one."""
+    if unit.number == job:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    note(unit, folder, job)
+
+
 def fails(unit: Any, folder: Path, job: Any) -> None:
     """Raise the error that the job names."""
     raise ERRORS[job](f"some/file.tsv row {unit.number + 7}: found 'a:b', expected [\"c\"]; --caption helps")
