@@ -4,7 +4,7 @@ BIN := .venv/bin
 export FISTFUL_DATA ?= $(abspath ../shared/data)
 export PYTHONWARNINGS ?= ignore::DeprecationWarning
 
-.PHONY: demo test test-all bench-captions check format clean
+.PHONY: demo test test-all bench-captions bench-training check format clean
 
 .venv/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -23,6 +23,9 @@ test-all: .venv/installed  ## the slow ones too
 
 bench-captions: .venv/installed  ## the figures of the caption jobs, beside plain loops: half an hour, a quiet machine
 	$(BIN)/python -m benchmarks.captions
+
+bench-training: .venv/installed  ## the figures of the trainer, beside open_clip_train and webdataset: twenty minutes, a quiet machine
+	$(BIN)/python -m benchmarks.training
 
 check: .venv/installed  ## style, types, layers, spelling
 	$(BIN)/ruff check .

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("apache-beam", "numpy", "pyarrow", "spacy", "webdataset", "simplejpeg")
+PACKAGES = ("apache-beam", "numpy", "pyarrow", "spacy", "webdataset", "simplejpeg", "torch", "open_clip_torch", "timm", "pillow")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

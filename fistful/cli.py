@@ -20,6 +20,8 @@ from fistful.errors import FistfulError, Interrupted, MachineError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cyclopts.argument import ArgumentCollection
+
 VERBS = {
     "count": "Count in how many captions and samples each word occurs.",
     "bags": "Turn captions into word-balanced bags, in webdataset shards.",
@@ -68,15 +70,30 @@ def make_app() -> App:
     ) -> None:
         from cyclopts.config import Toml
 
+        app.config = (_fill_recipe,)
         if config is not None:
             _check_file(config)
-            app.config = Toml(config, must_exist=True, use_commands_as_keys=False)
+            app.config = (Toml(config, must_exist=True, use_commands_as_keys=False), _fill_recipe)
         if print_config:
             _print_config(app, tokens)
             return
         app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
 
     return app
+
+
+def _fill_recipe(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Let the options that a recipe sets stand where neither the command line nor a file says otherwise."""
+    from cyclopts.config import Dict
+
+    given = {argument.name: argument.tokens[0].value for argument in arguments if argument.tokens}
+    if name := given.get("--recipe"):
+        from fistful.training.recipes import changes
+
+        options = {key.replace("_", "-"): value for key, value in changes(name).items()}
+        if "--steps" in given:
+            options.pop("epochs", None)  # which would win
+        Dict(options, use_commands_as_keys=False, source=f"--recipe {name}")(app, commands, arguments)
 
 
 def _check_file(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shlex
 from pathlib import Path
 from typing import Any
@@ -142,22 +143,38 @@ def verify(*folders: str) -> None:
         print(f"{folder}: every byte as written")
 
 
-def train(*data: str, out: str, config: TrainConfig = TrainConfig()) -> None:
+def train(
+    *data: str,
+    out: str,
+    recipe: str | None = None,  # noqa: ARG001 - cli.py has put its options into config
+    evaluate_on: tuple[str, ...] = (),
+    config: TrainConfig = TrainConfig(),
+) -> None:
     """Train a CLIP model on captions, bags or balanced bags.
 
     Args:
-        data: Folders that fistful bags wrote; FOLDER*2 shows its samples twice an epoch.
+        data: Folders that fistful bags or label wrote, or webdataset tars; FOLDER*2 shows its samples twice an epoch.
         out: Run folder to write.
-        config: Options.
+        recipe: Options to start from: fistful, clip, joint, cc3m-8gpu, tiny-fistful, tiny-clip, tiny-joint, photos-frozen.
+        evaluate_on: Class folders whose zero-shot accuracy is noted at the end, and each --evaluate-every; the first decides the best.
+        config: Options; what is given here wins over the recipe.
     """
     from fistful.training.run import train as run
 
     if not data:
         raise UsageError("no DATA given; expected folders that fistful bags wrote")
-    done = _finished(out)
-    run(*data, out=out, config=config)
-    print(f"{done}{config.steps:,} steps of {config.batch_size} samples; the model lies in {out}/model")
-    print(f"next: fistful evaluate {shlex.quote(out)} --data CLASS_FOLDERS --out RESULTS")
+    if config.evaluate_every and not evaluate_on:
+        raise UsageError(f"--evaluate-every {config.evaluate_every}: says nothing of what to evaluate on; give --evaluate-on CLASS_FOLDERS")
+    done, evaluated = _finished(out), None
+    if evaluate_on:
+        from fistful.eval.during import AccuracyOn
+
+        evaluated = AccuracyOn(evaluate_on)
+    run(*data, out=out, config=config, evaluate=evaluated)
+    if os.environ.get("RANK", "0") == "0":  # one of several processes speaks
+        steps = read_json(Path(out) / manifest.CONFIG)["config"]["steps"]
+        print(f"{done}{steps:,} steps of {config.batch_size} samples; the model lies in {out}/model")
+        print(f"next: fistful evaluate {shlex.quote(out)} --data CLASS_FOLDERS --out RESULTS")
 
 
 def label(*images: str, model: str, like: str, out: str, config: LabelConfig = LabelConfig()) -> None:

@@ -23,6 +23,8 @@ class TrainConfig:
     """tiny-resnet, tiny-vit, tiny-rn, an open_clip model name, timm:NAME, or a folder with open_clip_config.json; auto: what --init is."""
     image_size: int = semantic(0)
     """Side of the pictures, in pixels; 0: the model's own."""
+    embed_dim: int = semantic(0)
+    """Length of the vectors that images and texts become; 0: the model's own."""
     init: str = semantic("")
     """Weights to start from: an open_clip folder, a run, a timm checkpoint file (with --model), or module:function with JSON arguments."""
     init_towers: Literal["image", "both"] = semantic("image")
@@ -121,7 +123,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulation", "checkpoint_every", "keep_checkpoints", "decoders"):
             _check(self, name, getattr(self, name) >= 1, "1 or more")
-        for name in ("warmup", "weight_decay", "word_weight", "threads", "seed", "image_size", "bank", "epochs", "clip_norm"):
+        for name in ("warmup", "weight_decay", "word_weight", "threads", "seed", "image_size", "embed_dim", "bank", "epochs", "clip_norm"):
             _check(self, name, getattr(self, name) >= 0, "0 or more")
         for name in ("world_size", "evaluate_every", "cache_mb", "context_length"):
             _check(self, name, getattr(self, name) >= 0, "0 or more")

@@ -37,6 +37,8 @@ class Samples:
     """How captions became words, as the data folder's configuration says."""
     vocabulary_folder: Path
     """Where the vocabulary lies."""
+    has_rule: bool
+    """Whether the vocabulary's keep probabilities were chosen by anybody."""
     keys: pa.StringArray
     captions: pa.ListArray
     bags: Ragged
@@ -82,7 +84,7 @@ def parse_folder(text: str) -> tuple[Path, float]:
     (PosixPath('bags'), 2.0)
     """
     name, star, weight = text.rpartition("*")
-    if not star or Path(text).exists():
+    if not star or weight.endswith(".tar") or Path(text).exists():
         return Path(text), 1.0
     try:
         value = float(weight)
@@ -169,6 +171,7 @@ def _joined(sources: list[Source], words: Words, exclude: str) -> Samples:
         vocabulary_sha256=words.sha256,
         word_options=words.options,
         vocabulary_folder=words.folder,
+        has_rule=any(source.shards is None for source in sources),
         keys=_chunk(table["key"]),
         captions=_chunk(table["captions"]),
         bags=bags,

@@ -16,6 +16,7 @@ import torch
 
 from fistful.bow.vocabulary import Vocabulary
 from fistful.bow.words import Ragged
+from fistful.training import pixels
 from fistful.training.config import TrainConfig
 from fistful.training.data import Samples
 from fistful.training.distributed import Ranks
@@ -134,10 +135,12 @@ class Loader:
             return rows, torch.from_numpy(found)
         images = np.empty((len(rows), self.size, self.size, 3), np.uint8)
         used = rows.copy()
+        crops = self._config.augment != "none"
+        draws = pixels.crop_draws(self._config.seed, self._samples.number[rows], epochs) if crops else None
 
         def fill(places: range) -> None:
             for place in places:
-                used[place], images[place] = self.pictures.get(int(rows[place]), int(epochs[place]))
+                used[place], images[place] = self.pictures.get(int(rows[place]), None if draws is None else draws[place])
 
         n = self._config.decoders
         list(decoders.map(fill, [range(i, len(rows), n) for i in range(n)]))

@@ -75,6 +75,8 @@ def shape_of(config: TrainConfig, n_words: int, pretrained: Pretrained | None = 
     cfg = _chosen_config(config, pretrained)
     if config.image_size:
         cfg = {**cfg, "vision_cfg": {**cfg["vision_cfg"], "image_size": config.image_size}}
+    if config.embed_dim:
+        cfg = {**cfg, "embed_dim": config.embed_dim}
     tower = config.text_tower if config.has_text else None
     kept = {k: v for k, v in cfg.items() if k not in ("text_cfg", "custom_text", "init_logit_scale", "init_logit_bias")}
     if tower == "transformer":

@@ -28,8 +28,12 @@ class Pictures:
         self.broken: dict[int, str] = {}
         """Why a row could not be used."""
 
-    def get(self, row: int, epoch: int = 0) -> tuple[int, np.ndarray]:
-        """Return the row, or the one in its place, and its picture of this epoch, uint8 (size, size, 3).
+    def get(self, row: int, draws: np.ndarray | None = None) -> tuple[int, np.ndarray]:
+        """Return the row, or the one in its place, and its picture, uint8 (size, size, 3).
+
+        Args:
+            row: Which sample.
+            draws: What its crop is made of (`pixels.crop_draws`); None where it is not used.
 
         Raises:
             DataError: If as many rows in its place are broken too.
@@ -38,7 +42,7 @@ class Pictures:
         for attempt in range(ATTEMPTS):
             picture = self._source(row)
             if picture is not None:
-                return row, self._of_epoch(picture, row, epoch)
+                return row, picture if draws is None else self._crop(picture, draws)
             row = int(members[int(mix_all(self._config.seed, REPLACE_SALT, place, attempt) % np.uint64(len(members)))])
         raise DataError(
             f"{self._samples.name(place)}: this picture and {ATTEMPTS - 1} in its place cannot be decoded "
@@ -58,13 +62,10 @@ class Pictures:
         found = self.picture(row)
         return pixels.fit(self._decode(self.get(row)[0], self.size), self.size) if found is None else found
 
-    def _of_epoch(self, picture: np.ndarray, row: int, epoch: int) -> np.ndarray:
-        seed, number = self._config.seed, int(self._samples.number[row])
+    def _crop(self, picture: np.ndarray, draws: np.ndarray) -> np.ndarray:
         if self._config.augment == "crop":
-            return pixels.random_window(picture, self.size, seed, number, epoch)
-        if self._config.augment == "resized":
-            return pixels.resized_box(picture, self.size, pixels.random_box(picture.shape[1], picture.shape[0], seed, number, epoch))
-        return picture
+            return pixels.random_window(picture, self.size, draws)
+        return pixels.resized_box(picture, self.size, pixels.random_box(picture.shape[1], picture.shape[0], draws))
 
     def _source(self, row: int) -> np.ndarray | None:
         """Return what the picture of any epoch is cut from, None if it is broken."""

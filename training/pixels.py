@@ -13,7 +13,7 @@ from fistful.bow.store.images import decode_image, read_header
 
 CROP_MARGIN = 5 / 4
 """With crops, pictures are kept at this many times the model's size, and windows are cut from them."""
-CROP_SALT, RESIZED_SALT = 3, 5
+CROP_SALT = 3
 SCALE, RATIO, TRIES = (0.9, 1.0), (3 / 4, 4 / 3), 10
 """open_clip's random resized crop: share of the area, width to height, and torchvision's number of tries."""
 
@@ -28,12 +28,12 @@ def decode(data: bytes, min_side: int = 0) -> np.ndarray:
     Raises:
         Refused: bad_image or huge_image.
     """
-    if not min_side or data[:2] != b"\xff\xd8":
+    if data[:2] != b"\xff\xd8":
         return np.asarray(decode_image(data))
     import simplejpeg
 
     read_header(data)
-    try:
+    try:  # as decode_image does, without the way over Pillow
         return simplejpeg.decode_jpeg(data, colorspace="RGB", min_height=min_side, min_width=min_side)
     except ValueError as error:
         raise Refused("bad_image", f"JPEG: {error}") from None
@@ -59,17 +59,21 @@ def kept_size(size: int, augment: str) -> int:
     return round(size * CROP_MARGIN) if augment == "crop" else size
 
 
-def random_window(picture: np.ndarray, size: int, seed: int, number: int, epoch: int) -> np.ndarray:
+def crop_draws(seed: int, numbers: np.ndarray, epochs: np.ndarray) -> np.ndarray:
+    """Return what decides the crops of n samples in their epochs: uint64 (n, TRIES, 4)."""
+    state = mix_all(seed, CROP_SALT, numbers, epochs)
+    return mix64(state[:, None], np.arange(4 * TRIES, dtype=np.uint64)).reshape(-1, TRIES, 4)
+
+
+def random_window(picture: np.ndarray, size: int, draws: np.ndarray) -> np.ndarray:
     """Return a random square window, at least `size` wide, resized to (size, size, 3).
 
     Args:
         picture: uint8 (S, S, 3) with S >= size.
         size: Side of the result.
-        seed: The run's seed.
-        number: The sample's number.
-        epoch: The epoch.
+        draws: A sample's part of `crop_draws`.
     """
-    draw = int(mix_all(seed, CROP_SALT, number, epoch))
+    draw = int(draws[0, 0])
     room = picture.shape[0] - size
     side = size + (draw & 0xFFFF) % (room + 1)
     free = picture.shape[0] - side + 1
@@ -77,15 +81,16 @@ def random_window(picture: np.ndarray, size: int, seed: int, number: int, epoch:
     return resize(picture[top : top + side, left : left + side], size)
 
 
-def random_box(width: int, height: int, seed: int, number: int, epoch: int) -> tuple[int, int, int, int]:
+def random_box(width: int, height: int, draws: np.ndarray) -> tuple[int, int, int, int]:
     """Return (left, top, width, height) of a random box, distributed as torchvision's RandomResizedCrop draws it.
 
-    Its draws are a pure function of seed, sample and epoch.
+    Args:
+        width: Of the picture.
+        height: Of the picture.
+        draws: A sample's part of `crop_draws`.
     """
-    state = mix_all(seed, RESIZED_SALT, number, epoch)
-    draws = mix64(state, np.arange(4 * TRIES, dtype=np.uint64)).reshape(TRIES, 4)
-    uniform = (draws >> np.uint64(11)).astype(np.float64) / 2.0**53
-    for area, ratio, x, y in uniform.tolist():
+    for numbers in draws:  # the first fits nearly always
+        area, ratio, x, y = ((number >> 11) / 2.0**53 for number in numbers.tolist())
         target = width * height * (SCALE[0] + (SCALE[1] - SCALE[0]) * area)
         aspect = math.exp(math.log(RATIO[0]) + (math.log(RATIO[1]) - math.log(RATIO[0])) * ratio)
         w, h = round(math.sqrt(target * aspect)), round(math.sqrt(target / aspect))
@@ -115,5 +120,5 @@ def resize(window: np.ndarray, size: int) -> np.ndarray:
     if window.shape[:2] == (size, size):
         return window
     planes = torch.from_numpy(np.require(window, requirements="W")).permute(2, 0, 1)[None]
-    resized = torch.nn.functional.interpolate(planes, (size, size), mode="bicubic", antialias=True)
+    resized = torch.ops.aten._upsample_bicubic2d_aa(planes, [size, size], False)  # what torch.nn.functional.interpolate calls
     return resized[0].permute(1, 2, 0).numpy()

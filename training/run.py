@@ -65,7 +65,7 @@ def train(*data: str, out: str | Path, config: TrainConfig = TrainConfig(), eval
         out: The run folder.
         config: How to train.
         evaluate: Called with the model, at the end and each --evaluate-every; its scores go to metrics.jsonl, the first one
-            decides which model is the best.
+            decides which model is the best. Its attribute `fingerprint`, if it has one, is part of the run's identity.
 
     Returns:
         The run folder.
@@ -90,7 +90,8 @@ def train(*data: str, out: str | Path, config: TrainConfig = TrainConfig(), eval
         order = _order(config, samples)
         config = _in_steps(config, order)
         inputs = [{"fingerprint": f, "weight": w} for f, w in zip(samples.fingerprints, samples.weights, strict=True)]
-        if ranks.by_first(lambda: manifest.claim(run, "train", _identity(config, init), inputs)):
+        values = _identity(config, init, getattr(evaluate, "fingerprint", ""))
+        if ranks.by_first(lambda: manifest.claim(run, "train", values, inputs)):
             return run
         _train(Job(run, config, samples, order, pretrained, init, evaluate, ranks))
     return run
@@ -122,10 +123,10 @@ def _read_init(config: TrainConfig) -> tuple[Pretrained | None, str]:
     return found, found.fingerprint()
 
 
-def _identity(config: TrainConfig, init: str) -> dict[str, Any]:
+def _identity(config: TrainConfig, init: str, evaluated: str) -> dict[str, Any]:
     """Return what decides the run: of files that the options name, their content."""
     exclude = sha256_hex("\n".join(read_lines(config.exclude)).encode()) if config.exclude else ""
-    return {**semantic_values(config), "init": init, "exclude": exclude}
+    return {**semantic_values(config), "init": init, "exclude": exclude, **({"evaluated_on": evaluated} if evaluated else {})}
 
 
 def _in_steps(config: TrainConfig, order: Order) -> TrainConfig:
@@ -196,6 +197,8 @@ def _trainer(job: Job) -> Trainer:
     config, samples = job.config, job.samples
     shape = shape_of(config, len(samples.vocabulary), job.pretrained)
     rule = config.balance()
+    if rule is None and config.text == "balanced" and not samples.has_rule:
+        raise UsageError("--text balanced: tars have no rule of their own; give --rule, or use --text bag")
     vocabulary = samples.vocabulary if rule is None else samples.vocabulary.balanced(rule)
     tokenizer = open_clip.SimpleTokenizer(context_length=config.context_length)
     loader = Loader(config, samples, job.order, square_size(shape), vocabulary, tokenizer, job.ranks)

@@ -1,0 +1,40 @@
+"""Scores of a model while it trains: zero-shot accuracy on some sets, without a results folder."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from fistful.bow.store.config import canonical_json, sha256_hex
+from fistful.bow.words import WordOptions
+from fistful.eval.config import EvaluateConfig
+from fistful.eval.datasets import open_set
+from fistful.eval.run import tell_apart
+from fistful.eval.score import Job, score_set
+from fistful.training.encoder import Encoder
+
+
+class AccuracyOn:
+    """A function of an encoder that returns its accuracy on each set, by the set's name.
+
+    Args:
+        data: Evaluation sets, as for `evaluate`.
+        config: How; the first prompt set counts.
+    """
+
+    def __init__(self, data: tuple[str, ...], config: EvaluateConfig | None = None) -> None:
+        self._config = config or EvaluateConfig(prompts=("name",), progress=False)
+        self._sets = [open_set(spec, None) for spec in data]
+        facts = [{"name": eval_set.name, **eval_set.fingerprint} for eval_set in self._sets]
+        self.fingerprint = sha256_hex(canonical_json(facts))
+        """Names the sets' content: part of the identity of a run that notes their scores."""
+
+    def __call__(self, encoder: Encoder) -> dict[str, float]:
+        """Return top-1 accuracy on each set, in their order."""
+        found = {}
+        for name, eval_set in zip(tell_apart([s.name for s in self._sets]), self._sets, strict=True):
+            with tempfile.TemporaryDirectory() as folder:
+                job = Job("model", encoder, eval_set, WordOptions(), None, None, None, self._config)
+                (result, *_) = score_set(Path(folder), job)
+            found[f"{name} acc1"] = float(result["metrics"]["acc1"])
+        return found

@@ -1,0 +1,280 @@
+"""Options of training, each against what it promises."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from fistful.bow.draw import draw_share
+from fistful.bow.store import manifest
+from fistful.cli import run as command
+from fistful.errors import DataError, UsageError
+from fistful.training import loop
+from fistful.training.config import TrainConfig
+from fistful.training.data import read_samples
+from fistful.training.encoder import load_encoder
+from fistful.training.export import read_model
+from fistful.training.loader import Loader
+from fistful.training.recipes import changes, recipe
+from fistful.training.run import train
+
+QUICK = {"steps": 5, "batch_size": 8, "warmup": 1, "threads": 1, "progress": False, "text": "bag"}
+
+
+def lines(run):
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses(run):
+    return [line["loss"] for line in lines(run) if "loss" in line]
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """The batches of a run."""
+    found, make = [], Loader.make
+
+    def watch(self, step, decoders):
+        found.append(make(self, step, decoders))
+        return found[-1]
+
+    monkeypatch.setattr(Loader, "make", watch)
+    return found
+
+
+@pytest.mark.parametrize(("tower", "objective"), [("transformer", "joint"), ("words", "joint"), ("transformer", "sigmoid")])
+def test_accumulation_changes_nothing_but_rounding(data, tmp_path, tower, objective):
+    options = {**QUICK, "model": "tiny-vit", "text_tower": tower, "objective": objective}
+    whole = losses(train(data, out=tmp_path / "whole", config=TrainConfig(**options)))
+    parts = losses(train(data, out=tmp_path / "parts", config=TrainConfig(**options, accumulation=3)))
+    np.testing.assert_allclose(parts, whole, rtol=1e-3)
+
+
+def test_gradients_are_clipped_to_their_longest(data, tmp_path, monkeypatch):
+    lengths, apply = [], loop.Trainer._apply
+
+    def watch(self):
+        lengths.append(float(torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])))
+        apply(self)
+
+    monkeypatch.setattr(loop.Trainer, "_apply", watch)
+    train(data, out=tmp_path / "free", config=TrainConfig(**QUICK))
+    train(data, out=tmp_path / "clipped", config=TrainConfig(**QUICK, clip_norm=0.01))
+    assert min(lengths[:5]) > 0.01
+    assert lengths[5:] == pytest.approx([0.01] * 5, rel=1e-3)
+
+
+def test_a_gradient_that_is_no_number_changes_nothing(data, tmp_path, monkeypatch):
+    clip = loop.clip_gradients
+    monkeypatch.setattr(loop, "clip_gradients", lambda config, model: clip(config, model) * torch.nan)
+    with pytest.raises(DataError, match="the loss was no number in 11 steps"):
+        train(data, out=tmp_path / "run", config=TrainConfig(**{**QUICK, "steps": 20}))
+    (line, *_) = [json.loads(line) for line in (tmp_path / "run" / "logs" / "skipped-0.jsonl").read_text().splitlines()]
+    assert (line["step"], len(line["keys"])) == (0, 8)
+
+
+def test_a_running_mean_of_the_weights_is_the_model(data, tmp_path, monkeypatch):
+    steps, apply = [], loop.Trainer._apply
+
+    def watch(self):
+        if not steps:
+            steps.append(self.model.scale_parameter.item())
+        apply(self)
+        steps.append(self.model.scale_parameter.item())
+
+    monkeypatch.setattr(loop.Trainer, "_apply", watch)
+    run = train(data, out=tmp_path / "run", config=TrainConfig(**QUICK, ema=0.5))
+    expected = steps[0]
+    for value in steps[1:]:
+        expected = 0.5 * expected + 0.5 * value
+    assert read_model(run / "model").model.scale_parameter.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_best_of_several_evaluations_is_kept(data, tmp_path):
+    scores = iter([0.2, 0.5, 0.4])
+    config = TrainConfig(**{**QUICK, "steps": 6}, evaluate_every=2, ema=0.9)
+    run = train(data, out=tmp_path / "run", config=config, evaluate=lambda encoder: {"score": next(scores)})
+    assert [(line["step"], line["scores"]) for line in lines(run) if "scores" in line] == [
+        (2, {"score": 0.2}),
+        (4, {"score": 0.5}),
+        (6, {"score": 0.4}),
+    ]
+    short = train(data, out=tmp_path / "short", config=TrainConfig(**{**QUICK, "steps": 6}, ema=0.9))
+    best, last = load_encoder(str(run / "best")), load_encoder(str(run))
+    assert best.fingerprint != last.fingerprint
+    assert (short / "model" / "open_clip_model.safetensors").read_bytes() == (run / "model" / "open_clip_model.safetensors").read_bytes()
+    assert manifest.verify(run) == []
+    assert not (run / "checkpoints").exists()
+
+
+def test_an_interrupted_run_remembers_its_best(data, tmp_path, monkeypatch):
+    import os
+    import signal
+
+    from fistful.errors import Interrupted
+
+    config = TrainConfig(**{**QUICK, "steps": 8}, evaluate_every=2, checkpoint_every=3, keep_checkpoints=1)
+    known = {1: 0.5, 2: 0.9, 3: 0.1, 4: 0.3}
+
+    def score(calls):
+        def scores(encoder):
+            calls.append(len(calls) + 1)
+            return {"score": known[calls[-1]]}
+
+        return scores
+
+    whole = train(data, out=tmp_path / "whole", config=config, evaluate=score([]))
+    take_step, calls = loop.Trainer.take_step, []
+
+    def hit(self, batch, stop):
+        if batch.step == 4 and len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return take_step(self, batch, stop)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Trainer, "take_step", hit)
+        with pytest.raises(Interrupted):
+            train(data, out=tmp_path / "run", config=config, evaluate=score(calls))
+    run = train(data, out=tmp_path / "run", config=config, evaluate=score(calls))
+    assert (run / "manifest.json").read_bytes() == (whole / "manifest.json").read_bytes()
+
+
+def test_intact_samples_keep_their_caption_each_epoch(data, tmp_path, seen):
+    import open_clip
+
+    train(data, out=tmp_path / "run", config=TrainConfig(**{**QUICK, "steps": 12}, intact=0.5, seed=2))
+    samples = read_samples((data,))
+    intact = draw_share(samples.number, 0.5, 2)
+    tokenizer = open_clip.SimpleTokenizer()
+    for batch in seen:
+        for row, tokens in zip(batch.rows, batch.text[0], strict=True):
+            text = tokenizer.decode(tokens[1 : int((tokens == tokenizer.eot_token_id).nonzero()[0])].tolist())
+            assert ("this" in text or text.startswith("a ")) == bool(intact[row]), text
+    assert 0 < intact.sum() < 48
+    assert seen[0].text[0].shape[1] == 32
+
+
+def test_the_words_of_one_caption_are_its_bag(write_data, tmp_path, seen, monkeypatch):
+    """Each sample's captions are made different for this."""
+    import pyarrow as pa
+
+    from fistful.training import data as module
+
+    folder, read = write_data(tmp_path / "data"), module.read_index
+
+    def other(path):
+        table = read(path)
+        captions = pa.array([["red", "square bar"]] * table.num_rows, pa.list_(pa.string()))
+        return table.set_column(2, "captions", captions)
+
+    monkeypatch.setattr(module, "read_index", other)
+    train(folder, out=tmp_path / "run", config=TrainConfig(**{**QUICK, "steps": 12}, captions="one", text_tower="words"))
+    samples = module.read_samples((folder,))
+    bags = set()
+    for batch in seen:
+        words, offsets = (part.numpy() for part in batch.text)
+        bags |= {tuple(samples.vocabulary.words[w] for w in bag) for bag in np.split(words, offsets[1:])}
+    assert bags == {("red",), ("square", "bar")}
+
+
+def test_excluded_samples_are_not_shown(data, tmp_path, seen):
+    samples = read_samples((data,))
+    (tmp_path / "out.txt").write_text(f"{samples.keys[3].as_py()}\n17\n\nnobody\n")  # a KEY, and a key of the source
+    config = TrainConfig(**{**QUICK, "steps": 20}, exclude=str(tmp_path / "out.txt"))
+    run = train(data, out=tmp_path / "run", config=config)
+    shown = {int(row) for batch in seen for row in batch.rows}
+    assert len(shown) == 46
+    assert 3 not in shown
+    (tmp_path / "moved.txt").write_bytes((tmp_path / "out.txt").read_bytes())
+    assert train(data, out=run, config=TrainConfig(**{**QUICK, "steps": 20}, exclude=str(tmp_path / "moved.txt"))) == run
+    (tmp_path / "none.txt").write_text("nobody\n")
+    with pytest.raises(DataError, match=r"none of its 1 lines is a KEY or source key of the data, such as 00000_0000000"):
+        train(data, out=tmp_path / "b", config=TrainConfig(**QUICK, exclude=str(tmp_path / "none.txt")))
+
+
+def test_confidence_weighs_pseudo_labelled_samples_and_their_words(data, write_data, tmp_path, seen, monkeypatch):
+    import pyarrow as pa
+
+    from fistful.training import data as module
+
+    pseudo, read = write_data(tmp_path / "pseudo", pseudo=True), module.read_index
+
+    def scored(path):
+        table = read(path)
+        if str(path) != pseudo:
+            return table
+        scores = pa.array([[0.25, 0.75]] * table.num_rows, pa.list_(pa.float32()))
+        return table.set_column(4, "scores", scores)
+
+    monkeypatch.setattr(module, "read_index", scored)
+    train(data, pseudo, out=tmp_path / "run", config=TrainConfig(**QUICK, objective="joint", confidence=True))
+    for batch in seen:
+        is_pseudo = batch.rows >= 48
+        assert batch.weights.tolist() == [0.5 if p else 1.0 for p in is_pseudo]
+        assert batch.bag_weights.tolist() == [w for p in is_pseudo for w in ([0.25, 0.75] if p else [1.0, 1.0])]
+    assert is_pseudo.any()
+
+
+def test_epochs_decide_the_steps(data, tmp_path):
+    run = train(data, out=tmp_path / "run", config=TrainConfig(**QUICK, epochs=0.5))
+    assert manifest.read_config(run)["config"]["steps"] == 3
+    assert len(losses(run)) == 3
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_optimisers_learn(data, tmp_path, optimizer):
+    run = train(data, out=tmp_path / "run", config=TrainConfig(**{**QUICK, "steps": 30, "lr": 0.01}, optimizer=optimizer))
+    assert np.mean(losses(run)[-5:]) < np.mean(losses(run)[:5])
+
+
+def test_random_resized_crops_and_scaled_decoding_train(data, tmp_path, seen):
+    for decode in ("full", "scaled"):
+        config = TrainConfig(**QUICK, augment="resized", decode=decode)
+        assert manifest.verify(train(data, out=tmp_path / decode, config=config)) == []
+    full, scaled = (batch.images.numpy().astype(int) for batch in (seen[0], seen[5]))
+    assert not np.array_equal(seen[0].images, seen[1].images)
+    assert np.abs(full - scaled).mean() < 8  # of 255
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"intact": 0.5, "text": "caption"},
+            "--intact 0.5: all texts are captions already, found --text caption; use --text bag or balanced",
+        ),
+        ({"intact": 0.5, "text_tower": "words"}, "--intact 0.5: the words tower reads no captions; use --text-tower transformer"),
+        (
+            {"captions": "one", "text": "caption"},
+            "--captions one: says whose words make a bag, found --text caption, which takes one caption anyway",
+        ),
+        ({"bank": 9, "objective": "sigmoid"}, "--bank 9: adds negatives to the contrastive loss, found --objective sigmoid"),
+        ({"ema": 1.0}, "--ema 1.0: expected 0, or a number below 1 such as 0.999"),
+    ],
+)
+def test_options_that_make_no_sense_together_are_refused(options, message):
+    with pytest.raises(UsageError) as error:
+        TrainConfig(**options)
+    assert str(error.value) == message
+
+
+def test_a_recipe_gives_defaults_and_options_win(data, tmp_path, capsys):
+    out = str(tmp_path / "run")
+    assert command(["train", data, "--out", out, "--recipe", "tiny-joint", "--steps", "2", "--batch-size", "8", "--no-progress"]) == 0
+    config = manifest.read_config(tmp_path / "run")["config"]
+    assert (config["objective"], config["steps"], config["batch_size"]) == ("joint", 2, 8)
+    assert command(["train", data, "--out", out, "--recipe", "tiny-jiont"]) == 2
+    assert "did you mean tiny-joint?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["fistful", "clip", "joint", "cc3m-8gpu", "tiny-fistful", "tiny-clip", "tiny-joint", "photos-frozen"])
+def test_every_recipe_is_a_configuration_with_its_source(name):
+    from fistful.training import recipes
+
+    function = getattr(recipes, name.replace("-", "_"))
+    assert recipe(name) == function()
+    assert {"Source:", "Command:"} <= set(function.__doc__.split())
+    assert changes(name)
