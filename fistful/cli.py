@@ -48,7 +48,7 @@ EXTRAS = {
 }
 """Which extra brings a package that is missing; the others come with `models`."""
 
-MACHINE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE}
+MACHINE_ERRNOS = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.ENOMEM, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE}
 
 
 def make_app() -> App:
