@@ -21,26 +21,13 @@ from fistful.errors import DataError, UsageError
 from fistful.training.encoder import OPEN_CLIP_FILE, OWN_FILE
 from fistful.training.export import WEIGHTS_FILE, Exported, read_model
 from fistful.training.model import normalise, square_size
-
-ROWS = 32
-"""Pictures or texts in a pass, the last pass filled up: other shapes would round differently."""
+from fistful.training.tokens import TokenTexts, in_passes
 
 
 def fingerprint_of(folder: Path) -> str:
     """Return SHA-256 over names, sizes and hashes of the files that make up a model."""
     kinds = (".safetensors", ".json", ".bin", ".parquet")
     return sha256_hex(canonical_json({p.name: hash_file(p) for p in folder.iterdir() if p.suffix in kinds}))
-
-
-def in_passes(function: Callable[[torch.Tensor], torch.Tensor], rows: torch.Tensor, width: int) -> np.ndarray:
-    """Apply a function to ROWS rows at a time and return float32 (n, width)."""
-    out = np.zeros((len(rows), width), np.float32)
-    with torch.inference_mode():
-        for start in range(0, len(rows), ROWS):
-            part = rows[start : start + ROWS]
-            filled = part if len(part) == ROWS else torch.cat([part, part[-1:].expand(ROWS - len(part), *part.shape[1:])])
-            out[start : start + len(part)] = function(filled)[: len(part)].float().numpy()
-    return out
 
 
 def on_images(function: Callable[[torch.Tensor], torch.Tensor], images: np.ndarray, preprocess: dict[str, Any], width: int) -> np.ndarray:
@@ -132,8 +119,8 @@ def _text_side(exported: Exported, name: str) -> TextSide:
 
         context = int(shape.model_cfg["text_cfg"]["context_length"])
         tokenizer = open_clip.SimpleTokenizer(context_length=context)
-        encode = functools.partial(_encode_tokens, exported.model.clip, tokenizer, context, shape.model_cfg["embed_dim"])
-        return encode, functools.partial(_count_cut, tokenizer, context), context
+        encode = TokenTexts(exported.model.clip, tokenizer, context, shape.model_cfg["embed_dim"])
+        return encode, encode.n_cut, context
     if shape.text_tower == "words":
         return _BagTexts(exported), _none_cut, None
     return functools.partial(_refuse_texts, name), _none_cut, None
@@ -166,15 +153,6 @@ class _BagTexts:
         return out
 
 
-def _encode_tokens(clip: Any, tokenizer: Any, context: int, dim: int, texts: list[str]) -> np.ndarray:
-    tokens = tokenizer(texts, context_length=context) if texts else torch.zeros(0, context, dtype=torch.int64)
-    return in_passes(lambda part: normalize(clip.encode_text(part), dim=-1), tokens, dim)
-
-
-def _count_cut(tokenizer: Any, context: int, texts: list[str]) -> int:
-    return sum(len(tokenizer.encode(text)) + 2 > context for text in texts)
-
-
 def open_clip_encoder(folder: Path, name: str) -> TowerEncoder:
     """Load a folder in open_clip's local-dir layout.
 
@@ -196,6 +174,7 @@ def open_clip_encoder(folder: Path, name: str) -> TowerEncoder:
     context = int(model.context_length)
     dim = read_json(folder / OPEN_CLIP_FILE)["model_cfg"]["embed_dim"]
     size = preprocess.pop("size")
+    texts = TokenTexts(model, tokenizer, context, dim)
     return TowerEncoder(
         name=name,
         fingerprint=fingerprint_of(folder),
@@ -205,6 +184,6 @@ def open_clip_encoder(folder: Path, name: str) -> TowerEncoder:
         preprocess=preprocess,
         dim=dim,
         image_function=lambda images: normalize(model.encode_image(images), dim=-1),
-        text_function=functools.partial(_encode_tokens, model, tokenizer, context, dim),
-        cut_function=functools.partial(_count_cut, tokenizer, context) if hasattr(tokenizer, "encode") else _none_cut,
+        text_function=texts,
+        cut_function=texts.n_cut,
     )
