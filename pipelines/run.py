@@ -22,7 +22,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from fistful.bow.store.index import unit_name
 from fistful.errors import FistfulError, Interrupted, MachineError, UsageError
@@ -250,7 +250,7 @@ def _on_dask(todo: list[Any], work: Work, workers: int, arguments: list[str]) ->
     arguments = [f"--dask_npartitions={len(todo)}", *arguments]
     with contextlib.ExitStack() as stack:
         if not any(argument.startswith(("--dask_client_address", "--dask_scheduler_file")) for argument in arguments):
-            cluster: Any = LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=cast(str, None))
+            cluster: Any = LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0")
             arguments.append(f"--dask_client_address={stack.enter_context(cluster).scheduler_address}")
         try:
             _pipeline(todo, work, DaskRunner(), arguments)

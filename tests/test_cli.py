@@ -198,7 +198,9 @@ def test_options_come_from_a_file_and_the_command_line_wins(here: Path, capsys: 
         "columns": "",
         "workers": 1,
         "engine": "local",
+        "beam-option": [],
         "units": "",
+        "dry-run": False,
         "max-bad-fraction": 0.2,
         "progress": True,
     }

@@ -23,7 +23,7 @@ from fistful.progress import progress_bar
 from fistful.training.data import Samples
 from fistful.training.model import Model, normalise
 from fistful.training.pictures import Pictures
-from fistful.training.towers import ROWS
+from fistful.training.tokens import ROWS
 
 if TYPE_CHECKING:
     from fistful.training.loop import Trainer
