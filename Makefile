@@ -19,6 +19,7 @@ test: .venv/installed  ## the tests: under ten minutes on two cores
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not slow"
 
 test-all: .venv/installed  ## the slow ones too
+	$(BIN)/python -m pip install --quiet --editable '.[dev,slow]'
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
 
 bench-captions: .venv/installed  ## the figures of the caption jobs, beside plain loops: half an hour, a quiet machine

@@ -269,7 +269,7 @@ def warm_up(work: Path) -> None:
 
 
 def main() -> None:
-    """Measure and print; a full run is written to benchmarks/results/."""
+    """Measure, print, and write to benchmarks/results/ what was not quick."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", default="", help="names with commas: " + ",".join(row.__name__ for row in ROWS))
     parser.add_argument("--quick", action="store_true", help="small sizes and one turn")
@@ -294,8 +294,8 @@ def main() -> None:
         print(row.__name__, json.dumps(results[row.__name__]), flush=True)
         for folder in work.glob("tmp*"):
             shutil.rmtree(folder)
-    if not given.quick and not given.rows:
-        print(f"written to {write_results('captions', results)}")
+    if not given.quick:
+        print(f"written to {write_results('captions', results, keep=bool(given.rows))}")
     if not given.work:
         shutil.rmtree(work)
 

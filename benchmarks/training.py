@@ -387,7 +387,7 @@ def main() -> None:
                 found[row.__name__] = side.submit(row, bench).result()
                 print(row.__name__, json.dumps(found[row.__name__]), flush=True)
     if not chosen.quick:
-        print(write_results("training", found))
+        print(write_results("training", found, keep=bool(chosen.rows)))
 
 
 if __name__ == "__main__":

@@ -124,8 +124,10 @@ def _find_remote(url: str, input_format: str) -> list[Found]:
         return [f for name in names for f in _find_in_system(system, protocol, name, input_format)]
     except FileNotFoundError:
         raise UsageError(f"{url}: no such file or folder") from None
-    except PermissionError as error:
-        raise UsageError(f"{url}: {error}") from None
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(f"{url}: cannot be listed ({type(error).__name__}: {error}); are address and credentials right?") from error
 
 
 def _find_in_system(system: Any, protocol: str, name: str, input_format: str) -> list[Found]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
+import io
 import json
 import os
 import re
 import uuid
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import IO, Any
 
@@ -109,6 +111,10 @@ def hash_file(path: Path) -> dict[str, Any]:
         return {"size": file.tell(), "sha256": digest.hexdigest()}
 
 
+URL_BUFFER = 1 << 20
+"""Bytes asked of a URL at once."""
+
+
 def open_input(path: str) -> IO[bytes]:
     """Open an input for reading: a local path, or any URL that fsspec knows.
 
@@ -118,11 +124,48 @@ def open_input(path: str) -> IO[bytes]:
     try:
         if not is_url(path):
             return open(path, "rb")
-        return fsspec.open(path, "rb").open()  # pyright: ignore[reportReturnType, reportAttributeAccessIssue]
+        return io.BufferedReader(_Remote(path), URL_BUFFER)
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file") from None
     except (ImportError, ValueError) as error:
         raise UsageError(missing_protocol(path, error)) from None
+
+
+class _Remote(io.RawIOBase):
+    """What a URL names, as Python's own files behave: those of some protocols know no readline(limit), and raise errors of their own."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._file: Any = None
+        self._file = self._told(lambda: fsspec.open(url, "rb").open())  # pyright: ignore[reportAttributeAccessIssue]
+
+    def _told(self, call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except (OSError, ImportError, ValueError):
+            raise
+        except Exception as error:
+            raise OSError(errno.EIO, f"{type(error).__name__}: {error}", self._url) from error
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._told(lambda: self._file.seek(offset, whence))
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def readinto(self, buffer: Any) -> int:
+        return self._told(lambda: self._file.readinto(buffer))
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+        super().close()
 
 
 def is_url(path: str) -> bool:

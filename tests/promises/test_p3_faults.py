@@ -75,7 +75,12 @@ def test_faults_by_stage_unit_and_attempt_end_with_their_code_and_the_same_comma
     tmp_path: Path, inputs: list[Path], undisturbed: dict[str, bytes], verb: str, workers: int, faults: str, statuses: list[int]
 ) -> None:
     found = run_until_done(verb, inputs, tmp_path / "out", workers, faults, undisturbed)
-    assert (sorted(found), found[-1]) == (sorted(statuses), 0)  # which fault comes first is a matter of the order of units
+    if workers == 1:
+        assert found == statuses
+    else:  # two workers may fail at the same time, and one of the faults ends the run
+        assert (set(found) <= set(statuses), found[-1], len(found) > 2) == (True, 0, True)
+    for _, place, attempt in (fault.split() for fault in faults.split(";")):
+        assert (tmp_path / "out-marks" / f"{place.replace('/', '-')}.{attempt}").exists()
 
 
 STAGES = ["counts/{}.parquet", "shards/{}.tar", "index/{}.parquet", "dead_letters/{}.parquet", "stats/{}.json"]
