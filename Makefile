@@ -4,7 +4,7 @@ BIN := .venv/bin
 export FISTFUL_DATA ?= $(abspath ../shared/data)
 export PYTHONWARNINGS ?= ignore::DeprecationWarning
 
-.PHONY: demo test test-all bench-captions bench-training check format clean
+.PHONY: demo photos test test-all bench-captions bench-training check format clean
 
 .venv/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -14,6 +14,9 @@ export PYTHONWARNINGS ?= ignore::DeprecationWarning
 
 demo: .venv/installed  ## captions in, models, scores and a page out
 	$(BIN)/fistful demo --out demo-out
+
+photos: .venv/installed  ## the whole way on FISTFUL_DATA's photos, twice: some 45 minutes on two cores; goes on where it was stopped
+	$(BIN)/python -m benchmarks.photos --out photos-out
 
 test: .venv/installed  ## the tests: under ten minutes on two cores
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not slow"

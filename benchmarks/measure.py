@@ -80,13 +80,13 @@ def machine() -> dict[str, Any]:
     return {"cpu": cpu, "cores": os.cpu_count(), "load": os.getloadavg()[0], "python": platform.python_version(), "packages": versions}
 
 
-def write_results(name: str, rows: dict[str, Any], *, keep: bool = False) -> Path:
-    """Write results/NAME-DATE.json; with `keep`, other rows that were written on the same day stay."""
+def write_results(name: str, rows: dict[str, Any], folder: Path = RESULTS, *, indent: int | None = 1, keep: bool = False) -> Path:
+    """Write FOLDER/NAME-DATE.json; with `keep`, other rows that were written on the same day stay."""
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    path = RESULTS / f"{name}-{today}.json"
+    path = folder / f"{name}-{today}.json"
     path.parent.mkdir(exist_ok=True)
     if keep and path.exists():
         rows = {**json.loads(path.read_text())["rows"], **rows}
     entry = {"date": today, "command": [Path(sys.argv[0]).name, *sys.argv[1:]], "machine": machine(), "rows": rows}
-    path.write_text(json.dumps(entry, indent=1, sort_keys=True) + "\n")
+    path.write_text(json.dumps(entry, indent=indent, sort_keys=True) + "\n")
     return path
