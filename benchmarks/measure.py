@@ -10,9 +10,9 @@ import os
 import platform
 import statistics
 import sys
-import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,25 +28,23 @@ class Timed:
     wall: float
 
 
-def timed(work: Callable[[], Any]) -> Timed:
-    """Time some work in a side thread, where Beam's functions run too: there freed memory is kept, and all is faster."""
-    failure: list[BaseException] = []
-    found: list[Timed] = []
+def timed(work: Callable[[], Any], side: Executor | None = None) -> Timed:
+    """Time some work in a side thread, where Beam's functions run too: there freed memory is kept, and all is faster.
 
-    def run() -> None:
+    Args:
+        work: What to time.
+        side: The thread; a new one, whose memory is all new, if not given.
+    """
+
+    def run() -> Timed:
         cpu, wall = time.process_time() + children(), time.perf_counter()
-        try:
-            work()
-        except BaseException as error:  # noqa: BLE001 - raised again below
-            failure.append(error)
-        found.append(Timed(time.process_time() + children() - cpu, time.perf_counter() - wall))
+        work()
+        return Timed(time.process_time() + children() - cpu, time.perf_counter() - wall)
 
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    if failure:
-        raise failure[0]
-    return found[0]
+    if side:
+        return side.submit(run).result()
+    with ThreadPoolExecutor(1) as new:
+        return new.submit(run).result()
 
 
 def children() -> float:
@@ -56,8 +54,9 @@ def children() -> float:
 
 
 def alternate(baseline: Callable[[], Any], ours: Callable[[], Any], turns: int) -> dict[str, Any]:
-    """Run both in turns and return their medians, and the ratios baseline / ours."""
-    pairs = [(timed(baseline), timed(ours)) for _ in range(turns)]
+    """Run both in turns, in one thread as a worker's, and return their medians and the ratios baseline / ours."""
+    with ThreadPoolExecutor(1) as side:
+        pairs = [(timed(baseline, side), timed(ours, side)) for _ in range(turns)]
     ratios = {kind: [getattr(b, kind) / getattr(o, kind) for b, o in pairs] for kind in ("cpu", "wall")}
     return {
         "turns": turns,
