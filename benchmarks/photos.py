@@ -346,7 +346,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, help="where the dated JSON goes; benchmarks/results, for --small the output folder")
     parser.add_argument("--small", action="store_true", help="few pictures and steps, which only show that it works: two minutes")
     parser.add_argument("--seeds", type=int, help="of each model on the frozen tower (5)")
-    parser.add_argument("--steps", type=int, help="of each model from scratch (1200)")
+    parser.add_argument("--steps", type=int, help="of each model from scratch (600)")
     asked = parser.parse_args()
     small = asked.small
     options = Options(
@@ -355,7 +355,7 @@ def main() -> None:
         results=asked.results or (asked.out if small else RESULTS),
         small=small,
         seeds=asked.seeds or (2 if small else 5),
-        steps=asked.steps or (10 if small else 1_200),
+        steps=asked.steps or (10 if small else recipes.tiny_clip().steps),
         frozen_steps=10 if small else recipes.photos_frozen().steps,
     )
     try:
