@@ -100,14 +100,27 @@ def open_material(specs: Sequence[str]) -> Material:
 
 
 def _tell_models_apart(folders: Sequence[Results]) -> None:
-    """Give each result a label: the model's name, with its folder's where another folder has a model of that name."""
-    owners: dict[str, set[str]] = {}
+    """Give each result a label: the model's name, with its folder's where that does not say which result is meant.
+
+    Folders that measured one model on different sets speak of it by one name.
+    """
+    found: dict[str, list[tuple[str, Any, Any]]] = {}
     for folder in folders:
         for result in folder.results:
-            owners.setdefault(result["model"], set()).add(folder.name)
+            measured = (result["dataset"], result.get("prompts"), result.get("task"))
+            found.setdefault(result["model"], []).append((folder.name, result.get("model_fingerprint"), measured))
+    unclear = {name for name, places in found.items() if not _one_model(places)}
     for folder in folders:
         for result in folder.results:
-            result["label"] = result["model"] if len(owners[result["model"]]) == 1 else f"{result['model']} ({folder.name})"
+            result["label"] = f"{result['model']} ({folder.name})" if result["model"] in unclear else result["model"]
+
+
+def _one_model(places: Sequence[tuple[str, Any, Any]]) -> bool:
+    """Tell whether results of one name, (folder, fingerprint, what was measured), are of one model, each measured once."""
+    if len({folder for folder, _, _ in places}) == 1:
+        return True
+    fingerprints = {fingerprint for _, fingerprint, _ in places}
+    return len(fingerprints) == 1 and None not in fingerprints and len({measured for *_, measured in places}) == len(places)
 
 
 def _find(spec: str) -> list[Path]:

@@ -136,6 +136,12 @@ def test_models_of_one_name_are_told_apart_by_their_results_folder(tmp_path: Pat
     assert "Two models, one test set" in write(tmp_path / "page.html", first, second)
 
 
+def test_one_model_measured_on_two_sets_in_two_folders_keeps_its_name(tmp_path: Path) -> None:
+    folders = [make_results(tmp_path / name, {"bags": Right(0.2)}, sets=(name,)) for name in ("r1", "r2")]
+    assert open_material([*map(str, folders)]).models() == ["bags"]
+    assert "One model, two test sets" in write(tmp_path / "page.html", *folders)
+
+
 def test_a_data_folder_without_samples_yet_shows_its_words(tmp_path: Path) -> None:
     data = make_data(tmp_path / "bags", ["dog", "cat"])
     for path in [*(data / "index").iterdir(), data / "manifest.json"]:
