@@ -252,7 +252,6 @@ def share_right(given: list[set[int]], truth: list[set[int]]) -> float:
 
 def _evaluate(way: Way, bagged: Path, arms: list[str]) -> tuple[Start, str, dict[str, float]]:
     """Choose prompts on the development half, and measure all models where claims are made."""
-    from fistful.eval.captions import evaluate_captions
     from fistful.eval.config import EvaluateConfig
     from fistful.eval.run import evaluate
 
@@ -274,7 +273,8 @@ def _evaluate(way: Way, bagged: Path, arms: list[str]) -> tuple[Start, str, dict
                 folders.append(evaluate(*way.specs(some), data=(sets[data],), out=place / f"{way.name}-{name}-{data}", config=config))
     with way.clock.stage(f"{way.name}: evaluated on captions set aside"):
         aside = tuple(str(out / "held" / source) for source in HELD)
-        folders.append(evaluate_captions(*way.specs(arms), data=aside, out=place / f"{way.name}-captions"))
+        config = EvaluateConfig(progress=False)
+        folders.append(evaluate(*way.specs(arms), data=aside, out=place / f"{way.name}-captions", config=config))
     models = {arm: [run.name for run in way.runs([arm])] for arm in arms}
     pairs = [*PAIRS, ("tiny-clip", "tiny-fistful")]
     return Start(way.name, models, TEXTS | PLAIN_TEXTS, pairs, folders), chosen, measured

@@ -1,220 +1,252 @@
-"""`evaluate_captions`: retrieval and tagging on captioned images, from data folders that `fistful bags` wrote."""
+"""Retrieval and tagging on captioned images: data folders that `fistful bags` wrote, of captions that the model has not seen."""
 
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
-from fistful.bow.store.config import execution, semantic, semantic_values
-from fistful.bow.store.dead_letters import DeadLetter, dead_letter_table
-from fistful.bow.store.files import local_out, write_json
+from fistful.bow.store.config import canonical_json
+from fistful.bow.store.dead_letters import dead_letter_table
+from fistful.bow.store.files import read_json, write_json
 from fistful.bow.store.index import read_index
-from fistful.bow.store.manifest import claim, fingerprint, finish
+from fistful.bow.store.manifest import fingerprint, read_config
 from fistful.bow.store.tables import write_table
 from fistful.bow.vocabulary import Vocabulary, read_vocabulary
 from fistful.errors import DataError, UsageError
+from fistful.eval import duplicates
+from fistful.eval.checks import odd_pixels, of_any_set, seen_before
 from fistful.eval.classifier import check_features
-from fistful.eval.datasets import Sample
-from fistful.eval.images import Half, Tally, ready_images
-from fistful.eval.results import SUMMARY, read_results, result_name
-from fistful.eval.retrieval import retrieval_recall
-from fistful.eval.run import FORMAT, model_name, tell_apart
+from fistful.eval.config import EvaluateConfig
+from fistful.eval.coverage import Coverage
+from fistful.eval.datasets import Sample, set_name
+from fistful.eval.images import Ready, Tally, ready_images
+from fistful.eval.results import RANKS_SCHEMA, RETRIEVAL, WORDS_SCHEMA, result_name
+from fistful.eval.retrieval import Ranks, retrieval_figures, retrieval_ranks
+from fistful.eval.score import check_refused, write_log
 from fistful.eval.shards import image_bytes
-from fistful.eval.tagging import tagging_figures
-from fistful.training.encoder import Encoder, load_encoder
+from fistful.eval.tagging import KS, MIN_POSITIVE, by_frequency, tag_hits, tagging_figures, word_precision
+from fistful.progress import progress_bar
+from fistful.training.encoder import Encoder
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class CaptionsConfig:
-    """How models are evaluated on captioned images."""
-
-    half: Half = semantic("all")
-    """Which half of each set, by hash of the image."""
-    batch_size: int = execution(256)
-    """Images a batch."""
-
-    def __post_init__(self) -> None:
-        if self.half not in ("all", "dev", "test"):
-            raise UsageError(f"--half {self.half}: expected all, dev or test")
-        if self.batch_size < 1:
-            raise UsageError(f"--batch-size {self.batch_size}: expected 1 or more")
-
-
-DEFAULTS = CaptionsConfig()
+PROMPTS = "captions"
+"""What stands in a result where classification names its prompts."""
+NOTHING = np.empty((0, max(KS)))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CaptionSet:
     """A data folder as evaluation sees it."""
 
+    name: str
     folder: Path
     index: dict[str, list[Any]]
+    rows: list[int]
+    """Of the index: the samples that have a picture and a caption."""
     vocabulary: Vocabulary
+    fingerprint: dict[str, Any]
 
     def samples(self) -> Iterator[Sample]:
         """Yield the images; a sample's label is its row in the index."""
-        columns = (self.index[name] for name in ("key", "image_offset", "image_size", "source"))
-        for row, (key, offset, size, source) in enumerate(zip(*columns, strict=True)):
-            if size and self.index["captions"][row]:
-                yield Sample(key, image_bytes(self.folder, key, offset, size), row, source or "")
+        index = self.index
+        for row in self.rows:
+            key, source = index["key"][row], index["source"][row]
+            yield Sample(key, image_bytes(self.folder, key, index["image_offset"][row], index["image_size"][row]), row, source or "")
 
 
-def evaluate_captions(*models: str, data: tuple[str, ...], out: str | Path, config: CaptionsConfig = DEFAULTS) -> Path:
-    """Say how well models match images and captions, and images and words.
-
-    Args:
-        models: As for `evaluate`.
-        data: Data folders that `fistful bags` wrote, of captions that the models have not seen.
-        out: Folder for the results.
-        config: How.
-
-    Returns:
-        The folder: results.json, results/*.json (a result each, as CLIP_benchmark writes retrieval), dead_letters/.
+def open_captions(spec: str) -> CaptionSet:
+    """Open a data folder that `fistful bags` wrote.
 
     Raises:
-        UsageError: If the call is at fault.
-        DataError: If a set has no captioned image, or a model gives no numbers.
+        UsageError: If another verb wrote it, it is not finished, or has no captioned picture.
     """
-    if not models or not data:
-        raise UsageError("evaluate: expected at least one model, and at least one data folder with --data")
-    folder = local_out(out)
-    sets = [CaptionSet(Path(d), _index(Path(d)), read_vocabulary(Path(d))) for d in data]
-    names = tell_apart([s.folder.absolute().name for s in sets])
-    encoders = [load_encoder(spec) for spec in models]
-    inputs = {"models": [e.fingerprint for e in encoders], "data": [fingerprint(s.folder) for s in sets]}
-    if claim(folder, "evaluate captions", semantic_values(config), inputs):
-        return folder
-    labels = tell_apart([model_name(encoder.name) for encoder in encoders])
-    summary, content = [], {}
-    for label, encoder in zip(labels, encoders, strict=True):
-        for name, caption_set in zip(names, sets, strict=True):
-            result, letters = score_captions(label, encoder, name, caption_set, config)
-            stem = result_name(label, name, "captions")
-            write_table(folder, f"dead_letters/{stem}.parquet", dead_letter_table(letters))
-            write_json(folder, f"results/{stem}.json", result)
-            summary.append(result)
-            content[name] = result["content"]
-    write_json(folder, SUMMARY, {"format": FORMAT, "results": summary, "comparisons": []})
-    finish(folder, {}, content)
-    return folder
-
-
-def _index(folder: Path) -> dict[str, list[Any]]:
-    columns = ["key", "captions", "words", "source", "image_offset", "image_size", "pseudo"]
-    found = read_index(folder).select(columns).to_pydict()
-    if any(found["pseudo"]):
-        raise UsageError(f"{folder}: holds pseudo-labels; expected captions that people wrote")
-    return found
+    folder = Path(spec)
+    verb = read_config(folder)["verb"]
+    if verb != "bags":
+        raise UsageError(f"--data {spec}: was written by fistful {verb}; expected class folders, or a folder that fistful bags wrote")
+    digest = fingerprint(folder)
+    index = read_index(folder).select(["key", "captions", "words", "source", "image_offset", "image_size"]).to_pydict()
+    rows = [i for i, (captions, size) in enumerate(zip(index["captions"], index["image_size"], strict=True)) if captions and size]
+    if not rows:
+        raise UsageError(f"--data {spec}: has no picture beside its captions; fistful bags copies pictures from tars and folders of images")
+    return CaptionSet(set_name(folder), folder, index, rows, read_vocabulary(folder), {"data": digest})
 
 
 def score_captions(
-    model: str, encoder: Encoder, name: str, caption_set: CaptionSet, config: CaptionsConfig
-) -> tuple[dict[str, Any], list[DeadLetter]]:
-    """Evaluate one model on one set; return CLIP_benchmark's retrieval result with ours inside its metrics, and what was refused."""
-    words = _shared_words(encoder, caption_set.vocabulary)
-    seen = _see(model, encoder, caption_set, words, config)
-    captions = [caption_set.index["captions"][row] for row in seen.rows]
-    texts = [text for several in captions for text in several]
-    captions_MD = check_features(encoder.embed_texts(texts), texts, model, zeros_allowed=True)
-    figures = retrieval_recall(seen.images, captions_MD, np.repeat(np.arange(len(captions)), [len(several) for several in captions]))
-    truth = _truth([caption_set.index["words"][row] for row in seen.rows], words.ids, len(caption_set.vocabulary))
-    tags = tagging_figures(seen.scores, truth, caption_set.vocabulary.df[words.ids])
-    n_cut = encoder.n_cut(texts)
-    result = {
-        "dataset": name,
-        "model": model,
-        "pretrained": encoder.fingerprint[:16],
-        "task": "zeroshot_retrieval",
-        "language": "en",
-        "metrics": figures | {f"tags_{key}": value for key, value in tags.items()},
-        "tags_by": "prompts" if encoder.word_scores is None else "head",
-        "half": config.half,
-        "n_in": seen.tally.n_in,
-        "other_half": seen.tally.other_half,
-        "n_captions": len(texts),
-        "refused": dict(sorted(Counter(letter.reason for letter in seen.tally.letters).items())),
-        "content": seen.tally.digest.hexdigest(),
-        "model_fingerprint": encoder.fingerprint,
-        "warnings": [f"{n_cut} of {len(texts)} captions are cut off by the context of {encoder.context_length}"] if n_cut else [],
-    }
-    return result, seen.tally.letters
+    folder: Path,
+    model: str,
+    encoder: Encoder,
+    captions: CaptionSet,
+    coverage: Coverage | None,
+    training: np.ndarray | None,
+    config: EvaluateConfig,
+) -> list[dict[str, Any]]:
+    """Evaluate one model on one set, unless that was done already; return CLIP_benchmark's retrieval result with ours inside it.
 
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Seen:
-    rows: list[int]
-    """Of the index, an image each."""
-    images: np.ndarray
-    """(N, D) features."""
-    scores: np.ndarray
-    """(N, V) of the words: from the word head, or as prompts."""
-    tally: Tally
-
-
-def _see(model: str, encoder: Encoder, caption_set: CaptionSet, words: _Words, config: CaptionsConfig) -> _Seen:
-    """Show a model the images once."""
-    tally, features, scores, rows = Tally(), [], [], []
-    stream = ready_images(caption_set.samples(), encoder.prepare, config.half, tally)
-    while batch := list(islice(stream, config.batch_size)):
-        pixels = np.stack([image.pixels for image in batch])
-        features.append(check_features(encoder.embed_images(pixels), [image.name for image in batch], model, zeros_allowed=False))
-        if encoder.word_scores is not None:
-            scores.append(encoder.word_scores(pixels)[:, words.columns])
-        rows += [image.label for image in batch]
-    if not rows:
-        raise DataError(f"{caption_set.folder}: has no captioned image that can be used ({len(tally.letters)} refused)")
-    images_ND = np.concatenate(features)
-    return _Seen(rows, images_ND, np.concatenate(scores) if scores else images_ND @ encoder.embed_texts(words.words).T, tally)
+    Raises:
+        DataError: If the set has too many bad images, or the model gives no numbers.
+    """
+    stem = result_name(model, captions.name, PROMPTS)
+    if (folder / "results" / f"{stem}.json").exists():
+        return [read_json(folder / "results" / f"{stem}.json")]
+    start = time.monotonic()
+    words = _shared_words(encoder, captions)
+    words_VD = None if encoder.word_scores is not None else encoder.embed_texts(words.words)
+    texts_s = time.monotonic() - start
+    seen = _see(model, encoder, captions, words, words_VD, config)
+    check_refused(captions.name, seen.tally, config.max_bad_fraction)
+    if not seen.images:
+        raise DataError(f"{captions.folder}: has no captioned image that can be used ({len(seen.tally.letters)} refused)")
+    images_s = time.monotonic() - start - texts_s
+    own = [captions.index["captions"][image.label] for image in seen.images]
+    texts = [text for several in own for text in several]
+    texts_MD = check_features(encoder.embed_texts(texts), texts, model, zeros_allowed=True)
+    ranks = retrieval_ranks(seen.features, texts_MD, np.repeat(np.arange(len(own)), [len(several) for several in own]))
+    tags, table = _tags(captions, words, seen, coverage, config.seed)
+    result = _result(model, encoder, captions, seen, (retrieval_figures(ranks, config.seed), tags), texts, training, config)
+    write_table(folder, f"predictions/{stem}.parquet", _ranks_table(seen.images, ranks))
+    write_table(folder, f"words/{stem}.parquet", table)
+    write_table(folder, f"dead_letters/{stem}.parquet", dead_letter_table(seen.tally.letters))
+    write_json(folder, f"results/{stem}.json", result)
+    write_log(folder, result_name(model, captions.name), config.half, seen.tally.n_in, texts_s, images_s)
+    return [result]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Words:
+    """The words that the set knows, and the model's word head where it has one."""
+
     words: list[str]
     ids: np.ndarray
     """In the set's vocabulary."""
     columns: np.ndarray
-    """In the model's word head; the same as ids where it has none."""
+    """In the word head."""
+    place: dict[int, int]
+    """Of an id among them."""
+    frequent: np.ndarray
+    """Places of the words that enough of the images have for an average precision."""
 
 
-def _shared_words(encoder: Encoder, vocabulary: Vocabulary) -> _Words:
-    """Return the words that both the set and the model's word head know; the set's where there is no head."""
-    if encoder.words is None:
-        ids = np.arange(len(vocabulary))
-        return _Words(list(vocabulary.words), ids, ids)
-    column = {word: i for i, word in enumerate(encoder.words)}
-    shared = [(i, column[word]) for i, word in enumerate(vocabulary.words) if word in column]
-    if not shared:
-        raise UsageError(f"{encoder.name}: its word head and the data folder's vocabulary have no word in common")
-    ids, columns = (np.array(part) for part in zip(*shared, strict=True))
-    return _Words([vocabulary.words[i] for i in ids], ids, columns)
+def _shared_words(encoder: Encoder, captions: CaptionSet) -> _Words:
+    vocabulary = captions.vocabulary.words
+    column = {word: i for i, word in enumerate(encoder.words if encoder.words is not None else vocabulary)}
+    ids = np.array([i for i, word in enumerate(vocabulary) if word in column], np.int64)
+    if not len(ids):
+        raise UsageError(f"{encoder.name}: its word head and the vocabulary of {captions.folder} have no word in common")
+    often = Counter(word for row in captions.rows for word in captions.index["words"][row])
+    words = [vocabulary[i] for i in ids]
+    frequent = np.array([k for k, i in enumerate(ids.tolist()) if often[i] >= MIN_POSITIVE], np.int64)
+    return _Words(words, ids, np.array([column[word] for word in words]), {i: k for k, i in enumerate(ids.tolist())}, frequent)
 
 
-def _truth(bags: list[list[int]], ids: np.ndarray, n_words: int) -> np.ndarray:
-    """Return which of the words (N, V) each image's captions have, boolean."""
-    truth = np.zeros((len(bags), n_words), dtype=bool)
-    for row, bag in enumerate(bags):
-        truth[row, np.array(bag, dtype=np.int64)] = True
-    return truth[:, ids]
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Seen:
+    images: list[Ready]
+    """Without their pixels."""
+    features: np.ndarray
+    """(N, D)."""
+    hits: np.ndarray
+    """(N, K) whether each of the best words is in the captions."""
+    n_true: np.ndarray
+    """(N,) words of the captions."""
+    scores: np.ndarray
+    """(N, A) of the frequent words."""
+    truth: np.ndarray
+    """(N, A) whether the captions have them."""
+    tally: Tally
 
 
-def captions_table(folder: str | Path) -> str:
-    """Return the results as a plain-text table for a terminal."""
-    head = ["model", "data", "image R@1", "R@5", "R@10", "text R@1", "R@5", "R@10", "tags P@3", "AP macro", "images"]
-    names = [f"{way}_retrieval_recall@{k}" for way in ("image", "text") for k in (1, 5, 10)] + ["tags_precision@3", "tags_ap_macro"]
-    rows = [head]
-    for result in read_results(folder):
-        figures = result["metrics"]
-        percents = ["-" if figures[name] is None else f"{100 * figures[name]:.1f}" for name in names]
-        used = result["n_in"] - result["other_half"] - sum(result["refused"].values())
-        rows.append([result["model"], result["dataset"], *percents, str(used)])
-    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
-    return "".join(
-        "  ".join(cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))) + "\n"
-        for row in rows
-    )
+def _see(model: str, encoder: Encoder, captions: CaptionSet, words: _Words, words_VD: np.ndarray | None, config: EvaluateConfig) -> _Seen:
+    """Show a model the images once; of the scores of all words only those that figures need are kept."""
+    tally, images, parts = Tally(), [], []
+    stream = ready_images(captions.samples(), encoder.prepare, config.half, tally)
+    with progress_bar(f"{model} on {captions.name}", len(captions.rows), config.progress) as update:
+        while batch := list(islice(stream, config.batch_size)):
+            pixels = np.stack([image.pixels for image in batch])
+            if not images:
+                tally.notes += odd_pixels(getattr(encoder, "preprocess", None), pixels)
+            features_BD = check_features(encoder.embed_images(pixels), [image.name for image in batch], model, zeros_allowed=False)
+            if encoder.word_scores is not None:
+                scores_BV = encoder.word_scores(pixels)[:, words.columns]
+            else:
+                assert words_VD is not None
+                scores_BV = features_BD @ words_VD.T
+            truth_BV = np.zeros(scores_BV.shape, dtype=bool)
+            for row, image in enumerate(batch):
+                truth_BV[row, [words.place[i] for i in captions.index["words"][image.label] if i in words.place]] = True
+            hits = tag_hits(scores_BV, truth_BV)
+            parts.append((features_BD, hits, truth_BV.sum(axis=1), scores_BV[:, words.frequent], truth_BV[:, words.frequent]))
+            images += [image._replace(pixels=np.empty(0, np.uint8)) for image in batch]
+            update(len(images), f"{len(tally.letters)} refused")
+    features, hits, n_true, scores, truth = (np.concatenate(column) for column in zip(*parts, strict=True)) if parts else [NOTHING] * 5
+    return _Seen(images, features, hits, n_true, scores, truth, tally)
+
+
+def _tags(captions: CaptionSet, words: _Words, seen: _Seen, coverage: Coverage | None, seed: int) -> tuple[dict[str, Any], pa.Table]:
+    """Return the figures of tagging, and a row a word."""
+    precision_V = np.full(len(words.ids), np.nan)
+    precision_V[words.frequent] = word_precision(seen.scores, seen.truth)
+    df_V = captions.vocabulary.df[words.ids] if coverage is None else np.array([coverage.df.get(word, 0) for word in words.words])
+    figures = tagging_figures(seen.hits, seen.n_true, seed) | by_frequency(precision_V, df_V)
+    known = words.frequent[~np.isnan(precision_V[words.frequent])]
+    n = dict(zip(words.frequent.tolist(), seen.truth.sum(axis=0).tolist(), strict=True))
+    columns = [[words.words[i] for i in known], df_V[known], [n[i] for i in known.tolist()], precision_V[known]]
+    return figures, pa.table(dict(zip(WORDS_SCHEMA.names, columns, strict=True)), schema=WORDS_SCHEMA)
+
+
+def _ranks_table(images: Sequence[Ready], ranks: Ranks) -> pa.Table:
+    own = np.split(ranks.captions, np.cumsum(np.bincount(ranks.image_of_caption))[:-1])
+    columns = [[image.name for image in images], [image.sha256 for image in images], [image.source for image in images]]
+    return pa.table(dict(zip(RANKS_SCHEMA.names, [*columns, ranks.images, [o.tolist() for o in own]], strict=True)), schema=RANKS_SCHEMA)
+
+
+def _result(
+    model: str,
+    encoder: Encoder,
+    captions: CaptionSet,
+    seen: _Seen,
+    figures: tuple[dict[str, Any], dict[str, Any]],
+    texts: Sequence[str],
+    training: np.ndarray | None,
+    config: EvaluateConfig,
+) -> dict[str, Any]:
+    tally, names = seen.tally, [image.name for image in seen.images]
+    retrieval, tags = figures
+    n_cut = encoder.n_cut(list(texts))
+    near = None if training is None else duplicates.near(np.array([image.dhash for image in seen.images], np.uint64), training)
+    cut = [f"{n_cut} of {len(texts)} captions are cut off by the context of {encoder.context_length}"] if n_cut else []
+    return {
+        "dataset": captions.name,
+        "model": model,
+        "pretrained": encoder.fingerprint[:16],
+        "task": RETRIEVAL,
+        "language": "en",
+        "metrics": {"n": len(names), "n_captions": len(texts), **retrieval, **{f"tags_{key}": value for key, value in tags.items()}},
+        "prompts": PROMPTS,
+        "tags_by": "text tower" if encoder.word_scores is None else "word head",
+        "half": config.half,
+        "n_in": tally.n_in,
+        "other_half": tally.other_half,
+        "refused": dict(sorted(Counter(letter.reason for letter in tally.letters).items())),
+        "content": tally.digest.hexdigest(),
+        "model_fingerprint": encoder.fingerprint,
+        "saw_imagenet_labels": encoder.saw_imagenet_labels,
+        "image_size": encoder.image_size,
+        "near_duplicates": None if near is None else int(near.sum()),
+        "warnings": [*cut, *repeated_captions(captions), *of_any_set(encoder, tally), *seen_before(names, near)],
+    }
+
+
+def repeated_captions(captions: CaptionSet) -> list[str]:
+    """Return a line if images share all of their captions: retrieval cannot tell those apart."""
+    often = Counter(canonical_json(sorted(captions.index["captions"][row])) for row in captions.rows)
+    shared = sum(n for n in often.values() if n > 1)
+    line = f"{shared} of {len(captions.rows)} images have the very captions of another: retrieval cannot tell them apart"
+    return [line] if shared else []

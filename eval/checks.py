@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,17 +14,18 @@ from fistful.eval.images import Tally
 from fistful.eval.names import ClassName
 from fistful.training.encoder import Encoder
 
+FAR, STRETCHED, FLAT = 5.0, 10.0, 0.05
+"""Normalised pixels of photographs and drawings have means within 2 and spreads of .5 to 2; what is nearly plain tells nothing."""
+
 USUAL_SHARE = 0.9
 """Where this share of the classes has the same number of images, the others are taken to lack some."""
 
 
 def warnings_of(encoder: Encoder, eval_set: EvalSet, classifier: Classifier, tally: Tally) -> list[str]:
     """Return a line for each thing that is not as it should be."""
-    lines = list(eval_set.warnings)
+    lines = [*eval_set.warnings, *few_images(eval_set, tally), *copied_images(tally)]
     lines += uneven_classes(eval_set.classes, [tally.per_class.get(i, 0) for i in range(len(eval_set.classes))])
-    if tally.letters:
-        first = tally.letters[0]
-        lines.append(f"{len(tally.letters)} of {tally.n_in} images refused, the first {first.place} ({first.reason})")
+    lines += of_any_set(encoder, tally)
     said, unknown = f"prompts {classifier.prompts}", classifier.unspeakable
     if classifier.n_cut:
         lines.append(f"{said}: {classifier.n_cut} of {classifier.n_texts} are cut off by the context of {encoder.context_length}")
@@ -31,6 +33,15 @@ def warnings_of(encoder: Encoder, eval_set: EvalSet, classifier: Classifier, tal
         lines.append(f"{said}: the model knows no word of {len(unknown)} classes, so never chooses them: {some(unknown)}")
     if encoder.saw_imagenet_labels:
         lines.append("the image tower was trained with ImageNet's labels: on ImageNet's classes this is not zero-shot")
+    return lines
+
+
+def of_any_set(encoder: Encoder, tally: Tally) -> list[str]:
+    """Return what is not as it should be with images and model, whatever is asked of them."""
+    lines = [*getattr(encoder, "warnings", ()), *tally.notes]
+    if tally.letters:
+        first = tally.letters[0]
+        lines.insert(0, f"{len(tally.letters)} of {tally.n_in} images refused, the first {first.place} ({first.reason})")
     return lines
 
 
@@ -53,6 +64,43 @@ def uneven_classes(classes: Sequence[ClassName], counts: Sequence[int]) -> list[
     if not fewer or share < USUAL_SHARE * len(classes):
         return []
     return [f"{len(fewer)} class{'es have' if len(fewer) > 1 else ' has'} fewer images than the others' {usual}: {some(fewer)}"]
+
+
+def few_images(eval_set: EvalSet, tally: Tally) -> list[str]:
+    """Return a line if fewer images came than the set's own names promise."""
+    if tally.n_in >= eval_set.n_images:
+        return []
+    return [f"{tally.n_in} images came of the {eval_set.n_images} that the names in the set promise"]
+
+
+def copied_images(tally: Tally) -> list[str]:
+    """Return a line if images of a set are byte for byte the same, under one class or several."""
+    if not tally.n_copies:
+        return []
+    torn = f", {tally.n_torn} of them under another class" if tally.n_torn else ""
+    return [f"{tally.n_copies} of {tally.n_in} images repeat an earlier one byte for byte{torn}"]
+
+
+def odd_pixels(preprocess: dict[str, Any] | None, pixels: np.ndarray) -> list[str]:
+    """Return a line if a model's normalisation moves pixels far from mean 0 and spread 1.
+
+    Args:
+        preprocess: `mean` and `std` of the channels, in parts of 1; None where the encoder does not say.
+        pixels: uint8 (n, H, W, 3) of the set.
+    """
+    if preprocess is None:
+        return []
+    shares = pixels.reshape(-1, 3) / 255.0
+    mean, std = (np.array(preprocess[name], dtype=np.float64) for name in ("mean", "std"))
+    centre, spread = (shares.mean(axis=0) - mean) / std, shares.std(axis=0) / std
+    flat = shares.std(axis=0) < FLAT
+    if (np.abs(centre) <= FAR).all() and ((spread >= 1 / STRETCHED) & (spread <= STRETCHED) | flat).all():
+        return []
+    found = f"{centre.mean():.3g} ± {spread.mean():.3g}"
+    return [
+        f"the model normalises pixels by mean {mean.tolist()} and std {std.tolist()}, which gives {found} here, "
+        "expected about 0 ± 1: is its preprocess_cfg right?"
+    ]
 
 
 def some(names: Sequence[str], limit: int = 5) -> str:

@@ -11,6 +11,7 @@ import dataclasses
 import io
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -21,14 +22,18 @@ from fistful.bow.store.config import execution, semantic
 from fistful.bow.store.dead_letters import Refused
 from fistful.bow.store.images import EXTENSIONS, decode_image
 from fistful.bow.words import WordOptions
-from fistful.errors import UsageError
+from fistful.errors import DataError, UsageError
 from fistful.eval import zeroshot
 from fistful.eval.classifier import Classifier, build_classifiers, check_features
 from fistful.eval.names import KEY_COLUMNS, ClassName, from_table
 from fistful.eval.prompts import build_prompts, check_prompts
+from fistful.progress import progress_bar
 from fistful.training.encoder import Encoder, load_encoder
 
 FORMATS = (".csv", ".jsonl")
+SHOWN = 50
+"""Images in the table for a terminal; the file has all of them."""
+PATH_LETTERS = 48
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,9 +50,13 @@ class ClassifyConfig:
     """Smallest probability of the best class; below it the answer is none of these."""
     batch_size: int = execution(64)
     """Images a batch."""
+    progress: bool = execution(True)
+    """Show a progress bar."""
 
     def __post_init__(self) -> None:
         check_prompts((self.prompts,))
+        if self.prompts == "set":
+            raise UsageError("--prompts set: one's own images bring no templates; a file of them does, such as 'a photo of a {c}.'")
         if self.top < 1:
             raise UsageError(f"--top {self.top}: expected 1 or more")
         if not 0 <= self.threshold <= 1:
@@ -94,7 +103,7 @@ class LoadedModel:
         Raises:
             UsageError: If the names are at fault.
         """
-        classes = [ClassName(str(i), name) for i, name in enumerate(names)]
+        classes = _check_names([ClassName(str(i), name) for i, name in enumerate(names)], "in the call")
         return list(answers(self.encoder, images, classes, config))
 
 
@@ -122,13 +131,21 @@ def classify(model: str, *images: str, names: str, out: str | Path | None = None
 
     Raises:
         UsageError: If the call is at fault.
+        DataError: If none of the images can be read.
     """
-    if out is not None and Path(out).suffix not in FORMATS:
+    if out is not None and (Path(out).suffix not in FORMATS or Path(out).is_dir()):
         raise UsageError(f"--out {out}: expected a file that ends in {' or '.join(FORMATS)}")
-    paths, classes = find_images(images), read_names(Path(names))
-    found = list(answers(load_encoder(model), paths, classes, config))
+    paths, classes = find_images(images), _check_names(read_names(Path(names)), names)
+    encoder, found = load_encoder(model), []
+    with progress_bar("classify", len(paths), config.progress) as update:
+        for answer in answers(encoder, paths, classes, config):
+            found.append(answer)
+            update(len(found), "")
     if out is not None:
         _write(Path(out), found)
+    if all(answer.error for answer in found):
+        others = f", nor can the other {len(found) - 1}" if len(found) > 1 else ""
+        raise DataError(f"{found[0].image}: cannot be read ({found[0].error}){others}; expected at least one image that can")
     return found
 
 
@@ -158,11 +175,14 @@ def read_names(path: Path) -> list[ClassName]:
     """Read class names: a name a line, or a TSV with the column name (and folder, words).
 
     Raises:
-        UsageError: If the file is missing or has fewer than two names.
+        UsageError: If the file is missing, or not text.
     """
     if not path.is_file():
         raise UsageError(f"--names {path}: no such file; expected a class name a line")
-    lines = [line.rstrip("\r\n") for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
+    try:
+        lines = [line for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise UsageError(f"--names {path}: not UTF-8 (byte {error.start}); expected a class name a line") from None
     header = lines[0].split("\t") if lines else []
     key = next((k for k in KEY_COLUMNS if k in header), None)
     if key is not None and "name" in header:
@@ -171,11 +191,16 @@ def read_names(path: Path) -> list[ClassName]:
     return [ClassName(str(i), line.strip()) for i, line in enumerate(lines)]
 
 
+def _check_names(classes: list[ClassName], where: str) -> list[ClassName]:
+    n = len({entry.name for entry in classes})
+    if len(classes) < 2 or n < len(classes):
+        raise UsageError(f"--names {where}: found {len(classes)} names, {n} different; expected two or more, each once")
+    return classes
+
+
 def answers(encoder: Encoder, images: Sequence[str | Path], classes: Sequence[ClassName], config: ClassifyConfig) -> Iterator[Answer]:
     """Classify images batch by batch; one that cannot be read gets an answer that says why."""
     names = [entry.name for entry in classes]
-    if len(names) < 2 or len(set(names)) < len(names):
-        raise UsageError(f"--names: found {len(names)} names, {len(set(names))} different; expected two or more, each once")
     prompts = build_prompts(config.prompts, classes, own=[], options=WordOptions(), synonyms=config.synonyms)
     (classifier,) = build_classifiers(encoder, [prompts], classes)
     stream = iter(images)
@@ -240,10 +265,30 @@ def _write(path: Path, found: Sequence[Answer]) -> None:
 
 
 def answers_table(found: Sequence[Answer]) -> str:
-    """Return answers as a plain-text table for a terminal."""
-    rows = [("image", "is", "")]
-    for answer in found:
+    """Return answers as a plain-text table for a terminal, and below it how many images each class got."""
+    rows = [("image", "is", "the best, with their probabilities")]
+    for answer in found[:SHOWN]:
         rest = answer.error or ", ".join(f"{name} {share:.0%}" for name, share in answer.top)
-        rows.append((answer.image, answer.name or ("-" if answer.error else "none of these"), rest))
-    widths = [max(len(row[i]) for row in rows) for i in range(2)]
-    return "".join(f"{row[0].ljust(widths[0])}  {row[1].ljust(widths[1])}  {row[2]}".rstrip() + "\n" for row in rows)
+        rows.append((_end(answer.image), _called(answer), rest))
+    widths = [max(len(_plain(row[i])) for row in rows) for i in range(2)]
+    lines = [f"{_plain(a).ljust(widths[0])}  {_plain(b).ljust(widths[1])}  {_plain(c)}".rstrip() for a, b, c in rows]
+    lines += [f"and {len(found) - SHOWN:,} more images"] if len(found) > SHOWN else []
+    often = Counter(map(_called, found)).most_common()
+    lines.append(
+        f"{len(found):,} image{'' if len(found) == 1 else 's'}: " + ", ".join(f"{n:,} {_plain(name)}" for name, n in often[:SHOWN])
+    )
+    return "\n".join(lines) + "\n"
+
+
+def _called(answer: Answer) -> str:
+    return answer.name or ("not readable" if answer.error else "none of these")
+
+
+def _end(path: str) -> str:
+    """Return the end of a long path: that is where images differ."""
+    return path if len(path) <= PATH_LETTERS else "…" + path[1 - PATH_LETTERS :]
+
+
+def _plain(text: str) -> str:
+    """Return a text that does nothing to a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

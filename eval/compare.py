@@ -6,16 +6,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from fistful.bow import metrics
 from fistful.bow.store.tables import read_table
 from fistful.errors import DataError
-from fistful.eval.results import PREDICTIONS_SCHEMA, read_results, result_name
+from fistful.eval.results import PREDICTIONS_SCHEMA, RANKS_SCHEMA, read_results, result_name
+from fistful.eval.retrieval import Ranks, caption_hits
 
 
 def paired(first: np.ndarray, second: np.ndarray, labels: np.ndarray, seed: int) -> dict[str, Any]:
@@ -57,23 +63,95 @@ def paired(first: np.ndarray, second: np.ndarray, labels: np.ndarray, seed: int)
     }
 
 
+def paired_retrieval(first: Ranks, second: Ranks, seed: int, k: int = 5) -> dict[str, Any]:
+    """Compare how well two models retrieve the same images and captions: differences of recall at k, with 95 % intervals over images."""
+    hits = [caption_hits(ranks, (k,)) for ranks in (first, second)]
+    samples, _ = metrics.bootstrap(np.hstack(hits), np.zeros(len(first.images), np.int64), seed)
+    found: dict[str, Any] = {"n": len(first.images)}
+    for i, name in enumerate((f"image_retrieval_recall@{k}", f"text_retrieval_recall@{k}")):
+        n = hits[0][:, 2].sum() if i == 0 else len(first.images)
+        low, high = metrics.interval((samples[:, 3 + i] - samples[:, i]) / (samples[:, 2] if i == 0 else 1.0))
+        found |= {f"{name}_difference": float((hits[1][:, i].sum() - hits[0][:, i].sum()) / n), f"{name}_low": low, f"{name}_high": high}
+    return found
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Difference:
+    """A configuration against another, over their seeds, on the same images."""
+
+    value: float
+    low: float
+    high: float
+    over_seeds: bool
+    """Whether the interval is over seeds and images; False where one of them has a single seed: over images alone."""
+
+
+def compare_configurations(first_SN: np.ndarray, others: Sequence[np.ndarray], seed: int) -> list[Difference]:
+    """Compare configurations with the first: differences of the mean over seeds, with 95 % intervals.
+
+    Args:
+        first_SN: 1 where a seed's model is right on an image, else 0; a row a seed.
+        others: The same of each other configuration; each has seeds of its own.
+        seed: Of the bootstrap over images.
+
+    Returns:
+        A difference each. With several seeds on both sides the variances over images (bootstrap) and over
+        seeds are added, with Satterthwaite's degrees of freedom for Student's t; else the bootstrap's percentiles.
+
+    Source:
+        F. E. Satterthwaite 1946, Biometrics Bulletin 2.
+    """
+    from scipy.stats import t
+
+    gains_NC = np.stack([other.mean(axis=0) - first_SN.mean(axis=0) for other in others], axis=1)
+    n = len(gains_NC)
+    samples = np.stack([counts @ gains_NC / n for counts in metrics.resamples(n, seed)])
+    found = []
+    for i, other in enumerate(others):
+        value = float(gains_NC[:, i].mean())
+        if min(len(first_SN), len(other)) < 2:
+            found.append(Difference(value, *metrics.interval(samples[:, i]), over_seeds=False))
+            continue
+        of_images = float(samples[:, i].var())
+        of_seeds = [float(one.mean(axis=1).var(ddof=1)) / len(one) for one in (first_SN, other)]
+        spread = of_images + sum(of_seeds)
+        loose = sum(part**2 / (len(one) - 1) for part, one in zip(of_seeds, (first_SN, other), strict=True))
+        half = float(t.ppf(0.975, spread**2 / loose if loose else np.inf)) * math.sqrt(spread) if spread else 0.0
+        found.append(Difference(value, value - half, value + half, over_seeds=True))
+    return found
+
+
 def compare_results(first: Path, second: Path, seed: int) -> dict[str, Any]:
     """Compare two files of predictions, image by image.
 
     Raises:
-        DataError: If they have no image in common, or disagree about its class.
+        DataError: If they have no image in common, or disagree about its class or its captions.
     """
-    tables = [read_table(path, PREDICTIONS_SCHEMA).select(["image", "sha256", "label", "rank"]).to_pydict() for path in (first, second)]
-    place = {key: i for i, key in enumerate(zip(tables[1]["image"], tables[1]["sha256"], strict=True))}
-    pairs = [(i, place[key]) for i, key in enumerate(zip(tables[0]["image"], tables[0]["sha256"], strict=True)) if key in place]
+    retrieval = pq.read_schema(first).names == RANKS_SCHEMA.names
+    schema = RANKS_SCHEMA if retrieval else PREDICTIONS_SCHEMA
+    tables = [read_table(path, schema) for path in (first, second)]
+    places = [{key: i for i, key in enumerate(zip(t["image"].to_pylist(), t["sha256"].to_pylist(), strict=True))} for t in tables]
+    pairs = [(i, places[1][key]) for key, i in places[0].items() if key in places[1]]
     if not pairs:
         raise DataError(f"{first} and {second}: have no image in common, expected predictions for the same set")
     rows = np.array(pairs)
-    labels = np.array(tables[0]["label"])[rows[:, 0]]
-    if (labels != np.array(tables[1]["label"])[rows[:, 1]]).any():
+    both = [table.take(rows[:, k]) for k, table in enumerate(tables)]
+    if retrieval:
+        ranks = [_ranks(table) for table in both]
+        if len(rows) < len(places[0]) or not np.array_equal(ranks[0].image_of_caption, ranks[1].image_of_caption):
+            raise DataError(f"{first} and {second}: are about other images or captions, so their ranks cannot be compared")
+        return paired_retrieval(ranks[0], ranks[1], seed)
+    labels, others = (table["label"].to_numpy() for table in both)
+    if (labels != others).any():
         raise DataError(f"{first} and {second}: give the same images other classes; are their names tables the same?")
-    right = [(np.array(table["rank"])[rows[:, k]] < 1).astype(int) for k, table in enumerate(tables)]
+    right = [(table["rank"].to_numpy() < 1).astype(int) for table in both]
     return paired(right[0], right[1], labels, seed)
+
+
+def _ranks(table: pa.Table) -> Ranks:
+    of_caption = table["caption_ranks"].combine_chunks()
+    n = pc.list_value_length(of_caption).to_numpy()
+    return Ranks(table["rank"].to_numpy(), pc.list_flatten(of_caption).to_numpy(), np.repeat(np.arange(len(n)), n))
 
 
 def compare_with_first(folder: Path, results: Sequence[dict[str, Any]], seed: int) -> list[dict[str, Any]]:

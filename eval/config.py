@@ -21,7 +21,7 @@ class EvaluateConfig:
     synonyms: bool = semantic(False)
     """Average the prompts over a class's other names too (column `words` of its table)."""
     vocabulary: str | None = semantic(None)
-    """Folder with a vocabulary: classes whose words it holds are reported beside all classes."""
+    """Folder with a vocabulary: classes whose words it holds are reported beside all classes, and its frequencies sort words."""
     trained_on: tuple[str, ...] = semantic(())
     """Data folders of the training: evaluation images that are near-duplicates of theirs are counted."""
     half: Literal["all", "dev", "test"] = semantic("all")

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fistful.bow.store.dead_letters import DeadLetter
+from fistful.bow.store.files import read_json
+from fistful.bow.store.manifest import CONFIG
 from fistful.errors import UsageError
 from fistful.eval.names import ClassName
 
@@ -63,6 +65,8 @@ def open_set(spec: str, names: str | None) -> EvalSet:
     from fistful.eval import class_folders, parquet, wds
 
     path = Path(spec)
+    if is_written_by_us(path):
+        raise UsageError(f"{spec}: was written by fistful; expected class folders, archives of them, parquet or CLIP_benchmark's layout")
     if not path.exists():
         raise UsageError(f"--data {spec}: no such file or folder")
     if path.is_file():
@@ -82,6 +86,12 @@ def open_set(spec: str, names: str | None) -> EvalSet:
     if len(archives) == 1 and not folders:
         return class_folders.open_archive(archives[0], set_name(archives[0]), names)
     return class_folders.open_folder(path, set_name(path), names)
+
+
+def is_written_by_us(path: Path) -> bool:
+    """Return whether a folder is one of fistful's own, whichever verb wrote it."""
+    config = read_json(path / CONFIG) if (path / CONFIG).is_file() else None
+    return isinstance(config, dict) and {"format", "verb", "id"} <= config.keys()
 
 
 def set_name(path: Path) -> str:

@@ -51,6 +51,14 @@ class Tally:
     letters: list[DeadLetter] = dataclasses.field(default_factory=list)
     per_class: dict[int, int] = dataclasses.field(default_factory=dict)
     """Images that the set has of each class, whether used or not."""
+    label_of: dict[str, int] = dataclasses.field(default_factory=dict)
+    """The class of each image, by its hash."""
+    n_copies: int = 0
+    """Images that repeat an earlier one byte for byte."""
+    n_torn: int = 0
+    """Copies that stand under another class."""
+    notes: list[str] = dataclasses.field(default_factory=list)
+    """What was found odd about the pixels."""
 
 
 def half_of(sha256: str) -> Half:
@@ -87,6 +95,10 @@ def _count(sample: Sample | DeadLetter, half: Half, tally: Tally) -> str | None:
         return None
     digest = hashlib.sha256(sample.data).hexdigest()
     tally.digest.update(f"{sample.name}\0{sample.label}\0{digest}\n".encode("utf-8", "surrogateescape"))
+    if digest in tally.label_of:
+        tally.n_copies += 1
+        tally.n_torn += tally.label_of[digest] != sample.label
+    tally.label_of.setdefault(digest, sample.label)
     tally.per_class[sample.label] = tally.per_class.get(sample.label, 0) + 1
     if half not in ("all", half_of(digest)):
         tally.other_half += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,14 @@ import pyarrow.parquet as pq
 from fistful.bow.store.dead_letters import DeadLetter, Refused
 from fistful.bow.store.files import hash_file
 from fistful.errors import DataError, UsageError
+from fistful.eval.checks import some
 from fistful.eval.datasets import EvalSet, Sample
 from fistful.eval.names import ClassName, from_folders, from_table, repeated_names
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "png", "webp")
 LABEL_COLUMNS = ("label", "cls", "class", "fine_label")
 ROWS = 256
+PART = re.compile(r"(?P<stem>.+)-(?P<part>\d+)-of-(?P<total>\d+)\.parquet")
 
 
 def open_parquet(files: list[Path], name: str, names: str | None) -> EvalSet:
@@ -46,8 +49,23 @@ def open_parquet(files: list[Path], name: str, names: str | None) -> EvalSet:
             "files": [[path.name, path.stat().st_size] for path in files],
             "names": hash_file(Path(names))["sha256"] if names else "",
         },
-        warnings=[*warnings, *repeated_names(classes)],
+        warnings=[*missing_parts(files), *warnings, *repeated_names(classes)],
     )
+
+
+def missing_parts(files: list[Path]) -> list[str]:
+    """Return a line if files are parts of more than there are, by names such as val-00000-of-00003.parquet.
+
+    >>> missing_parts([Path("val-00000-of-00003.parquet"), Path("val-00002-of-00003.parquet")])
+    ['1 of 3 parts are missing: val-00001-of-00003.parquet']
+    """
+    parts = [match for path in files if (match := PART.fullmatch(path.name))]
+    lines = []
+    for stem, width, total in dict.fromkeys((m["stem"], len(m["part"]), m["total"]) for m in parts):
+        there = {int(m["part"]) for m in parts if (m["stem"], m["total"]) == (stem, total)}
+        missing = [f"{stem}-{i:0{width}d}-of-{total}.parquet" for i in range(int(total)) if i not in there]
+        lines += [f"{len(missing)} of {int(total)} parts are missing: {some(missing)}"] if missing else []
+    return lines
 
 
 def _open(path: Path) -> pq.ParquetFile:

@@ -18,6 +18,10 @@ from fistful.eval.names import ClassName
 from fistful.eval.zeroshot import Predictions
 
 SUMMARY = "results.json"
+RETRIEVAL = "zeroshot_retrieval"
+"""CLIP_benchmark's name of the task."""
+PAIRED = {"acc1": "top-1", "image_retrieval_recall@5": "image R@5", "text_retrieval_recall@5": "text R@5"}
+"""Measures whose paired differences are printed and shown, and their short names."""
 PREDICTIONS_SCHEMA = pa.schema(
     [
         ("image", pa.string()),
@@ -44,6 +48,20 @@ CLASSES_SCHEMA = pa.schema(
     ]
 )
 """A row a class: `covered` and `df` (of its rarest word) are null without a vocabulary."""
+
+RANKS_SCHEMA = pa.schema(
+    [
+        ("image", pa.string()),
+        ("sha256", pa.string()),
+        ("source", pa.string()),
+        ("rank", pa.int32()),
+        ("caption_ranks", pa.list_(pa.int32())),
+    ]
+)
+"""A row a captioned image: `rank` counts the captions of others before its best own, `caption_ranks` other images, by caption."""
+
+WORDS_SCHEMA = pa.schema([("word", pa.string()), ("df", pa.int64()), ("n", pa.int64()), ("ap", pa.float64())])
+"""A row a word that enough images have: `n` images, and its average precision."""
 
 
 def result_name(*parts: str) -> str:
@@ -106,44 +124,67 @@ def read_results(folder: str | Path) -> list[dict[str, Any]]:
 
 
 def results_table(folder: str | Path) -> str:
-    """Return the results as a plain-text table for a terminal, with their warnings below."""
+    """Return the results as plain-text tables for a terminal, with comparisons and warnings below."""
     results = read_results(folder)
-    head = ["model", "data", "prompts", "top-1 [95 %]", "top-5 [95 %]", "chance", "images", "refused"]
-    rows = [head, *([*_labels(r), *_figures(r)] for r in results)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+    tables = [_classification([r for r in results if "acc1" in r["metrics"]]), _retrieval([r for r in results if r["task"] == RETRIEVAL])]
+    models: dict[tuple[str, str], dict[str, None]] = {}
+    for r in results:
+        for line in r["warnings"]:
+            models.setdefault((r["dataset"], line), {})[r["model"]] = None
+    warnings = [f"! {_some(list(names))} on {dataset}: {line}" for (dataset, line), names in models.items()]
+    paired = [line for comparison in read_json(Path(folder) / SUMMARY)["comparisons"] for line in _differences(comparison)]
+    return "\n\n".join(table for table in tables if table) + "\n" + "".join(f"{line}\n" for line in [*paired, *warnings])
+
+
+def _some(models: Sequence[str], limit: int = 3) -> str:
+    return ", ".join(models[:limit]) + (f" and {len(models) - limit} more" if len(models) > limit else "")
+
+
+def _classification(results: Sequence[dict[str, Any]]) -> str:
+    rows = [["model", "data", "prompts", "top-1 [95 %]", "top-5 [95 %]", "chance", "images", "refused"]]
+    for r in results:
+        m = r["metrics"]
+        scores = [_percent(m, "acc1"), _percent(m, "acc5"), f"{100 * m['chance1']:.1f}"]
+        rows.append([r["model"], r["dataset"], r["prompts"], *scores, str(m["n"]), str(sum(r["refused"].values()))])
+    return _aligned(rows, 3) if results else ""
+
+
+def _retrieval(results: Sequence[dict[str, Any]]) -> str:
+    more = ["R@5 [95 %]", "R@10"]
+    rows = [["model", "data", "image R@1", *more, "text R@1", *more, "chance R@5", "tags P@3", "AP macro", "images"]]
+    for r in results:
+        m = r["metrics"]
+        recalls = [_percent(m, f"{way}_retrieval_recall@{k}", k == 5) for way in ("image", "text") for k in (1, 5, 10)]
+        tags = [_percent(m, name, False) for name in ("tags_precision@3", "tags_ap_macro")]
+        rows.append([r["model"], r["dataset"], *recalls, f"{100 * min(1.0, 5 / m['n']):.1f}", *tags, str(m["n"])])
+    return _aligned(rows, 2) if results else ""
+
+
+def _aligned(rows: Sequence[Sequence[str]], n_left: int) -> str:
+    """Return a table with a line below its head; the first columns stand left, the others right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
-        "  ".join(cell.ljust(w) if i < 3 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))).rstrip()
+        "  ".join(cell.ljust(w) if i < n_left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))).rstrip()
         for row in rows
     ]
-    warnings = dict.fromkeys(f"! {r['model']} on {r['dataset']}: {line}" for r in results for line in r["warnings"])
-    paired = [_difference(comparison) for comparison in read_json(Path(folder) / SUMMARY)["comparisons"]]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], *paired, *warnings]) + "\n"
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
-def _difference(found: dict[str, Any]) -> str:
-    difference, low, high = (100 * found[name] for name in ("acc1_difference", "acc1_low", "acc1_high"))
-    verdict = "" if low > 0 or high < 0 else ": not told apart"
+def _differences(found: dict[str, Any]) -> list[str]:
+    """Return a line for each measure that was compared."""
     where = f"{found['dataset']}, {found['prompts']}"
-    return f"{found['second']} - {found['first']} on {where}: top-1 {difference:+.1f} [{low:+.1f}, {high:+.1f}]{verdict}"
+    lines = []
+    for measure, label in PAIRED.items():
+        if f"{measure}_difference" not in found:
+            continue
+        difference, low, high = (100 * found[f"{measure}_{name}"] for name in ("difference", "low", "high"))
+        verdict = "" if low > 0 or high < 0 else ": not told apart"
+        lines.append(f"{found['second']} - {found['first']} on {where}: {label} {difference:+.1f} [{low:+.1f}, {high:+.1f}]{verdict}")
+    return lines
 
 
-def _labels(result: dict[str, Any]) -> list[str]:
-    return [result["model"], result["dataset"], result["prompts"]]
-
-
-def _figures(result: dict[str, Any]) -> list[str]:
-    figures = result["metrics"]
-    return [
-        _percent(figures, "acc1"),
-        _percent(figures, "acc5"),
-        f"{100 * figures['chance1']:.1f}",
-        str(figures["n"]),
-        str(sum(result["refused"].values())),
-    ]
-
-
-def _percent(figures: dict[str, Any], name: str) -> str:
+def _percent(figures: dict[str, Any], name: str, interval: bool = True) -> str:
     value = figures.get(name)
     if value is None:
         return "-"
-    return f"{100 * value:.1f} [{100 * figures[name + '_low']:.1f}, {100 * figures[name + '_high']:.1f}]"
+    return f"{100 * value:.1f}" + (f" [{100 * figures[name + '_low']:.1f}, {100 * figures[name + '_high']:.1f}]" if interval else "")

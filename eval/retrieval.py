@@ -1,53 +1,86 @@
 """Retrieval both ways: find the image of a caption, and a caption of an image. Numpy in, numpy out.
 
-Shape suffixes: N images, M captions, D features.
+Shape suffixes: N images, M captions, D features, K ranks asked.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-BLOCK = 1024
-"""Rows compared at a time: 100 MB against 25,000 columns."""
+from fistful.bow import metrics
+from fistful.eval.zeroshot import with_interval
+
+BLOCK_NUMBERS = 2**25
+"""Scores compared at a time: 128 MB."""
 
 KS = (1, 5, 10)
 
 
-def retrieval_recall(
-    images_ND: np.ndarray, captions_MD: np.ndarray, image_of_caption: np.ndarray, ks: Sequence[int] = KS
-) -> dict[str, float]:
-    """Return recall at k for both directions.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ranks:
+    """Where the true ones stand; of equal scores they stand last, so a model that says the same of everything finds nothing."""
 
-    Args:
-        images_ND: Normalised features.
-        captions_MD: Normalised features; an image may have several captions.
-        image_of_caption: (M,) the image of each caption; every image has at least one.
-        ks: Ranks.
+    images: np.ndarray
+    """(N,) how many captions of other images stand before the best of an image's own."""
+    captions: np.ndarray
+    """(M,) how many other images stand before a caption's own."""
+    image_of_caption: np.ndarray
+    """(M,) the image of each caption; every image has at least one."""
 
-    Returns:
-        image_retrieval_recall@k: share of captions whose image is among the k nearest; text_retrieval_recall@k:
-        share of images one of whose captions is among the k nearest. Of equal scores the true one
-        counts last, so a model that says the same of everything scores 0.
 
-    Source:
-        As CLIP_benchmark's image_retrieval_recall@k and text_retrieval_recall@k.
-    """
-    to_image = _ranks(captions_MD, images_ND, [np.array([i]) for i in image_of_caption])
+def retrieval_ranks(images_ND: np.ndarray, captions_MD: np.ndarray, image_of_caption: np.ndarray) -> Ranks:
+    """Rank images for captions and captions for images, from normalised features."""
     order = np.argsort(image_of_caption, kind="stable")
     own = np.split(order, np.searchsorted(image_of_caption[order], np.arange(1, len(images_ND))))
-    to_text = _ranks(images_ND, captions_MD, own)
-    found = {f"image_retrieval_recall@{k}": float((to_image < k).mean()) for k in ks}
-    return found | {f"text_retrieval_recall@{k}": float((to_text < k).mean()) for k in ks}
+    to_image = _ranks(captions_MD, images_ND, [np.array([i]) for i in image_of_caption])
+    return Ranks(_ranks(images_ND, captions_MD, own), to_image, image_of_caption)
 
 
 def _ranks(queries: np.ndarray, keys: np.ndarray, own: Sequence[np.ndarray]) -> np.ndarray:
     """Return how many other keys stand before the best of each query's own, ties before it."""
-    ranks = np.empty(len(queries), dtype=np.int64)
-    for start in range(0, len(queries), BLOCK):
-        scores = queries[start : start + BLOCK] @ keys.T
-        for row, mine in enumerate(own[start : start + BLOCK]):
+    ranks, block = np.empty(len(queries), dtype=np.int32), max(1, BLOCK_NUMBERS // len(keys))
+    for start in range(0, len(queries), block):
+        scores = queries[start : start + block] @ keys.T
+        for row, mine in enumerate(own[start : start + block]):
             best = scores[row, mine].max()
             ranks[start + row] = (scores[row] >= best).sum() - (scores[row, mine] >= best).sum()
     return ranks
+
+
+def retrieval_figures(ranks: Ranks, seed: int, ks: Sequence[int] = KS) -> dict[str, Any]:
+    """Return recall at k for both directions, each with its 95 % interval over images.
+
+    Args:
+        ranks: Of images and captions.
+        seed: Of the bootstrap.
+        ks: Ranks asked.
+
+    Returns:
+        image_retrieval_recall@k: share of captions whose image is among the k nearest; text_retrieval_recall@k:
+        share of images one of whose captions is among the k nearest.
+
+    Source:
+        As CLIP_benchmark's image_retrieval_recall@k and text_retrieval_recall@k.
+    """
+    hits = caption_hits(ranks, ks)
+    samples, _ = metrics.bootstrap(hits, np.zeros(len(hits), np.int64), seed)
+    n_images, n_captions, k = len(ranks.images), len(ranks.captions), len(ks)
+    found: dict[str, Any] = {}
+    for i, rank in enumerate(ks):
+        shares = samples[:, i] / samples[:, -1]
+        found |= with_interval(f"image_retrieval_recall@{rank}", int(hits[:, i].sum()), n_captions, shares)
+    for i, rank in enumerate(ks):
+        found |= with_interval(f"text_retrieval_recall@{rank}", int(hits[:, k + i].sum()), n_images, samples[:, k + i])
+    return found
+
+
+def caption_hits(ranks: Ranks, ks: Sequence[int] = KS) -> np.ndarray:
+    """Return for each image how many of its captions find it at each k, whether it finds one of them, and how many it has: (N, 2K + 1)."""
+    n = len(ranks.images)
+    to_image = [np.bincount(ranks.image_of_caption, weights=ranks.captions < k, minlength=n) for k in ks]
+    n_captions = np.bincount(ranks.image_of_caption, minlength=n)
+    return np.column_stack([*to_image, *(ranks.images < k for k in ks), n_captions]).astype(np.float64)

@@ -19,10 +19,11 @@ from fistful.bow.store.manifest import claim, fingerprint, finish
 from fistful.bow.words import WordOptions
 from fistful.errors import UsageError
 from fistful.eval import duplicates
+from fistful.eval.captions import CaptionSet, open_captions, score_captions
 from fistful.eval.compare import compare_with_first
 from fistful.eval.config import EvaluateConfig
 from fistful.eval.coverage import Coverage, read_coverage
-from fistful.eval.datasets import EvalSet, open_set
+from fistful.eval.datasets import EvalSet, is_written_by_us, open_set
 from fistful.eval.prompts import NAMED
 from fistful.eval.results import SUMMARY
 from fistful.eval.score import Job, score_set
@@ -35,17 +36,18 @@ DEFAULTS = EvaluateConfig()
 
 
 def evaluate(*models: str, data: tuple[str, ...], out: str | Path, config: EvaluateConfig = DEFAULTS) -> Path:
-    """Say what models are worth as zero-shot classifiers.
+    """Say what models are worth: as zero-shot classifiers, and at matching images with captions and words.
 
     Args:
         models: Run folders, model folders, open_clip local folders, or `module:function` specs.
-        data: Evaluation sets: class folders, archives of them, or CLIP_benchmark's layout.
+        data: Evaluation sets: class folders, archives of them, or CLIP_benchmark's layout; for retrieval and
+            tagging, data folders of captioned images that `bags` wrote.
         out: Folder for the results.
         config: How.
 
     Returns:
         The folder: results.json, results/*.json (a result each, as CLIP_benchmark writes them),
-        predictions/, classes/ and dead_letters/ in parquet.
+        predictions/, classes/, words/ and dead_letters/ in parquet.
 
     Raises:
         UsageError: If the call is at fault.
@@ -54,7 +56,7 @@ def evaluate(*models: str, data: tuple[str, ...], out: str | Path, config: Evalu
     if not models or not data:
         raise UsageError("evaluate: expected at least one model, and at least one set with --data")
     folder = local_out(out)
-    sets = _unique(open_set(spec, names) for spec, names in zip(data, _names_for(config, data), strict=True))
+    sets = _unique(_open(spec, names, config) for spec, names in zip(data, _names_for(config, data), strict=True))
     coverage = read_coverage(config.vocabulary) if config.vocabulary else None
     encoders = [load_encoder(spec) for spec in models]
     labels = tell_apart([model_name(encoder.name) for encoder in encoders])
@@ -64,7 +66,10 @@ def evaluate(*models: str, data: tuple[str, ...], out: str | Path, config: Evalu
     summary = []
     for label, encoder in zip(labels, encoders, strict=True):
         for eval_set in sets:
-            summary += score_set(folder, _job(label, encoder, eval_set, coverage, training, config))
+            if isinstance(eval_set, CaptionSet):
+                summary += score_captions(folder, label, encoder, eval_set, coverage, training, config)
+            else:
+                summary += score_set(folder, _job(label, encoder, eval_set, coverage, training, config))
     write_json(folder, SUMMARY, {"format": FORMAT, "results": summary, "comparisons": compare_with_first(folder, summary, config.seed)})
     finish(folder, {}, {result["dataset"]: result["content"] for result in summary})
     return folder
@@ -87,6 +92,14 @@ def _job(
     return Job(model, encoder, eval_set, coverage.options if coverage else WordOptions(), covered, df, training, config)
 
 
+def _open(spec: str, names: str | None, config: EvaluateConfig) -> EvalSet | CaptionSet:
+    if not is_written_by_us(Path(spec)):
+        return open_set(spec, names)
+    if names and len(config.names) > 1:
+        raise UsageError(f'--names {names}: {spec} has captions and no classes; give "" in its place')
+    return open_captions(spec)
+
+
 def _names_for(config: EvaluateConfig, data: Sequence[str]) -> list[str | None]:
     if len(config.names) not in (0, 1, len(data)):
         raise UsageError(f"--names: found {len(config.names)} tables for {len(data)} data sets, expected one, or one each")
@@ -107,7 +120,7 @@ def tell_apart(names: Sequence[str]) -> list[str]:
     return found
 
 
-def _unique(sets: Iterator[EvalSet]) -> list[EvalSet]:
+def _unique(sets: Iterator[EvalSet | CaptionSet]) -> list[EvalSet | CaptionSet]:
     opened = list(sets)
     return [dataclasses.replace(s, name=name) for s, name in zip(opened, tell_apart([s.name for s in opened]), strict=True)]
 
@@ -123,7 +136,7 @@ def _identity(config: EvaluateConfig) -> dict[str, Any]:
 
 
 def _fingerprints(
-    encoders: Sequence[Encoder], sets: Sequence[EvalSet], coverage: Coverage | None, config: EvaluateConfig
+    encoders: Sequence[Encoder], sets: Sequence[EvalSet | CaptionSet], coverage: Coverage | None, config: EvaluateConfig
 ) -> dict[str, Any]:
     files = [name for name in config.prompts if name not in NAMED]
     return {

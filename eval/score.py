@@ -20,7 +20,7 @@ from fistful.bow.store.tables import write_table
 from fistful.bow.words import WordOptions
 from fistful.errors import DataError
 from fistful.eval import duplicates, zeroshot
-from fistful.eval.checks import seen_before, warnings_of
+from fistful.eval.checks import odd_pixels, seen_before, warnings_of
 from fistful.eval.classifier import Classifier, build_classifiers, check_features
 from fistful.eval.config import EvaluateConfig
 from fistful.eval.datasets import EvalSet
@@ -93,13 +93,14 @@ def score_set(folder: Path, job: Job) -> list[dict[str, Any]]:
     classifiers = build_classifiers(job.encoder, prompt_sets, job.eval_set.classes)
     texts_done = time.monotonic()
     seen = see_all(job, classifiers)
-    _check_refused(job, seen.tally)
+    check_refused(job.eval_set.name, seen.tally, job.config.max_bad_fraction)
     results = [_result(job, classifier, seen, i) for i, classifier in enumerate(classifiers)]
     for i, name in enumerate(names):
         _write_tables(folder, name, job, seen, i)
     for name, result in zip(names, results, strict=True):
         write_json(folder, f"results/{name}.json", result)
-    _log(folder, job, seen.tally, texts_done - start, time.monotonic() - texts_done)
+    log = result_name(job.model, job.eval_set.name)
+    write_log(folder, log, job.config.half, seen.tally.n_in, texts_done - start, time.monotonic() - texts_done)
     return results
 
 
@@ -113,6 +114,8 @@ def see_all(job: Job, classifiers: Sequence[Classifier]) -> Seen:
         while batch := list(islice(stream, job.config.batch_size)):
             names = [image.name for image in batch]
             pixels = np.stack([image.pixels for image in batch])
+            if not images:
+                tally.notes += odd_pixels(getattr(job.encoder, "preprocess", None), pixels)
             scores = _score_batch(job, classifiers, pixels, names)
             labels_N = np.array([image.label for image in batch], dtype=np.int64)
             for i, scores_NC in enumerate(scores):
@@ -143,12 +146,17 @@ def _score_batch(job: Job, classifiers: Sequence[Classifier], pixels: np.ndarray
     ]
 
 
-def _check_refused(job: Job, tally: Tally) -> None:
-    refused, limit = len(tally.letters), job.config.max_bad_fraction
+def check_refused(name: str, tally: Tally, limit: float) -> None:
+    """Stop where too many images of a set were refused.
+
+    Raises:
+        DataError: If so.
+    """
+    refused = len(tally.letters)
     if refused > limit * tally.n_in:
         first = tally.letters[0]
         raise DataError(
-            f"{job.eval_set.name}: {refused} of {tally.n_in} images refused, the first {first.place} ({first.reason}: {first.detail}); "
+            f"{name}: {refused} of {tally.n_in} images refused, the first {first.place} ({first.reason}: {first.detail}); "
             f"expected at most {limit:.0%}; --max-bad-fraction allows more"
         )
 
@@ -195,15 +203,15 @@ def _result(job: Job, classifier: Classifier, seen: Seen, i: int) -> dict[str, A
     }
 
 
-def _log(folder: Path, job: Job, tally: Tally, texts_s: float, images_s: float) -> None:
+def write_log(folder: Path, name: str, half: str, n_images: int, texts_s: float, images_s: float) -> None:
     """Write what may differ between equal runs: times, rates, versions; and when which half was looked at."""
     record = {
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "half": job.config.half,
+        "half": half,
         "host": platform.node(),
-        "images_per_s": round(tally.n_in / max(images_s, 1e-9), 1),
+        "images_per_s": round(n_images / max(images_s, 1e-9), 1),
         "images_s": round(images_s, 3),
         "texts_s": round(texts_s, 3),
         "versions": {package: version(package) for package in ("fistful", "numpy", "pyarrow", "pillow")},
     }
-    write_json(folder, f"logs/{result_name(job.model, job.eval_set.name)}.json", record)
+    write_json(folder, f"logs/{name}.json", record)

@@ -5,10 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from fistful.bow.store.index import unit_name
+from fistful.errors import DataError
 
 
 def image_bytes(folder: Path, key: str, offset: int, size: int) -> bytes:
-    """Read a sample's image from its shard, by the place that the index gives."""
-    with open(folder / unit_name("shards", int(key.split("_")[0]), "tar"), "rb") as shard:
-        shard.seek(offset)
-        return shard.read(size)
+    """Read a sample's image from its shard, by the place that the index gives.
+
+    Raises:
+        DataError: If the shard is missing.
+    """
+    path = folder / unit_name("shards", int(key.split("_")[0]), "tar")
+    try:
+        with open(path, "rb") as shard:
+            shard.seek(offset)
+            return shard.read(size)
+    except FileNotFoundError:
+        raise DataError(f"{path}: missing, though the index names it; fistful verify {folder} tells what else changed") from None

@@ -21,29 +21,31 @@ MIN_POSITIVE = 3
 """Words with fewer images than this have no average precision worth the name."""
 
 
-def tagging_figures(scores_NV: np.ndarray, truth_NV: np.ndarray, df_V: np.ndarray, ks: Sequence[int] = KS) -> dict[str, Any]:
-    """Return precision and recall at k, and average precision by word frequency.
+def tag_hits(scores_NV: np.ndarray, truth_NV: np.ndarray, k: int = max(KS)) -> np.ndarray:
+    """Return whether each image's k best words are in its captions: (N, k), boolean."""
+    return np.take_along_axis(truth_NV, metrics.top_classes(scores_NV, k), axis=1)
+
+
+def tagging_figures(hits_NK: np.ndarray, n_true_N: np.ndarray, seed: int, ks: Sequence[int] = KS) -> dict[str, Any]:
+    """Return precision and recall at k with their 95 % intervals, over the images that have a word.
 
     Args:
-        scores_NV: Of each word for each image.
-        truth_NV: Boolean, whether the word is in the image's captions.
-        df_V: In how many training samples each word occurs.
+        hits_NK: Boolean, whether each of the best words is in the image's captions, the best first.
+        n_true_N: How many words its captions have.
+        seed: Of the bootstrap over images.
         ks: Numbers of words given.
-
-    Returns:
-        precision@k and recall@k over images that have a word; ap_head, ap_middle, ap_tail: mean
-        average precision of the words with at least MIN_POSITIVE images; ap_macro: mean of the three
-        (of those that there are); n_words of each part.
     """
-    has_word = truth_NV.any(axis=1)
-    scores_NV, truth_NV = scores_NV[has_word], truth_NV[has_word]
-    hits_NK = np.take_along_axis(truth_NV, metrics.top_classes(scores_NV, max(ks)), axis=1)
-    n_true = truth_NV.sum(axis=1)
-    figures: dict[str, Any] = {"n": int(has_word.sum())}
-    for k in ks:
-        figures[f"precision@{k}"] = float(hits_NK[:, :k].mean())
-        figures[f"recall@{k}"] = float((hits_NK[:, :k].sum(axis=1) / n_true).mean())
-    return figures | _by_frequency(word_precision(scores_NV, truth_NV), df_V)
+    hits, n_true = hits_NK[n_true_N > 0].astype(np.float64), n_true_N[n_true_N > 0]
+    figures: dict[str, Any] = {"n": len(n_true)}
+    if not len(n_true):
+        return figures
+    shares = [hits[:, :k].mean(axis=1) for k in ks] + [hits[:, :k].sum(axis=1) / n_true for k in ks]
+    samples, _ = metrics.bootstrap(np.column_stack(shares), np.zeros(len(hits), np.int64), seed)
+    names = [f"{what}@{k}" for what in ("precision", "recall") for k in ks]
+    for name, share, column in zip(names, shares, samples.T, strict=True):
+        low, high = metrics.interval(column)
+        figures |= {name: float(share.mean()), f"{name}_low": low, f"{name}_high": high}
+    return figures
 
 
 def word_precision(scores_NV: np.ndarray, truth_NV: np.ndarray) -> np.ndarray:
@@ -56,7 +58,16 @@ def word_precision(scores_NV: np.ndarray, truth_NV: np.ndarray) -> np.ndarray:
     return found
 
 
-def _by_frequency(precision_V: np.ndarray, df_V: np.ndarray) -> dict[str, Any]:
+def by_frequency(precision_V: np.ndarray, df_V: np.ndarray) -> dict[str, Any]:
+    """Return the mean average precision of frequent and of rare words.
+
+    Args:
+        precision_V: Average precision of each word, NaN where there is none.
+        df_V: In how many training samples each word occurs.
+
+    Returns:
+        ap_head, ap_middle, ap_tail (None without a word); ap_macro, the mean of those that there are; n_words of each part.
+    """
     order = np.lexsort((np.arange(len(df_V)), -df_V))
     edges = (0, N_HEAD, N_HEAD + N_MIDDLE, len(order))
     figures: dict[str, Any] = {}

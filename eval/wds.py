@@ -81,7 +81,8 @@ def _lines(path: Path) -> list[str]:
 
 def _shards(split: Path) -> tuple[list[Path], list[str]]:
     if not (split / SHARDS).is_file():  # plain webdataset: as many shards as there are
-        return sorted(split.glob("*.tar")), [f"{SHARDS} is missing, so missing shards would go unnoticed"]
+        found = sorted(split.glob("*.tar"))
+        return found, [f"{SHARDS} is missing, so missing shards would go unnoticed", *_gaps(found), *_without_images(found)]
     text = (split / SHARDS).read_text("utf-8").strip()
     if not text.isdecimal() or int(text) < 1:
         raise DataError(f"{split / SHARDS}: found {text!r}, expected the number of shards")
@@ -93,8 +94,22 @@ def _shards(split: Path) -> tuple[list[Path], list[str]]:
         )
     more = sorted(path.name for path in split.glob("*.tar") if path not in set(shards))
     warnings = [f"{split.name}/{name} is not read: {SHARDS} says {len(shards)}" for name in more]
-    warnings += [f"{split.name}/{path.name} is an empty file" for path in shards if path.stat().st_size == 0]
-    return shards, warnings
+    return shards, warnings + _without_images(shards)
+
+
+def _gaps(shards: list[Path]) -> list[str]:
+    """Return a line if numbers are missing among shards that are called by their number."""
+    numbers = {int(path.stem) for path in shards if path.stem.isdecimal()}
+    if len(numbers) < len(shards) or not numbers:
+        return []
+    missing = sorted(set(range(max(numbers))) - numbers)
+    named = ", ".join(f"{number}.tar" for number in missing[:5])
+    return [f"{len(missing)} of {max(numbers) + 1} shards are missing by their numbers: {named}"] if missing else []
+
+
+def _without_images(shards: list[Path]) -> list[str]:
+    found = [path for path in shards if not _count_images(path)]
+    return [f"{path.parent.name}/{path.name} {'has no image' if path.stat().st_size else 'is an empty file'}" for path in found]
 
 
 def _count_images(shard: Path) -> int:

@@ -133,15 +133,16 @@ def summarise(ranks_N: np.ndarray, labels_N: np.ndarray, n_classes: int, seed: i
     _, recall = metrics.per_class_recall(right[:, 0], labels_N, n_classes)
     over_images, over_classes = metrics.bootstrap(right, labels_N, seed)
     figures["majority1"] = int(np.bincount(labels_N).max()) / n
-    figures |= _with_interval("acc1", int(right[:, 0].sum()), n, over_images[:, 0])
-    figures |= _with_interval("acc5", int(right[:, 1].sum()), n, over_images[:, 1])
+    figures |= with_interval("acc1", int(right[:, 0].sum()), n, over_images[:, 0])
+    figures |= with_interval("acc5", int(right[:, 1].sum()), n, over_images[:, 1])
     figures["mean_per_class_recall"] = float(np.nanmean(recall))
     low, high = metrics.interval(over_classes[:, 0])
     figures |= {"mean_per_class_recall_low": low, "mean_per_class_recall_high": high}
     return figures if n_classes >= TOP else {k: None if k.startswith("acc5") else v for k, v in figures.items()}
 
 
-def _with_interval(name: str, n_right: int, n: int, samples: np.ndarray) -> dict[str, Any]:
+def with_interval(name: str, n_right: int, n: int, samples: np.ndarray) -> dict[str, Any]:
+    """Return a share with its 95 % interval: the bootstrap's, or Wilson's where few are right, or wrong."""
     few = min(n_right, n - n_right) < FEW
     low, high = metrics.wilson(n_right, n) if few else metrics.interval(samples)
     return {name: n_right / n, f"{name}_low": low, f"{name}_high": high, f"{name}_interval": "wilson" if few else "bootstrap"}

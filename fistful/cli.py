@@ -27,7 +27,8 @@ VERBS = {
     "bags": "Turn captions into word-balanced bags, in webdataset shards.",
     "train": "Train a CLIP model on captions, bags or balanced bags.",
     "label": "Write bags for images that have no caption (alias: pseudo-label).",
-    "evaluate": "Measure zero-shot accuracy (alias: zero-shot).",
+    "evaluate": "Measure zero-shot accuracy, retrieval and tagging (alias: zero-shot).",
+    "classify": "Say which of your own class names each of your own images shows.",
     "words": "Look words and class names up in counts, and try balancing rules on samples.",
     "doctor": "Say what will bite: machine, installed versions, a folder's health.",
     "report": "Show runs, results, words and pseudo-labels on one page.",
@@ -129,7 +130,7 @@ def run(argv: list[str]) -> int:
     """Run a command and return its exit code: 0 done, 1 our defect, 2 call, 3 data, 4 interrupted, 5 machine."""
     try:
         app = make_app()
-        app.meta(argv, exit_on_error=False, print_error=False, result_action="return_value")
+        app.meta(_no_help_without_verb(argv), exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
     except CycloptsError as error:
         return _say(" ".join(str(error).split()) + " fistful --help shows what there is.", 2)
@@ -137,7 +138,7 @@ def run(argv: list[str]) -> int:
         return _say(str(error), error.exit_code)
     except KeyboardInterrupt:
         return _say("stopped; the same command resumes", Interrupted.exit_code)
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # the latter is rich's answer to a reader that has gone; nothing else ends so
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -150,12 +151,31 @@ def run(argv: list[str]) -> int:
         return _say(f"{error.filename}: {(error.strerror or '').lower()}", 2)
     except (OSError, MemoryError) as error:
         if isinstance(error, MemoryError) or error.errno in MACHINE_ERRNOS:
-            what = "out of memory" if isinstance(error, MemoryError) else f"{error.strerror} ({error.filename or 'while writing'})"
-            return _say(f"{what}; the same command resumes", MachineError.exit_code)
+            return _say(f"{_what_to_do(error)}; the same command resumes", MachineError.exit_code)
         return _defect(error)
     except Exception as error:  # noqa: BLE001 - the last line of defence: it is written down, with a traceback
         return _defect(error)
     return 0
+
+
+def _no_help_without_verb(argv: list[str]) -> list[str]:
+    """Leave out what follows a verb that is none: --help there would be answered as if the verb were not."""
+    verb = argv[0] if argv and not argv[0].startswith("-") else None
+    return argv if verb is None or verb in (*VERBS, *ALIASES.values()) else [verb]
+
+
+def _what_to_do(error: OSError | MemoryError) -> str:
+    """Return what the machine lacks, and what has to be done first."""
+    if isinstance(error, MemoryError):
+        return "out of memory: end other programs, or use fewer --workers"
+    first = {
+        errno.ENOSPC: ": free some, or choose another --out",
+        errno.EDQUOT: ": free some, or choose another --out",
+        errno.EROFS: ": choose another --out",
+        errno.EMFILE: ": raise the limit (ulimit -n)",
+        errno.EFBIG: ": raise the limit (ulimit -f)",
+    }
+    return f"{error.strerror} ({error.filename or 'while writing'}){first.get(error.errno or 0, '')}"
 
 
 def _say(message: str, code: int) -> int:

@@ -102,6 +102,8 @@ def label(*images: str, model: str, like: str | Path, out: str | Path, config: L
     if config.running.units:
         raise UsageError("--units: label sets its thresholds on all images, so it cannot be run in parts; use --workers")
     folder, like_folder = local_out(out), Path(like)
+    if (verb := manifest.read_config(like_folder)["verb"]) != "bags":
+        raise UsageError(f"--like {like}: was written by fistful {verb}, expected a folder that fistful bags wrote")
     units, inputs = plan_units(images, config.plan)
     encoder = load_encoder(model)
     if config.label.by == "head" and not encoder.word_scores:

@@ -17,6 +17,7 @@ from fistful.bow.vocabulary import Limits
 from fistful.bow.words import WordOptions
 from fistful.demo import DemoConfig
 from fistful.errors import DataError, UsageError
+from fistful.eval.classify import ClassifyConfig
 from fistful.eval.config import EvaluateConfig
 from fistful.eval.report.config import ReportConfig
 from fistful.labels import LabelConfig, LabelOptions
@@ -29,7 +30,7 @@ from fistful.pipelines.units import PlanOptions
 from fistful.training.config import TrainConfig
 
 GROUPS = (PlanOptions, SourceOptions, WordOptions, Limits, Balance, BagOptions, LabelOptions, Running)
-CONFIGS = (CountConfig, BagsConfig, TrainConfig, LabelConfig, EvaluateConfig, ReportConfig, WordsConfig, DemoConfig)
+CONFIGS = (CountConfig, BagsConfig, TrainConfig, LabelConfig, EvaluateConfig, ClassifyConfig, ReportConfig, WordsConfig, DemoConfig)
 for options in (*GROUPS, *CONFIGS):
     Parameter(name="*")(options)  # their fields become options of their own, without a prefix
 
@@ -49,7 +50,7 @@ def count(*sources: str, out: str, config: CountConfig = CountConfig()) -> None:
     if _nothing_more(folder, config.running):
         return
     stats = read_json(folder / "stats.json")
-    print(f"{done}{_rows(stats)}{_rates(folder)}\n{stats['words']:,} words in {out}/vocabulary.parquet, most frequent first")
+    print(f"{done}{_rows(stats)}{_rates(folder)}\n{_n(stats['words'], 'word')} in {out}/vocabulary.parquet, most frequent first")
     given = shlex.join(sources) + _given(config.plan, config.source)
     print(f"next: fistful bags {given} --counts {shlex.quote(out)} --out DATA --rule cap --kept 0.5")
 
@@ -72,14 +73,27 @@ def bags(*sources: str, counts: str, out: str, config: BagsConfig = BagsConfig()
     stats = read_json(folder / "stats.json")
     print(done + _rows(stats) + _rates(folder))
     if stats["duplicates"]:
-        print(f"{stats['duplicates']:,} samples repeat an earlier one of their unit, byte for byte; all were kept")
+        repeat = "sample repeats" if stats["duplicates"] == 1 else "samples repeat"
+        print(f"{stats['duplicates']:,} {repeat} an earlier one of their unit, byte for byte; all were kept")
     print(
-        f"{stats['words_in_bags']:,} words in bags, {stats['words_balanced']:,} after balancing "
+        f"{_n(stats['words_in_bags'], 'word')} in bags, {stats['words_balanced']:,} after balancing "
         f"(kept {stats['kept_fraction_realised']:.1%}, expected {stats['kept_fraction_expected']:.1%}); "
         f"{stats['bags_emptied']:,} emptied bags kept their rarest word"
     )
     print(f"effective vocabulary {stats['effective_words_before']:,.0f} words before, {stats['effective_words_after']:,.0f} after")
-    print(f"{stats['units']} shards in {out}/shards\nnext: fistful train {shlex.quote(out)} --out RUN")
+    print(f"{_n(stats['units'], 'shard')} in {out}/shards")
+    if _has_pictures(folder):
+        print(f"next: fistful train {shlex.quote(out)} --out RUN")
+    else:
+        print("no picture is in them, and fistful train needs some: give tars, or folders of images")
+
+
+def _has_pictures(folder: Path) -> bool:
+    """Return whether any sample of a data folder has a picture."""
+    import pyarrow.parquet as pq
+
+    units = sorted((folder / "index").glob("*.parquet"))
+    return any(pq.read_table(unit, columns=["image_size"])["image_size"].to_numpy().any() for unit in units)
 
 
 def _given(*groups: Any) -> str:
@@ -112,7 +126,11 @@ def _finished(out: str) -> str:
 
 def _rows(stats: dict) -> str:
     refused = ", ".join(f"{reason} {n:,}" for reason, n in sorted(stats["refused"].items())) or "none"
-    return f"{stats['rows']:,} rows read, {stats['kept']:,} kept; refused: {refused}"
+    return f"{_n(stats['rows'], 'row')} read, {stats['kept']:,} kept; refused: {refused}"
+
+
+def _n(n: int, what: str) -> str:
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
 def _rates(folder: Path) -> str:
@@ -138,7 +156,7 @@ def verify(*folders: str) -> None:
     for problem in problems[:20]:
         print(problem)
     if problems:
-        raise DataError(f"{len(problems)} differences found; delete the folder and run the command that wrote it again")
+        raise DataError(f"{_n(len(problems), 'difference')} found; delete the folder and run the command that wrote it again")
     for folder in folders:
         print(f"{folder}: every byte as written")
 
@@ -173,7 +191,7 @@ def train(
     run(*data, out=out, config=config, evaluate=evaluated)
     if os.environ.get("RANK", "0") == "0":  # one of several processes speaks
         steps = read_json(Path(out) / manifest.CONFIG)["config"]["steps"]
-        print(f"{done}{steps:,} steps of {config.batch_size} samples; the model lies in {out}/model")
+        print(f"{done}{_n(steps, 'step')} of {config.batch_size} samples; the model lies in {out}/model")
         print(f"next: fistful evaluate {shlex.quote(out)} --data CLASS_FOLDERS --out RESULTS")
 
 
@@ -206,11 +224,12 @@ def label(*images: str, model: str, like: str, out: str, config: LabelConfig = L
 
 
 def evaluate(*models: str, data: tuple[str, ...], out: str, config: EvaluateConfig = EvaluateConfig()) -> None:
-    """Measure zero-shot accuracy.
+    """Measure zero-shot accuracy, retrieval and tagging.
 
     Args:
         models: Run folders, model folders, open_clip folders, or module:function of an encoder of your own.
-        data: Class folders, archives of them, or CLIP_benchmark's webdataset layout; give it again for each set.
+        data: Class folders, archives of them, or CLIP_benchmark's webdataset layout; for retrieval and tagging, captioned
+            pictures that fistful bags wrote. Give it again for each set.
         out: Results folder to write.
         config: Options.
     """
@@ -221,6 +240,26 @@ def evaluate(*models: str, data: tuple[str, ...], out: str, config: EvaluateConf
     folder = run(*models, data=data, out=out, config=config)
     print(done + results_table(folder))
     print(f"results and predictions lie in {out}")
+
+
+def classify(model: str, /, *images: str, names: str, out: str | None = None, config: ClassifyConfig = ClassifyConfig()) -> None:
+    """Say which of your own class names each of your own images shows.
+
+    Args:
+        model: Run folder, model folder, open_clip folder, or module:function of an encoder of your own.
+        images: Image files, or folders of them.
+        names: File with a class name a line, or a TSV with the columns folder, name and words (its synonyms).
+        out: File to write all answers to, CSV or JSONL by its ending.
+        config: Options.
+    """
+    from fistful.eval.classify import answers_table
+    from fistful.eval.classify import classify as run
+
+    if not images:
+        raise UsageError("no IMAGES given; expected image files or folders of them")
+    print(answers_table(run(model, *images, names=names, out=out, config=config)), end="")
+    if out is not None:
+        print(f"all answers lie in {out}")
 
 
 def words(folder: str, *asked: str, config: WordsConfig = WordsConfig()) -> None:

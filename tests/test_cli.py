@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 import tomllib
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fistful.cli import ALIASES, VERBS, run
-from tests.folders import fistful
+from tests.folders import environment, fistful
 
 HELP = "fistful --help shows what there is."
 
@@ -37,9 +39,9 @@ def test_the_verbs_count_bags_and_verify_work_in_order(here: Path, capsys: pytes
     assert run(bags) == 0
     first = capsys.readouterr().out
     assert first.startswith(
-        "3 rows read, 3 kept; refused: none\n1 samples repeat an earlier one of their unit, byte for byte; all were kept\n6 words in bags"
+        "3 rows read, 3 kept; refused: none\n1 sample repeats an earlier one of their unit, byte for byte; all were kept\n6 words in bags"
     )
-    assert first.endswith("1 shards in data/shards\nnext: fistful train data --out RUN\n")
+    assert first.endswith("1 shard in data/shards\nno picture is in them, and fistful train needs some: give tars, or folders of images\n")
     assert run(bags) == 0
     assert capsys.readouterr().out == f"done already: {first}"
     assert run(["verify", "counts", "data"]) == 0
@@ -151,7 +153,10 @@ def test_data_at_fault_ends_with_3(here: Path, capsys: pytest.CaptureFixture[str
 def test_a_full_disk_ends_with_5(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.fsync", full)
     assert run(["count", "a.tsv", "--out", "out"]) == 5
-    assert capsys.readouterr() == ("", "fistful: No space left on device (while writing); the same command resumes\n")
+    assert capsys.readouterr() == (
+        "",
+        "fistful: No space left on device (while writing): free some, or choose another --out; the same command resumes\n",
+    )
 
 
 def full(handle: int) -> None:
@@ -278,3 +283,60 @@ def test_no_larger_budget_is_offered_where_no_row_is_left(here: Path, capsys: py
     assert capsys.readouterr().err == (
         f"fistful: {here}/x: 1 of 1 rows refused (no_caption 1), none is left; {here}/x/dead_letters has them\n"
     )
+
+
+def test_an_output_without_a_name_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["count", "a.tsv", "--out", ""]) == 2
+    assert capsys.readouterr().err == "fistful: --out: is empty, expected a folder to write\n"
+    assert sorted(path.name for path in here.iterdir()) == ["a.tsv", "rest"]
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_for_a_verb_that_is_none_names_the_nearest(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["evaluat", flag]) == 2
+    assert capsys.readouterr().err.startswith('fistful: Unknown command "evaluat". Did you mean "evaluate"? Available commands: count, ')
+
+
+def test_a_reader_that_stops_early_is_no_error(here: Path) -> None:
+    script = f"set -o pipefail; {sys.executable} -m fistful --help | head -1"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, env=environment(), check=False)
+    assert (done.returncode, done.stdout.split()[:2], done.stderr) == (0, ["Usage:", "fistful"], "")
+
+
+def test_a_read_only_disk_ends_with_5_and_says_what_to_do_first(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), "/mnt/out")
+
+    monkeypatch.setattr("os.replace", read_only)
+    assert run(["count", "a.tsv", "--out", "out"]) == 5
+    assert capsys.readouterr().err == "fistful: Read-only file system (/mnt/out): choose another --out; the same command resumes\n"
+
+
+def test_a_folder_of_the_wrong_kind_is_the_calls_fault(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["count", "a.tsv", "--out", "counts", "--no-progress"]) == 0
+    assert run(["bags", "a.tsv", "--counts", "counts", "--out", "data", "--min-count", "1", "--no-progress"]) == 0
+    Path("foreign").mkdir()
+    Path("foreign/config.json").write_text('{"model_type": "clip"}')
+    capsys.readouterr()
+    wrong = [
+        ("train counts --out run", "counts: has no index/*.parquet; expected a folder that fistful bags wrote"),
+        (
+            "train data --out run",
+            "data: no sample has a picture, and training needs some; fistful bags copies them from tars and folders of images",
+        ),
+        (
+            "label rest --model x --like counts --out y",
+            "--like counts: was written by fistful count, expected a folder that fistful bags wrote",
+        ),
+        ("bags a.tsv --counts data --out x", "--counts data: was written by fistful bags, expected a folder that fistful count wrote"),
+        (
+            "count a.tsv --out foreign",
+            f"{here}/foreign/config.json: is not fistful's (expected the fields format, verb, config, inputs and id); "
+            "choose another folder",
+        ),
+    ]
+    for command, message in wrong:
+        assert run(command.split()) == 2
+        assert capsys.readouterr().err == f"fistful: {message}\n"

@@ -37,7 +37,7 @@ BASES: dict[str, list[dict[str, Any]]] = {
 }
 """Fields that make sense only beside others: what stands beside them while they are changed."""
 
-OTHERS = [7, 2, 0.25, 0.5, "other", "de", "2", "dask", ("name",), ("other",), True, False]
+OTHERS = [7, 2, 0.25, 0.5, "other", "de", "2", "dask", "bag", ("name",), ("other",), True, False]
 """Values to try for a field whose type does not list them."""
 
 

@@ -176,6 +176,11 @@ def _check_together(config: TrainConfig) -> None:
     """Refuse options that make no sense beside each other."""
     if config.text_tower == "words" and config.text == "caption" and config.objective != "words":
         raise UsageError("--text-tower words: reads words of the vocabulary, found --text caption; use --text bag or balanced")
+    if config.rule != "data" and not config.has_text:
+        raise UsageError(
+            f"--rule {config.rule}: thins what the text tower reads, and --objective words has none: its loss weighs words by idf; "
+            "leave --rule out, or use --objective joint"
+        )
     if config.rule != "data" and config.text != "balanced":
         raise UsageError(f"--rule {config.rule}: thins balanced bags, found --text {config.text}; use --text balanced")
     if config.intact and config.text == "caption":

@@ -129,8 +129,8 @@ def read_samples(data: tuple[str, ...], exclude: str = "", needs_words: bool = T
         cache: Folder for the index of foreign tars.
 
     Raises:
-        UsageError: If a folder is missing or not finished, or none is given.
-        DataError: If folders have different vocabularies, or no sample has a picture.
+        UsageError: If a folder is missing, not finished or of another kind, none is given, or no sample has a picture.
+        DataError: If folders have different vocabularies.
     """
     from fistful.training import foreign
 
@@ -160,7 +160,9 @@ def _joined(sources: list[Source], words: Words, exclude: str) -> Samples:
     table = pa.concat_tables([source.index for source in sources]).combine_chunks()
     folders = [source.path for source in sources]
     if not table.num_rows:
-        raise DataError(f"{folders[0]}: no sample has a picture; training needs some, see fistful bags")
+        raise UsageError(
+            f"{folders[0]}: no sample has a picture, and training needs some; fistful bags copies them from tars and folders of images"
+        )
     unit, row = _parse_keys(table["key"])
     bags = _ragged(_chunk(table["words"]), len(words.vocabulary), folders)
     return Samples(
@@ -242,7 +244,7 @@ def _word_options(folders: list[Path]) -> dict[str, Any]:
         inputs = read_config(folder)["inputs"]
         if isinstance(inputs, dict) and "word_options" in inputs:
             return dict(inputs["word_options"])
-    raise DataError(f"{folders[0]}: its config.json does not say how captions became words; expected a folder that fistful bags wrote")
+    raise UsageError(f"{folders[0]}: its config.json does not say how captions became words; expected a folder that fistful bags wrote")
 
 
 def _chunk(column: pa.ChunkedArray) -> Any:

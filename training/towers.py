@@ -54,6 +54,8 @@ class TowerEncoder:
     cut_function: Callable[[list[str]], int]
     words: list[str] | None = None
     word_scores: Callable[[np.ndarray], np.ndarray] | None = None
+    warnings: tuple[str, ...] = ()
+    """What should be known before its scores are believed."""
     _transform: Any = None
 
     def prepare(self, image: Image.Image) -> np.ndarray:
@@ -186,4 +188,13 @@ def open_clip_encoder(folder: Path, name: str) -> TowerEncoder:
         image_function=lambda images: normalize(model.encode_image(images), dim=-1),
         text_function=texts,
         cut_function=texts.n_cut,
+        warnings=_unsaid(folder, preprocess),
     )
+
+
+def _unsaid(folder: Path, preprocess: dict[str, Any]) -> tuple[str, ...]:
+    """Return a line if a model does not say how it normalises pixels: open_clip then takes CLIP's numbers without a word."""
+    said = read_json(folder / OPEN_CLIP_FILE).get("preprocess_cfg") or {}
+    missing = [name for name in ("mean", "std") if name not in said]
+    taken = f"CLIP's ({', '.join(str(list(preprocess[name])) for name in missing)})" if missing else ""
+    return (f"{OPEN_CLIP_FILE} does not say the {' and '.join(missing)} of its pixels; {taken} are taken",) if missing else ()

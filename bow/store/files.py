@@ -187,8 +187,10 @@ def local_out(out: str | Path) -> Path:
     """Check that an output folder is a local path and return it absolute.
 
     Raises:
-        UsageError: For URLs (object stores have no atomic rename: write locally, then copy) and for files.
+        UsageError: For URLs (object stores have no atomic rename: write locally, then copy), for files, and for an empty name.
     """
+    if not str(out).strip():
+        raise UsageError("--out: is empty, expected a folder to write")
     if "://" in str(out):
         raise UsageError(f"--out {out}: outputs are local folders; write to disk, then copy the finished folder")
     path = Path(out).absolute()

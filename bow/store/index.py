@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from fistful.bow.store.tables import read_table
-from fistful.errors import DataError
+from fistful.errors import UsageError
 
 INDEX_SCHEMA = pa.schema(
     [
@@ -43,9 +43,9 @@ def read_index(folder: Path) -> pa.Table:
     """Read all index files of a data folder, in the order of the units.
 
     Raises:
-        DataError: If the folder has no index.
+        UsageError: If the folder has no index.
     """
     paths = sorted((folder / "index").glob("*.parquet"), key=lambda p: int(p.stem))
     if not paths:
-        raise DataError(f"{folder}: has no index/*.parquet; expected a folder that fistful bags wrote")
+        raise UsageError(f"{folder}: has no index/*.parquet; expected a folder that fistful bags wrote")
     return pa.concat_tables([read_table(path, INDEX_SCHEMA) for path in paths])

@@ -76,7 +76,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     config = read_json(folder / CONFIG)
     if not isinstance(config, dict) or not {"format", "verb", "config", "inputs", "id"} <= config.keys():
-        raise DataError(f"{folder / CONFIG}: expected the fields format, verb, config, inputs and id")
+        raise UsageError(
+            f"{folder / CONFIG}: is not fistful's (expected the fields format, verb, config, inputs and id); choose another folder"
+        )
     if config["format"] > FORMAT:
         raise UsageError(f"{folder}: has format {config['format']}, this version reads up to {FORMAT}; upgrade fistful")
     return config

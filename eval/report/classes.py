@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 
 from fistful.bow.draw import mix_all
 from fistful.bow.metrics import wilson
@@ -33,6 +34,21 @@ MAX_DOTS = 1_000
 EXTREMES = 8
 """Best and worst classes named."""
 BINS = 6
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ClassFacts:
+    """The classes of one set."""
+
+    names: list[str]
+    n: np.ndarray
+    """(C,) images of each class."""
+    df: np.ndarray
+    """(C,) as in ClassScores."""
+
+    def with_images(self, n: np.ndarray) -> ClassFacts:
+        """Return the classes with other numbers of images."""
+        return dataclasses.replace(self, n=n)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -85,8 +101,7 @@ def classes_of(material: Material, top: int) -> tuple[Classes, ...]:
     place = {name: i for i, name in enumerate(material.models())}
     sources = [(folder.path, grouped(folder.results)) for folder in material.results]
     keys = list(dict.fromkeys(key for _, groups in sources for key in groups))
-    coverage = next((read_coverage(str(data.path)) for data in material.data if data.vocabulary is not None), None)
-    parts = []
+    coverage, parts = _coverage(material), []
     for key in keys[:MAX_SETS]:
         found = _read([(path, groups.get(key, [])) for path, groups in sources], top, coverage)
         if found is not None:
@@ -104,15 +119,31 @@ def _read(sources: Sequence[tuple[Path, list[Result]]], top: int, coverage: Cove
                 tables.append((result["label"], read_table(path, CLASSES_SCHEMA)))
     if not tables:
         return None
-    names = tables[0][1]["name"].to_pylist()
-    same = [(model, table) for model, table in tables if table["name"].to_pylist() == names][:MAX_MODELS]
-    first = same[0][1]
-    df = first["df"].to_pylist()
-    if coverage is not None and any(value is None for value in df):
-        df = coverage.of_classes([ClassName(folder, name) for folder, name in zip(first["folder"].to_pylist(), names, strict=True)])[1]
+    facts = _facts(tables[0][1], coverage)
+    same = [(model, table) for model, table in tables if table["name"].to_pylist() == facts.names][:MAX_MODELS]
     recall = np.array([table[f"recall{top}"].to_numpy() for _, table in same])
-    known = np.array([-1 if value is None else int(value) for value in df], np.int64)
-    return ClassScores(names, first["n"].to_numpy(), known, [model for model, _ in same], recall)
+    return ClassScores(facts.names, facts.n, facts.df, [model for model, _ in same], recall)
+
+
+def _facts(table: pa.Table, coverage: Coverage | None) -> ClassFacts:
+    names, df = table["name"].to_pylist(), table["df"].to_pylist()
+    if coverage is not None and any(value is None for value in df):
+        df = coverage.of_classes([ClassName(folder, name) for folder, name in zip(table["folder"].to_pylist(), names, strict=True)])[1]
+    return ClassFacts(names, table["n"].to_numpy(), np.array([-1 if value is None else int(value) for value in df], np.int64))
+
+
+def facts_of(material: Material, key: tuple[str, str]) -> ClassFacts | None:
+    """Return the classes of a set and prompt set; None where no result has them."""
+    for folder in material.results:
+        for result in grouped(folder.results).get(key, []):
+            path = folder.path / "classes" / f"{result_name(result['model'], *key)}.parquet"
+            if path.exists():
+                return _facts(read_table(path, CLASSES_SCHEMA), _coverage(material))
+    return None
+
+
+def _coverage(material: Material) -> Coverage | None:
+    return next((read_coverage(str(data.path)) for data in material.data if data.vocabulary is not None), None)
 
 
 def _part(key: tuple[str, str], found: ClassScores, place: dict[str, int], top: int, n_sets_left_out: int) -> Classes:
@@ -133,7 +164,7 @@ def _dots(found: ClassScores, m: int, place: int, top: int) -> Figure:
     drawn = np.sort(seen[np.argsort(mix_all(0, SALT, seen), kind="stable")[:MAX_DOTS]])
     df, y = found.df[drawn].astype(float), 100 * found.recall[m, drawn]
     aside, up = ((mix_all(way, SALT, drawn) >> np.uint64(32)).astype(float) / 2.0**32 - 0.5 for way in (1, 2))
-    middle, means = _trend(found, m, seen)
+    middle, means = trend(found.df, 100 * found.recall[m], seen)
 
     def paint(axes: Axes) -> None:
         axes.scatter(df * 10 ** (0.06 * aside), y + 5 * up, s=11, color=figures.colour(place), alpha=0.35, linewidths=0)
@@ -150,28 +181,37 @@ def _dots(found: ClassScores, m: int, place: int, top: int) -> Figure:
     return figures.draw(paint, title=found.models[m], unit=f"top-{top}, %", alt=alt, height=230, width=270, left=38, right=10)
 
 
-def _trend(found: ClassScores, m: int, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def trend(df_C: np.ndarray, values_C: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean of classes of about equal df: parts of about as many classes, equal df in one part."""
-    df = found.df[seen]
+    df = df_C[seen]
     edges = np.unique(np.quantile(df, np.linspace(0, 1, BINS + 1)[:-1], method="lower")) if len(seen) else df
     place = np.searchsorted(edges, df, side="right")
     parts = [seen[place == i] for i in np.unique(place)]
-    middle = [np.exp(np.log(found.df[part]).mean()) for part in parts]
-    return np.array(middle), np.array([100 * found.recall[m, part].mean() for part in parts])
+    middle = [np.exp(np.log(df_C[part]).mean()) for part in parts]
+    return np.array(middle), np.array([values_C[part].mean() for part in parts])
 
 
 def buckets(found: ClassScores, place: dict[str, int]) -> Buckets:
-    """Return shares of right images by about thirds of the classes, equal df in one: tail, middle, head; and those without a known word."""
-    seen = found.n > 0
-    known = np.flatnonzero(seen & (found.df > 0))
-    third, two_thirds = np.quantile(found.df[known], [1 / 3, 2 / 3], method="lower") if len(known) else (0, 0)
-    third_of = np.searchsorted([third, two_thirds], found.df[known], side="left")
-    parts = [(name, known[third_of == i]) for i, name in enumerate(("tail", "middle", "head")) if (third_of == i).any()]
-    missing = np.flatnonzero(seen & (found.df == 0))
-    parts += [("word not in the vocabulary", missing)] if len(missing) else []
-    names = tuple(f"{name}, {_range(found.df[part])}{counted(len(part), 'class', 'classes')}" for name, part in parts)
+    """Return shares of right images by the frequency of the classes' words."""
+    parts = frequency_parts(found.n, found.df)
     rows = [Row(model, place[model], tuple(_share(found, m, part) for _, part in parts)) for m, model in enumerate(found.models)]
-    return Buckets(names, tuple(rows))
+    return Buckets(tuple(name for name, _ in parts), tuple(rows))
+
+
+def frequency_parts(n: np.ndarray, df: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """Return about thirds of the classes that have images, equal df in one: tail, middle, head; and those without a known word.
+
+    Args:
+        n: (C,) images of each class.
+        df: (C,) of its rarest word; 0 where the vocabulary lacks one; none may be unknown.
+    """
+    known = np.flatnonzero((n > 0) & (df > 0))
+    third, two_thirds = np.quantile(df[known], [1 / 3, 2 / 3], method="lower") if len(known) else (0, 0)
+    third_of = np.searchsorted([third, two_thirds], df[known], side="left")
+    parts = [(name, known[third_of == i]) for i, name in enumerate(("tail", "middle", "head")) if (third_of == i).any()]
+    missing = np.flatnonzero((n > 0) & (df == 0))
+    parts += [("word not in the vocabulary", missing)] if len(missing) else []
+    return [(f"{name}, {_range(df[part])}{counted(len(part), 'class', 'classes')}", part) for name, part in parts]
 
 
 def _range(df: np.ndarray) -> str:

@@ -23,6 +23,8 @@ class ReportConfig:
     """JSON object of shares of right words, by the name of a way to label: shown beside the labels' own share."""
     images: str | None = semantic(None)
     """Folder of the tars that were labelled, to show the pictures that got no word."""
+    sets: tuple[str, ...] = semantic(())
+    """Evaluation sets, as evaluate takes them, to show pictures that only one of two models names right."""
     top: Literal[1, 5] = semantic(1)
     """Figures and findings by class are about top-1 or top-5; the table has both."""
     samples: int = semantic(12)

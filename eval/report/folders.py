@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fistful.bow.store.config import canonical_json, sha256_hex
 from fistful.bow.store.files import read_json
 from fistful.bow.store.manifest import CONFIG, MANIFEST, read_config
 from fistful.bow.vocabulary import FILE as VOCABULARY
@@ -15,8 +16,9 @@ from fistful.errors import DataError, UsageError
 from fistful.eval.results import SUMMARY
 from fistful.training.encoder import OWN_FILE
 
-KINDS = {"train": "runs", "evaluate": "results", "evaluate captions": "results", "bags": "data", "label": "labels"}
+KINDS = {"train": "runs", "evaluate": "results", "bags": "data", "label": "labels"}
 """Which verb wrote which kind of folder; count's folders are not shown."""
+MODEL_FILES = (".safetensors", ".json", ".bin", ".parquet")
 DEPTH = 2
 """How deep folders are looked for in a folder that is none itself: demo-out/runs/bags."""
 
@@ -44,6 +46,8 @@ class Run(Folder):
 
     about: dict[str, Any]
     """Its model's fistful.json; {} while there is none."""
+    model_fingerprint: str | None
+    """What results call its model by; None while it is not finished."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -163,11 +167,19 @@ def _fingerprint(folder: Path) -> str | None:
     return str(read_json(folder / MANIFEST)["digest"]) if (folder / MANIFEST).exists() else None
 
 
+def _model_fingerprint(run: Path) -> str | None:
+    """Return the fingerprint of a run's model, from the hashes in its manifest (fistful.training.towers, which would bring torch)."""
+    if not (run / MANIFEST).exists():
+        return None
+    files = {Path(name): record for name, record in read_json(run / MANIFEST)["files"].items()}
+    return sha256_hex(canonical_json({p.name: r for p, r in files.items() if str(p.parent) == "model" and p.suffix in MODEL_FILES}))
+
+
 def _open(kind: str, own: tuple[Path, str, dict[str, Any], str | None]) -> Folder:
     path = own[0]
     if kind == "runs":
         about = path / "model" / OWN_FILE
-        return Run(*own, read_json(about) if about.exists() else {})
+        return Run(*own, read_json(about) if about.exists() else {}, _model_fingerprint(path))
     if kind == "results":
         summary = read_json(path / SUMMARY) if (path / SUMMARY).exists() else {"results": []}
         if not isinstance(summary, dict) or not isinstance(summary.get("results"), list):

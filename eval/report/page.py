@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fistful.errors import UsageError
 from fistful.eval.report.classes import classes_of
+from fistful.eval.report.comparison import comparison_of, readings
 from fistful.eval.report.config import ReportConfig
 from fistful.eval.report.curves import curves_of, unfinished
 from fistful.eval.report.folders import Material
@@ -31,12 +32,14 @@ def page_of(material: Material, config: ReportConfig) -> str:
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
+    comparison = comparison_of(material, config)
     environment.filters |= {"shown": shown, "brief": brief, "percent": percent, "number": number}
     return environment.get_template(TEMPLATE).render(
         title=config.title or title_of(material),
         date=config.date,
-        headline=headline(material, config.top),
-        scores=scores_of(material, config.top),
+        headline=headline(material, config.top, readings(comparison)),
+        scores=scores_of(material, config.top, comparison.keys if comparison else ()),
+        comparison=comparison,
         curves=curves_of(material),
         words=words_of(material),
         samples=samples_of(material, config.samples, config.seed),

@@ -11,6 +11,7 @@ from fistful.eval.report import figures
 from fistful.eval.report.figures import Figure
 from fistful.eval.report.folders import Material, Run
 from fistful.eval.report.text import brief, counted, listing, number, percent, signed, spelled
+from fistful.eval.results import PAIRED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -95,8 +96,8 @@ def all_results(material: Material) -> list[Result]:
     return [result for folder in material.results for result in folder.results]
 
 
-def scores_of(material: Material, top: int) -> Scores | None:
-    """Build the section; None without results."""
+def scores_of(material: Material, top: int, compared: Sequence[tuple[str, str]] = ()) -> Scores | None:
+    """Build the section; None without results. What is compared elsewhere on the page is not compared here."""
     results = all_results(material)
     if not results:
         return None
@@ -108,7 +109,7 @@ def scores_of(material: Material, top: int) -> Scores | None:
         groups=tuple(_group(key, group, place) for key, group in groups.items()),
         figures=tuple(shot for shot in shots if shot),
         n_figures_left_out=max(0, len(groups) - MAX_FIGURES // 2),
-        paired=tuple(_paired_groups(material)),
+        paired=tuple(_paired_groups(material, compared)),
         others=tuple(_other_groups(results)),
         warnings=tuple(lines[:MAX_WARNINGS]),
         n_warnings_left_out=max(0, len(lines) - MAX_WARNINGS),
@@ -175,20 +176,23 @@ def _dots(key: tuple[str, str], group: Sequence[Result], place: dict[str, int], 
     return figures.draw(paint, title=title, alt=alt, height=76 + 28 * len(rows), width=figures.HALF, left=left, right=14)
 
 
-def _paired_groups(material: Material) -> Iterable[PairedGroup]:
+def _paired_groups(material: Material, compared: Sequence[tuple[str, str]]) -> Iterable[PairedGroup]:
     for folder in material.results:
-        groups: dict[tuple[str, str], list[Paired]] = {}
+        groups: dict[tuple[str, str, str], list[Paired]] = {}
         for found in folder.comparisons:
-            groups.setdefault((found["dataset"], found["prompts"]), []).append(_paired(found))
+            for measure, name in PAIRED.items():
+                if f"{measure}_difference" in found and not (measure == "acc1" and (found["dataset"], found["prompts"]) in compared):
+                    groups.setdefault((found["dataset"], found["prompts"], name), []).append(_paired(found, measure))
         of = f" · {brief(folder.name)}" if len(material.results) > 1 else ""
-        for (dataset, prompts), rows in groups.items():
-            yield PairedGroup(f"{brief(dataset, 80)} · prompts {brief(prompts)}{of}", tuple(rows))
+        for (dataset, prompts, name), rows in groups.items():
+            about = f"prompts {brief(prompts)} · {name}" if name == PAIRED["acc1"] else name
+            yield PairedGroup(f"{brief(dataset, 80)} · {about}{of}", tuple(rows))
 
 
-def _paired(found: dict[str, Any]) -> Paired:
-    low, high = found["acc1_low"], found["acc1_high"]
+def _paired(found: dict[str, Any], measure: str) -> Paired:
+    difference, low, high = (found[f"{measure}_{name}"] for name in ("difference", "low", "high"))
     verdict = "not told apart" if low <= 0 <= high else f"{found['second'] if low > 0 else found['first']} is ahead"
-    return Paired(found["first"], found["second"], Cell(signed(found["acc1_difference"]), f"{signed(low)} to {signed(high)}"), verdict)
+    return Paired(found["first"], found["second"], Cell(signed(difference), f"{signed(low)} to {signed(high)}"), verdict)
 
 
 def warning_lines(results: Iterable[Result]) -> list[str]:
@@ -208,10 +212,16 @@ def _other_groups(results: Iterable[Result]) -> Iterable[Group]:
             groups.setdefault((result["dataset"], result.get("task", "")), []).append(result)
     for (dataset, task), group in groups.items():
         names = [name for name, value in group[0]["metrics"].items() if isinstance(value, int | float) or value is None]
-        shown_names = [name for name in names if not name.endswith(("_low", "_high"))]
+        shown_names = sorted((name for name in names if not name.endswith(("_low", "_high"))), key=_in_order)
         head = Row("", -1, tuple(Cell(result["label"]) for result in group))
         rows = [Row(name.replace("_", " "), -1, tuple(_measure(r["metrics"], name) for r in group)) for name in shown_names]
         yield Group(f"{brief(dataset, 80)} · {task.replace('_', ' ')}", (head, *rows))
+
+
+def _in_order(name: str) -> tuple[bool, str, int]:
+    """Sort numbers of images first, then measures by name and by their k."""
+    stem, _, k = name.partition("@")
+    return name not in ("n", "n_captions"), stem, int(k) if k.isdecimal() else 0
 
 
 def _measure(m: dict[str, Any], name: str) -> Cell:
@@ -235,9 +245,12 @@ def title_of(material: Material) -> str:
     return text[:1].upper() + text[1:]
 
 
-def headline(material: Material, top: int) -> list[str]:
-    """Return what was measured and what may be read from it, in a few sentences."""
+def headline(material: Material, top: int, readings: Sequence[str] = ()) -> list[str]:
+    """Return what was measured and what may be read from it, in a few sentences; `readings` are those over several seeds."""
     groups = grouped(all_results(material))
+    if not groups and (others := all_results(material)):
+        who = listing(list(dict.fromkeys(r["label"] for r in others)))
+        return [f"What {who} made of {listing(list(dict.fromkeys(r['dataset'] for r in others)), 4, 120)}: see the scores.", *readings]
     if not groups:
         return ["Nothing was scored here: this page shows what went in, and no sentence about which model is better follows from it."]
     models = list(dict.fromkeys(r["label"] for group in groups.values() for r in group))
@@ -248,7 +261,7 @@ def headline(material: Material, top: int) -> list[str]:
     who = f"The model {listing(models)} was" if len(models) == 1 else f"{spelled(len(models)).capitalize()} models, {listing(models)}, were"
     lines = [f"{who} asked to name {listing(list(sets), 4, 120)}, from class names alone."]
     lines += [_seeds(material.runs, models)] if len(models) > 1 else []
-    lines += [_reading(key, group, top) for key, group in list(groups.items())[:MAX_READINGS]]
+    lines += list(readings[:MAX_READINGS]) or [_reading(key, group, top) for key, group in list(groups.items())[:MAX_READINGS]]
     if len(models) == 1:
         lines.append("The interval says how far other images of the same kind could move a score; another seed would move it too.")
     return lines

@@ -15,7 +15,7 @@ from PIL import Image
 from fistful.bow.balance import Balance
 from fistful.bow.draw import sample_key
 from fistful.bow.store import manifest
-from fistful.bow.store.config import semantic_values
+from fistful.bow.store.config import semantic_values, sha256_hex
 from fistful.bow.store.dead_letters import DeadLetter, dead_letter_table
 from fistful.bow.store.files import atomic_file, write_json
 from fistful.bow.store.index import INDEX_SCHEMA, unit_name
@@ -23,7 +23,8 @@ from fistful.bow.store.shard import add_file, end_tar
 from fistful.bow.store.tables import write_table
 from fistful.bow.vocabulary import Limits, choose_words, count_table, write_vocabulary
 from fistful.eval.names import ClassName
-from fistful.eval.results import classes_table, result_name
+from fistful.eval.results import classes_table, predictions_table, result_name
+from fistful.eval.zeroshot import Predictions
 from fistful.training.config import TrainConfig
 
 HOSTILE = (
@@ -133,6 +134,12 @@ def make_results(folder: Path, models: dict[str, Right], *, sets: tuple[str, ...
                 [ClassName(f"f{i}", one) for i, one in enumerate(classes)], labels, ranks, None, np.arange(len(classes)) * 3
             )
             write_table(folder, f"classes/{stem}.parquet", table)
+            found = Predictions(
+                ((labels + ranks) % len(classes))[:, None].astype(np.int32), np.ones((len(labels), 1), np.float32), ranks.astype(np.int32)
+            )
+            images = [f"f{c}/{i}.png" for i, c in enumerate(labels)]
+            digests = [sha256_hex(image.encode()) for image in images]
+            write_table(folder, f"predictions/{stem}.parquet", predictions_table(images, digests, [""] * len(images), labels, found))
             if model != first:
                 figures = {"acc1_difference": 0.02, "acc1_low": -0.01, "acc1_high": 0.05}
                 comparisons.append({"first": first, "second": model, "dataset": name, "prompts": "name", **figures})

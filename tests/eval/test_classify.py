@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fistful.errors import UsageError
-from fistful.eval.classify import ClassifyConfig, answers_table, classify, load
+from fistful.errors import DataError, UsageError
+from fistful.eval.classify import Answer, ClassifyConfig, answers_table, classify, load
 
 
 def test_a_loaded_model_classifies_images_by_any_names(squares, colours):
@@ -52,18 +52,33 @@ def test_below_the_threshold_it_is_none_of_these(squares, colours, tmp_path):
     [
         ("missing.png", "red\nblue\n", None, "missing.png: no such image or folder"),
         ("", "red\nblue\n", "x.txt", "--out x.txt: expected a file that ends in .csv or .jsonl"),
-        ("", "red\n", None, "--names: found 1 names, 1 different; expected two or more, each once"),
-        ("", "red\nred\n", None, "--names: found 2 names, 1 different; expected two or more, each once"),
+        ("", "red\n", None, "--names {names}: found 1 names, 1 different; expected two or more, each once"),
+        ("", "red\nred\n", None, "--names {names}: found 2 names, 1 different; expected two or more, each once"),
     ],
 )
 def test_calls_at_fault_say_what_to_do(squares, colours, tmp_path, images, names, out, message):
     (tmp_path / "names.txt").write_text(names)
     with pytest.raises(UsageError) as error:
         classify(colours(), images or str(squares), names=str(tmp_path / "names.txt"), out=out)
-    assert str(error.value) == message
+    assert str(error.value) == message.format(names=tmp_path / "names.txt")
 
 
-@pytest.mark.parametrize("fields", [{"top": 0}, {"threshold": 1.5}, {"batch_size": 0}, {"prompts": "nope"}])
+@pytest.mark.parametrize("fields", [{"top": 0}, {"threshold": 1.5}, {"batch_size": 0}, {"prompts": "nope"}, {"prompts": "set"}])
 def test_options_at_fault_are_refused(fields):
     with pytest.raises(UsageError):
         ClassifyConfig(**fields)
+
+
+def test_a_folder_of_broken_images_is_the_datas_fault(squares, colours, tmp_path):
+    (tmp_path / "names.txt").write_text("red\nblue\n")
+    (tmp_path / "bad.png").write_bytes(b"nothing")
+    with pytest.raises(DataError) as error:
+        classify(colours(), str(tmp_path / "bad.png"), names=str(tmp_path / "names.txt"), out=tmp_path / "a.csv")
+    assert str(error.value).startswith(f"{tmp_path}/bad.png: cannot be read (bad_image: not a JPEG, PNG, WEBP image")
+    assert (tmp_path / "a.csv").exists()
+
+
+def test_names_do_nothing_to_a_terminal():
+    text = answers_table([Answer("a\x1b[2J\udc80.png", "red", 1.0, [("red", 1.0)])] * 60)
+    assert text.splitlines()[1] == "a?[2J?.png  red  red 100%"
+    assert text.splitlines()[-2:] == ["and 10 more images", "60 images: 60 red"]

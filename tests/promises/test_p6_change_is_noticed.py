@@ -127,7 +127,7 @@ def test_the_command_line_says_what_has_changed_and_ends_with_3(made: Path, tmp_
     bad = fistful("verify", folder)
     assert bad.returncode == 3
     assert bad.stdout.startswith(f"{folder}/stats.json: size is 2, expected ")
-    assert bad.stderr == "fistful: 1 differences found; delete the folder and run the command that wrote it again\n"
+    assert bad.stderr == "fistful: 1 difference found; delete the folder and run the command that wrote it again\n"
 
 
 def test_a_vocabulary_that_is_not_the_one_that_was_counted_is_refused(made: Path, tmp_path: Path) -> None:

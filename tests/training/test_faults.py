@@ -203,6 +203,11 @@ def test_an_unfinished_data_folder_is_refused(write_data, tmp_path):
         ({"pseudo_share": 2}, "--pseudo-share 2: expected 0 to 1"),
         ({"kept": 0.5}, "--rule data: takes no --kept; name the rule that they belong to"),
         ({"rule": "cap", "kept": 0.5, "text": "bag"}, "--rule cap: thins balanced bags, found --text bag; use --text balanced"),
+        (
+            {"rule": "cap", "kept": 0.5, "text": "balanced", "objective": "words"},
+            "--rule cap: thins what the text tower reads, and --objective words has none: its loss weighs words by idf; "
+            "leave --rule out, or use --objective joint",
+        ),
         ({"rule": "cap"}, "--rule cap: needs --threshold or --kept, found none"),
         (
             {"text": "caption", "text_tower": "words"},

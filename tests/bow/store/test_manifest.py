@@ -74,9 +74,12 @@ def test_a_newer_format_is_refused_with_the_way_out(tmp_path: Path) -> None:
 
 def test_a_broken_config_is_told(tmp_path: Path) -> None:
     write_bytes(tmp_path, "config.json", b"{}")
-    with pytest.raises(DataError) as error:
+    with pytest.raises(UsageError) as error:
         manifest.read_config(tmp_path)
-    assert str(error.value) == f"{tmp_path}/config.json: expected the fields format, verb, config, inputs and id"
+    assert (
+        str(error.value)
+        == f"{tmp_path}/config.json: is not fistful's (expected the fields format, verb, config, inputs and id); choose another folder"
+    )
     (tmp_path / "config.json").write_bytes(b"\xff")
     with pytest.raises(DataError, match=r"^.*config.json: not valid JSON "):
         manifest.read_config(tmp_path)
