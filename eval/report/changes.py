@@ -168,13 +168,13 @@ def _draw(facts: ClassFacts, change_C: np.ndarray, title: str, place: int) -> Fi
     seen = np.flatnonzero((facts.n > 0) & (facts.df > 0))
     drawn = np.sort(seen[np.argsort(mix_all(0, SALT, seen), kind="stable")[:MAX_DOTS]])
     df, y = facts.df[drawn].astype(float), 100 * change_C[drawn]
-    aside = (mix_all(1, SALT, drawn) >> np.uint64(32)).astype(float) / 2.0**32 - 0.5
+    aside, up = ((mix_all(way, SALT, drawn) >> np.uint64(32)).astype(float) / 2.0**32 - 0.5 for way in (1, 2))
     middle, means = trend(facts.df, 100 * change_C, seen)
     high = max(5.0, float(np.abs(y).max()) * 1.08)
 
     def paint(axes: Axes) -> None:
         axes.axhline(0, color=figures.MUTED, linewidth=1, zorder=0)
-        axes.scatter(df * 10 ** (0.06 * aside), y, s=11, color=figures.colour(place), alpha=0.35, linewidths=0)
+        axes.scatter(df * 10 ** (0.06 * aside), y + 0.05 * high * up, s=11, color=figures.colour(place), alpha=0.35, linewidths=0)
         axes.plot(middle, means, "-", color=figures.colour(place), linewidth=2)
         axes.set_xscale("log")
         axes.set_ylim(-high, high)

@@ -161,7 +161,7 @@ def _dots(key: tuple[str, str], group: Sequence[Result], place: dict[str, int], 
         axes.set_yticks(range(len(rows)), [figures.label(model) for model, _ in rows])
         axes.tick_params(axis="y", length=0, labelcolor=figures.INK)
         axes.set_ylim(len(rows) - 0.4, -1.1)
-        axes.set_xlim(0, min(100.0, 108 * max(m[f"{name}_high"] for _, m in rows) + 0.5))
+        axes.set_xlim(0, min(102.0, 108 * max(m[f"{name}_high"] for _, m in rows) + 0.5))
         axes.spines["left"].set_visible(False)
         axes.grid(axis="x")
         axes.set_axisbelow(True)
@@ -219,9 +219,9 @@ def _other_groups(results: Iterable[Result]) -> Iterable[Group]:
 
 
 def _in_order(name: str) -> tuple[bool, str, int]:
-    """Sort numbers of images first, then measures by name and by their k."""
+    """Sort the number of images first, then measures by name and by their k."""
     stem, _, k = name.partition("@")
-    return name not in ("n", "n_captions"), stem, int(k) if k.isdecimal() else 0
+    return name != "n", stem, int(k) if k.isdecimal() else 0
 
 
 def _measure(m: dict[str, Any], name: str) -> Cell:

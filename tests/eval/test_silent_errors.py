@@ -127,7 +127,7 @@ def near_duplicates(here: Path) -> list[str]:
     seen, again = io.BytesIO(), io.BytesIO()
     coarse.resize((90, 80), Image.Resampling.BICUBIC).save(seen, "PNG")
     coarse.resize((72, 64), Image.Resampling.BICUBIC).save(again, "JPEG", quality=80)
-    files = {"a.png": seen.getvalue(), "b.png": square((9, 9, 9)), "c.png": square((9, 9, 9), 1)}
+    files = {"a.png": seen.getvalue(), "b.png": square((99, 99, 99), 777), "c.png": square((99, 99, 99), 778)}
     texts = {name.replace("png", "txt"): b"a red thing" for name in files}
     (here / "train.tar").write_bytes(tar_bytes(dict(sorted((files | texts).items()))))
     counts = count(str(here / "train.tar"), out=here / "counts")
