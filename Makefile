@@ -4,7 +4,7 @@ BIN := .venv/bin
 export FISTFUL_DATA ?= $(abspath ../shared/data)
 export PYTHONWARNINGS ?= ignore::DeprecationWarning
 
-.PHONY: demo photos test test-all bench-captions bench-training check format clean
+.PHONY: demo photos test test-all bench-captions bench-training bench-evaluation check format clean
 
 .venv/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -30,6 +30,9 @@ bench-captions: .venv/installed  ## the figures of the caption jobs, beside plai
 
 bench-training: .venv/installed  ## the figures of the trainer, beside open_clip_train and webdataset: twenty minutes, a quiet machine
 	$(BIN)/python -m benchmarks.training
+
+bench-evaluation: .venv/installed  ## the figures of evaluation, beside clip_benchmark and open_clip: two hours, a quiet machine
+	$(BIN)/python -m benchmarks.evaluation
 
 check: .venv/installed  ## style, types, layers, spelling
 	$(BIN)/ruff check .

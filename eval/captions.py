@@ -27,10 +27,10 @@ from fistful.eval.classifier import check_features
 from fistful.eval.config import EvaluateConfig
 from fistful.eval.coverage import Coverage
 from fistful.eval.datasets import Sample, set_name
-from fistful.eval.images import Ready, Tally, ready_images
+from fistful.eval.images import Ready, Tally, check_refused, ready_images
 from fistful.eval.results import RANKS_SCHEMA, RETRIEVAL, WORDS_SCHEMA, result_name
 from fistful.eval.retrieval import Ranks, retrieval_figures, retrieval_ranks
-from fistful.eval.score import check_refused, write_log
+from fistful.eval.score import write_log
 from fistful.eval.shards import image_bytes
 from fistful.eval.tagging import KS, MIN_POSITIVE, by_frequency, tag_hits, tagging_figures, word_precision
 from fistful.progress import progress_bar

@@ -25,6 +25,9 @@ def warnings_of(encoder: Encoder, eval_set: EvalSet, classifier: Classifier, tal
     """Return a line for each thing that is not as it should be."""
     lines = [*eval_set.warnings, *few_images(eval_set, tally), *copied_images(tally)]
     lines += uneven_classes(eval_set.classes, [tally.per_class.get(i, 0) for i in range(len(eval_set.classes))])
+    empty = [entry.name for i, entry in enumerate(eval_set.classes) if not tally.per_class.get(i) and not _warned(eval_set, entry)]
+    if empty:
+        lines.append(f"{len(empty)} class{'es have' if len(empty) > 1 else ' has'} no image: {some(empty)}")
     lines += of_any_set(encoder, tally)
     said, unknown = f"prompts {classifier.prompts}", classifier.unspeakable
     if classifier.n_cut:
@@ -51,6 +54,16 @@ def seen_before(images: Sequence[str], near: np.ndarray | None) -> list[str]:
         return []
     first = images[int(np.flatnonzero(near)[0])]
     return [f"{int(near.sum())} of {len(images)} images are near-duplicates of training images, the first {first}"]
+
+
+def _warned(eval_set: EvalSet, entry: ClassName) -> bool:
+    return f"class {entry.folder!r} has no image" in eval_set.warnings
+
+
+def copies(probe: dict[str, Any] | None) -> list[str]:
+    """Return a line if images lie, byte for byte, among those that a probe asks."""
+    n = 0 if probe is None else probe["n_copies"]
+    return [f"{n} images have a copy, byte for byte, among those that the probe asks"] if n else []
 
 
 def uneven_classes(classes: Sequence[ClassName], counts: Sequence[int]) -> list[str]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from fistful.errors import DataError, UsageError
 from fistful.eval.names import ClassName
 from fistful.eval.prompts import Prompts
+from fistful.eval.weights import Kept, read_weights, weights_key, write_weights
 from fistful.eval.zeroshot import class_weights
 from fistful.training.encoder import Encoder
 
@@ -28,21 +31,32 @@ class Classifier:
     """Classes none of whose prompts has a word that the model knows."""
 
 
-def build_classifiers(encoder: Encoder, prompt_sets: Sequence[Prompts], classes: Sequence[ClassName]) -> list[Classifier]:
+def build_classifiers(
+    encoder: Encoder, prompt_sets: Sequence[Prompts], classes: Sequence[ClassName], cache: Path | None = None
+) -> list[Classifier]:
     """Embed the prompts of all sets, each distinct text once, and average them by class.
+
+    Args:
+        encoder: The model.
+        prompt_sets: The prompts.
+        classes: C classes, in the order of the prompts.
+        cache: Folder in which classifiers are kept; None for none.
 
     Raises:
         UsageError: If no class of a set can be spoken of at all, or the model lacks a word head.
         DataError: If a text's features are not finite or not normalised.
     """
     spoken = [prompts for prompts in prompt_sets if prompts.name != "head"]
-    texts = list(dict.fromkeys(text for prompts in spoken for several in prompts.texts for text in several))
-    features_TD = (
-        check_features(encoder.embed_texts(texts), texts, encoder.name, zeros_allowed=True) if texts else np.zeros((0, 1), np.float32)
-    )
-    place = {text: i for i, text in enumerate(texts)}
+    kept = {prompts.name: _find(encoder, prompts, cache) for prompts in spoken} if cache is not None else {}
+    missing = [prompts for prompts in spoken if kept.get(prompts.name) is None]
+    built = dict(zip((prompts.name for prompts in missing), _from_texts(encoder, missing), strict=True))
+    if cache is not None:
+        for prompts in missing:
+            write_weights(cache, weights_key(encoder.fingerprint, prompts.texts), built[prompts.name])
     found = [
-        _from_head(encoder, prompts, classes) if prompts.name == "head" else _from_texts(encoder, prompts, classes, features_TD, place)
+        _from_head(encoder, prompts, classes)
+        if prompts.name == "head"
+        else _classifier(prompts, kept.get(prompts.name) or built[prompts.name], classes)
         for prompts in prompt_sets
     ]
     for classifier in found:
@@ -51,14 +65,33 @@ def build_classifiers(encoder: Encoder, prompt_sets: Sequence[Prompts], classes:
     return found
 
 
-def _from_texts(
-    encoder: Encoder, prompts: Prompts, classes: Sequence[ClassName], features_TD: np.ndarray, place: dict[str, int]
-) -> Classifier:
-    texts = [text for several in prompts.texts for text in several]
-    rows = np.array([place[text] for text in texts])
-    class_of_text = np.repeat(np.arange(len(classes)), [len(several) for several in prompts.texts])
-    weights_CD = class_weights(features_TD[rows], class_of_text, len(classes))
-    return Classifier(prompts.name, weights_CD, len(texts), encoder.n_cut(texts), _silent(classes, weights_CD))
+def _find(encoder: Encoder, prompts: Prompts, cache: Path) -> Kept | None:
+    """Look a classifier up; say so if its file is broken."""
+    try:
+        return read_weights(cache, weights_key(encoder.fingerprint, prompts.texts))
+    except ValueError as error:
+        print(f"{error}; the classifier is built again", file=sys.stderr)
+        return None
+
+
+def _from_texts(encoder: Encoder, prompt_sets: Sequence[Prompts]) -> list[Kept]:
+    texts = list(dict.fromkeys(text for prompts in prompt_sets for several in prompts.texts for text in several))
+    if not texts:
+        return []
+    features_TD = check_features(encoder.embed_texts(texts), texts, encoder.name, zeros_allowed=True)
+    place = {text: i for i, text in enumerate(texts)}
+    found = []
+    for prompts in prompt_sets:
+        own = [text for several in prompts.texts for text in several]
+        class_of_text = np.repeat(np.arange(len(prompts.texts)), [len(several) for several in prompts.texts])
+        weights_CD = class_weights(features_TD[[place[text] for text in own]], class_of_text, len(prompts.texts))
+        found.append(Kept(weights_CD, encoder.n_cut(own)))
+    return found
+
+
+def _classifier(prompts: Prompts, kept: Kept, classes: Sequence[ClassName]) -> Classifier:
+    n_texts = sum(len(several) for several in prompts.texts)
+    return Classifier(prompts.name, kept.weights, n_texts, kept.n_cut, _silent(classes, kept.weights))
 
 
 def _from_head(encoder: Encoder, prompts: Prompts, classes: Sequence[ClassName]) -> Classifier:

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from fistful.bow import metrics
 from fistful.bow.store.tables import read_table
 from fistful.errors import DataError
+from fistful.eval import multilabel
 from fistful.eval.results import PREDICTIONS_SCHEMA, RANKS_SCHEMA, read_results, result_name
 from fistful.eval.retrieval import Ranks, caption_hits
 
@@ -127,8 +128,9 @@ def compare_results(first: Path, second: Path, seed: int) -> dict[str, Any]:
     Raises:
         DataError: If they have no image in common, or disagree about its class or its captions.
     """
-    retrieval = pq.read_schema(first).names == RANKS_SCHEMA.names
-    schema = RANKS_SCHEMA if retrieval else PREDICTIONS_SCHEMA
+    names = pq.read_schema(first).names
+    retrieval, several = names == RANKS_SCHEMA.names, "labels" in names
+    schema = RANKS_SCHEMA if retrieval else multilabel.PREDICTIONS_SCHEMA if several else PREDICTIONS_SCHEMA
     tables = [read_table(path, schema) for path in (first, second)]
     places = [{key: i for i, key in enumerate(zip(t["image"].to_pylist(), t["sha256"].to_pylist(), strict=True))} for t in tables]
     pairs = [(i, places[1][key]) for key, i in places[0].items() if key in places[1]]
@@ -141,11 +143,14 @@ def compare_results(first: Path, second: Path, seed: int) -> dict[str, Any]:
         if len(rows) < len(places[0]) or not np.array_equal(ranks[0].image_of_caption, ranks[1].image_of_caption):
             raise DataError(f"{first} and {second}: are about other images or captions, so their ranks cannot be compared")
         return paired_retrieval(ranks[0], ranks[1], seed)
-    labels, others = (table["label"].to_numpy() for table in both)
-    if (labels != others).any():
+    labels, others = (table["labels" if several else "label"].to_pylist() for table in both)
+    if labels != others:
         raise DataError(f"{first} and {second}: give the same images other classes; are their names tables the same?")
+    if several:
+        scores = [np.array(table["scores"].to_pylist(), np.float32) for table in both]
+        return multilabel.difference(scores[0], scores[1], multilabel.truth_of(labels, scores[0].shape[1]), seed)
     right = [(table["rank"].to_numpy() < 1).astype(int) for table in both]
-    return paired(right[0], right[1], labels, seed)
+    return paired(right[0], right[1], np.array(labels), seed)
 
 
 def _ranks(table: pa.Table) -> Ranks:

@@ -22,6 +22,8 @@ class EvaluateConfig:
     """Average the prompts over a class's other names too (column `words` of its table)."""
     vocabulary: str | None = semantic(None)
     """Folder with a vocabulary: classes whose words it holds are reported beside all classes, and its frequencies sort words."""
+    probe: tuple[str, ...] = semantic(())
+    """Labelled sets of the same classes, one for each data set: a k-nearest-neighbour probe; `itself` leaves each image out of its own."""
     trained_on: tuple[str, ...] = semantic(())
     """Data folders of the training: evaluation images that are near-duplicates of theirs are counted."""
     half: Literal["all", "dev", "test"] = semantic("all")
@@ -32,6 +34,8 @@ class EvaluateConfig:
     """Largest share of refused images; past it the evaluation fails."""
     batch_size: int = execution(256)
     """Images a batch."""
+    cache: str | None = execution(None)
+    """Folder in which classifiers are kept by hash, so that an equal one is not built again; none without it."""
     progress: bool = execution(True)
     """Show a progress bar."""
 

@@ -21,6 +21,9 @@ PARQUET = ".parquet"
 GENERIC = frozenset({"val", "validation", "test", "train", "images", "dev", "data"})
 """Folder names that do not say which set it is: the parent's name goes before them."""
 
+SEVERAL = -1
+"""Label of an image in a multi-label set."""
+
 
 class Sample(NamedTuple):
     """An image as it lies on disk."""
@@ -29,9 +32,15 @@ class Sample(NamedTuple):
     """Its path inside the set."""
     data: bytes
     label: int
-    """Index of its class."""
+    """Index of its class; SEVERAL where `labels` has them."""
     source: str = ""
     """Where a pooled set says the image came from."""
+    labels: tuple[int, ...] = ()
+    """Indices of its classes, any number, in a multi-label set."""
+
+    def classes(self) -> tuple[int, ...]:
+        """Return its classes."""
+        return self.labels if self.label == SEVERAL else (self.label,)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,6 +55,8 @@ class EvalSet:
     """How many images the names in it promise."""
     fingerprint: Any
     """Names and sizes of what is read, as JSON."""
+    multilabel: bool = False
+    """Whether an image may have several classes, or none."""
     templates: list[str] = dataclasses.field(default_factory=list)
     """Prompt templates that the set itself brings."""
     warnings: list[str] = dataclasses.field(default_factory=list)

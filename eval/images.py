@@ -14,7 +14,8 @@ from PIL import Image
 
 from fistful.bow.store.dead_letters import DeadLetter, Refused
 from fistful.bow.store.images import decode_image
-from fistful.eval.datasets import Sample
+from fistful.errors import DataError
+from fistful.eval.datasets import SEVERAL, Sample
 from fistful.eval.duplicates import dhash
 
 Half = Literal["all", "dev", "test"]
@@ -34,6 +35,7 @@ class Ready(NamedTuple):
     """Of the image's bytes: what the halves are drawn by, and what pairs images between results."""
     source: str
     label: int
+    labels: tuple[int, ...]
     pixels: np.ndarray
     """uint8 (H, W, 3)."""
     dhash: int
@@ -51,8 +53,8 @@ class Tally:
     letters: list[DeadLetter] = dataclasses.field(default_factory=list)
     per_class: dict[int, int] = dataclasses.field(default_factory=dict)
     """Images that the set has of each class, whether used or not."""
-    label_of: dict[str, int] = dataclasses.field(default_factory=dict)
-    """The class of each image, by its hash."""
+    said_of: dict[str, int | list[int]] = dataclasses.field(default_factory=dict)
+    """The class or classes of each image, by its hash."""
     n_copies: int = 0
     """Images that repeat an earlier one byte for byte."""
     n_torn: int = 0
@@ -94,16 +96,32 @@ def _count(sample: Sample | DeadLetter, half: Half, tally: Tally) -> str | None:
         tally.digest.update(f"{sample.place}\0{sample.reason}\n".encode())
         return None
     digest = hashlib.sha256(sample.data).hexdigest()
-    tally.digest.update(f"{sample.name}\0{sample.label}\0{digest}\n".encode("utf-8", "surrogateescape"))
-    if digest in tally.label_of:
+    said = sample.label if sample.label != SEVERAL else list(sample.labels)
+    tally.digest.update(f"{sample.name}\0{said}\0{digest}\n".encode("utf-8", "surrogateescape"))
+    if digest in tally.said_of:
         tally.n_copies += 1
-        tally.n_torn += tally.label_of[digest] != sample.label
-    tally.label_of.setdefault(digest, sample.label)
-    tally.per_class[sample.label] = tally.per_class.get(sample.label, 0) + 1
+        tally.n_torn += tally.said_of[digest] != said
+    tally.said_of.setdefault(digest, said)
+    for label in sample.classes():
+        tally.per_class[label] = tally.per_class.get(label, 0) + 1
     if half not in ("all", half_of(digest)):
         tally.other_half += 1
         return None
     return digest
+
+
+def check_refused(name: str, tally: Tally, limit: float) -> None:
+    """Check that not too many images of a set were refused.
+
+    Raises:
+        DataError: If so; the message names the first.
+    """
+    if len(tally.letters) > limit * tally.n_in:
+        first = tally.letters[0]
+        raise DataError(
+            f"{name}: {len(tally.letters)} of {tally.n_in} images refused, the first {first.place} ({first.reason}: {first.detail}); "
+            f"expected at most {limit:.0%}; --max-bad-fraction allows more"
+        )
 
 
 def _decode(data: bytes, prepare: Callable[[Image.Image], np.ndarray]) -> tuple[np.ndarray, int]:
@@ -113,6 +131,6 @@ def _decode(data: bytes, prepare: Callable[[Image.Image], np.ndarray]) -> tuple[
 
 def _finish(sample: Sample, digest: str, decoded: Future[tuple[np.ndarray, int]], tally: Tally) -> Iterator[Ready]:
     try:
-        yield Ready(sample.name, digest, sample.source, sample.label, *decoded.result())
+        yield Ready(sample.name, digest, sample.source, sample.label, sample.labels, *decoded.result())
     except Refused as refused:
         tally.letters.append(DeadLetter(refused.reason, sample.name, sample.name, refused.detail, sample.data[:1000]))

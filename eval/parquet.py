@@ -1,4 +1,4 @@
-"""Parquet files of images and labels, as hubs keep them: bytes (or {bytes, path}) beside a number or a name."""
+"""Parquet files of images and labels, as hubs keep them: bytes (or {bytes, path}) beside a number, a name, or a list of them."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fistful.bow.store.dead_letters import DeadLetter, Refused
 from fistful.bow.store.files import hash_file
 from fistful.errors import DataError, UsageError
 from fistful.eval.checks import some
-from fistful.eval.datasets import EvalSet, Sample
+from fistful.eval.datasets import SEVERAL, EvalSet, Sample
 from fistful.eval.names import ClassName, from_folders, from_table, repeated_names
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "png", "webp")
-LABEL_COLUMNS = ("label", "cls", "class", "fine_label")
+LABEL_COLUMNS = ("label", "labels", "cls", "class", "fine_label")
 ROWS = 256
 PART = re.compile(r"(?P<stem>.+)-(?P<part>\d+)-of-(?P<total>\d+)\.parquet")
 
@@ -49,6 +50,7 @@ def open_parquet(files: list[Path], name: str, names: str | None) -> EvalSet:
             "files": [[path.name, path.stat().st_size] for path in files],
             "names": hash_file(Path(names))["sha256"] if names else "",
         },
+        multilabel=_is_list(schema.field(label).type),
         warnings=[*missing_parts(files), *warnings, *repeated_names(classes)],
     )
 
@@ -84,24 +86,40 @@ def _column(schema: pa.Schema, wanted: tuple[str, ...], path: Path) -> str:
 
 def _classes(files: list[Path], schema: pa.Schema, label: str, names: str | None) -> tuple[list[ClassName], list[str]]:
     """Take class names from the table given, from the names a hub keeps in the schema, or from labels that are text."""
-    if pa.types.is_string(schema.field(label).type):
-        values = {str(v) for path in files for v in pq.read_table(path, columns=[label])[label].unique().to_pylist() if v is not None}
-        folders = sorted(values)
+    kind = schema.field(label).type
+    kind = kind.value_type if _is_list(kind) else kind
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        folders = sorted(str(value) for value in _values(files, label))
         return from_table(folders, Path(names)) if names else (from_folders(folders), [])
     hub = _hub_names(schema, label)
     if names is None and not hub:
         raise UsageError(f"{files[0]}: its labels are numbers without names; --names with the columns id and name says what they are")
     if names is None:
         return [ClassName(str(i), name.replace("_", " ")) for i, name in enumerate(hub)], []
-    seen = {int(v) for path in files for v in pq.read_table(path, columns=[label])[label].unique().to_pylist() if v is not None}
+    seen = [int(value) for value in _values(files, label)]
     return from_table([str(i) for i in range(max(seen, default=-1) + 1)], Path(names))
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def _values(files: list[Path], label: str) -> set[Any]:
+    """Return every label that occurs."""
+    found: set[Any] = set()
+    for path in files:
+        for part in pq.read_table(path, columns=[label])[label].chunks:
+            found |= {value for value in (pc.list_flatten(part) if _is_list(part.type) else part).unique().to_pylist() if value is not None}
+    return found
 
 
 def _hub_names(schema: pa.Schema, label: str) -> list[str]:
     try:
         features: Any = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-        return [str(name) for name in features["info"]["features"][label]["names"]]
-    except (ValueError, KeyError, TypeError):
+        about = features["info"]["features"][label]
+        about = about[0] if isinstance(about, list) else about.get("feature", about)  # a list of labels
+        return [str(name) for name in about["names"]]
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
         return []  # another tool's metadata, or none: --names is asked for then
 
 
@@ -126,6 +144,10 @@ def _sample(name: str, image: Any, label: Any, place: dict[str, int], source: st
     data = image.get("bytes") if isinstance(image, dict) else image
     if not isinstance(data, bytes):
         raise Refused("no_image", f"the image is {type(data).__name__}, expected bytes")
-    if label is None or str(label) not in place:
-        raise Refused("no_label", f"the label is {label!r}, which is not one of the {len(place)} classes")
-    return Sample(name, data, place[str(label)], source)
+    several = isinstance(label, list)
+    own = label if several else [label]
+    wrong = [one for one in own if one is None or str(one) not in place]
+    if wrong:
+        raise Refused("no_label", f"the label is {wrong[0]!r}, which is not one of the {len(place)} classes")
+    numbers = sorted({place[str(one)] for one in own})
+    return Sample(name, data, SEVERAL, source, tuple(numbers)) if several else Sample(name, data, numbers[0], source)

@@ -14,13 +14,14 @@ import numpy as np
 import pyarrow as pa
 
 from fistful.bow.store.files import read_json
+from fistful.eval.multilabel import NAME as MEAN_AP
 from fistful.eval.names import ClassName
 from fistful.eval.zeroshot import Predictions
 
 SUMMARY = "results.json"
 RETRIEVAL = "zeroshot_retrieval"
 """CLIP_benchmark's name of the task."""
-PAIRED = {"acc1": "top-1", "image_retrieval_recall@5": "image R@5", "text_retrieval_recall@5": "text R@5"}
+PAIRED = {"acc1": "top-1", MEAN_AP: "mean AP", "image_retrieval_recall@5": "image R@5", "text_retrieval_recall@5": "text R@5"}
 """Measures whose paired differences are printed and shown, and their short names."""
 PREDICTIONS_SCHEMA = pa.schema(
     [
@@ -126,7 +127,7 @@ def read_results(folder: str | Path) -> list[dict[str, Any]]:
 def results_table(folder: str | Path) -> str:
     """Return the results as plain-text tables for a terminal, with comparisons and warnings below."""
     results = read_results(folder)
-    tables = [_classification([r for r in results if "acc1" in r["metrics"]]), _retrieval([r for r in results if r["task"] == RETRIEVAL])]
+    tables = [_classification([r for r in results if r["task"] != RETRIEVAL]), _retrieval([r for r in results if r["task"] == RETRIEVAL])]
     models: dict[tuple[str, str], dict[str, None]] = {}
     for r in results:
         for line in r["warnings"]:
@@ -141,11 +142,13 @@ def _some(models: Sequence[str], limit: int = 3) -> str:
 
 
 def _classification(results: Sequence[dict[str, Any]]) -> str:
-    rows = [["model", "data", "prompts", "top-1 [95 %]", "top-5 [95 %]", "chance", "images", "refused"]]
+    several = any(MEAN_AP in result["metrics"] for result in results)
+    rows = [["model", "data", "prompts", "top-1 [95 %]", "top-5 [95 %]", *["mean AP [95 %]"] * several, "chance", "images", "refused"]]
     for r in results:
         m = r["metrics"]
-        scores = [_percent(m, "acc1"), _percent(m, "acc5"), f"{100 * m['chance1']:.1f}"]
-        rows.append([r["model"], r["dataset"], r["prompts"], *scores, str(m["n"]), str(sum(r["refused"].values()))])
+        scores = [_percent(m, name) for name in ("acc1", "acc5", *[MEAN_AP] * several)]
+        chance = m[f"chance_{MEAN_AP}"] if MEAN_AP in m else m["chance1"]
+        rows.append([r["model"], r["dataset"], r["prompts"], *scores, f"{100 * chance:.1f}", str(m["n"]), str(sum(r["refused"].values()))])
     return _aligned(rows, 3) if results else ""
 
 

@@ -24,7 +24,8 @@ from fistful.eval.compare import compare_with_first
 from fistful.eval.config import EvaluateConfig
 from fistful.eval.coverage import Coverage, read_coverage
 from fistful.eval.datasets import EvalSet, is_written_by_us, open_set
-from fistful.eval.prompts import NAMED
+from fistful.eval.probe import ITSELF, KNN, same_classes
+from fistful.eval.prompts import NAMED, prompts_label
 from fistful.eval.results import SUMMARY
 from fistful.eval.score import Job, score_set
 from fistful.training.encoder import Encoder, load_encoder
@@ -57,19 +58,20 @@ def evaluate(*models: str, data: tuple[str, ...], out: str | Path, config: Evalu
         raise UsageError("evaluate: expected at least one model, and at least one set with --data")
     folder = local_out(out)
     sets = _unique(_open(spec, names, config) for spec, names in zip(data, _names_for(config, data), strict=True))
+    probes = _probes(config, sets)
     coverage = read_coverage(config.vocabulary) if config.vocabulary else None
     encoders = [load_encoder(spec) for spec in models]
     labels = tell_apart([model_name(encoder.name) for encoder in encoders])
-    if claim(folder, "evaluate", _identity(config), _fingerprints(encoders, sets, coverage, config)):
+    if claim(folder, "evaluate", _identity(config), _fingerprints(encoders, sets, probes, coverage, config)):
         return folder
     training = duplicates.training_hashes(config.trained_on) if config.trained_on else None
     summary = []
     for label, encoder in zip(labels, encoders, strict=True):
-        for eval_set in sets:
+        for eval_set, probe in zip(sets, probes, strict=True):
             if isinstance(eval_set, CaptionSet):
                 summary += score_captions(folder, label, encoder, eval_set, coverage, training, config)
             else:
-                summary += score_set(folder, _job(label, encoder, eval_set, coverage, training, config))
+                summary += score_set(folder, _job(label, encoder, (eval_set, probe), coverage, training, config))
     write_json(folder, SUMMARY, {"format": FORMAT, "results": summary, "comparisons": compare_with_first(folder, summary, config.seed)})
     finish(folder, {}, {result["dataset"]: result["content"] for result in summary})
     return folder
@@ -86,10 +88,16 @@ def model_name(spec: str) -> str:
 
 
 def _job(
-    model: str, encoder: Encoder, eval_set: EvalSet, coverage: Coverage | None, training: np.ndarray | None, config: EvaluateConfig
+    model: str,
+    encoder: Encoder,
+    sets: tuple[EvalSet, EvalSet | None],
+    coverage: Coverage | None,
+    training: np.ndarray | None,
+    config: EvaluateConfig,
 ) -> Job:
+    eval_set, probe = sets
     covered, df = coverage.of_classes(eval_set.classes) if coverage else (None, None)
-    return Job(model, encoder, eval_set, coverage.options if coverage else WordOptions(), covered, df, training, config)
+    return Job(model, encoder, eval_set, coverage.options if coverage else WordOptions(), covered, df, training, config, probe)
 
 
 def _open(spec: str, names: str | None, config: EvaluateConfig) -> EvalSet | CaptionSet:
@@ -100,11 +108,28 @@ def _open(spec: str, names: str | None, config: EvaluateConfig) -> EvalSet | Cap
     return open_captions(spec)
 
 
-def _names_for(config: EvaluateConfig, data: Sequence[str]) -> list[str | None]:
+def _names_for(config: EvaluateConfig, data: Sequence[Any]) -> list[str | None]:
     if len(config.names) not in (0, 1, len(data)):
         raise UsageError(f"--names: found {len(config.names)} tables for {len(data)} data sets, expected one, or one each")
     names = config.names or ("",)
     return [name or None for name in (names * len(data) if len(names) == 1 else names)]
+
+
+def _probes(config: EvaluateConfig, sets: Sequence[EvalSet | CaptionSet]) -> list[EvalSet | None]:
+    """Open the set that each set's images are compared with."""
+    if not config.probe:
+        return [None] * len(sets)
+    if len(config.probe) != len(sets):
+        raise UsageError(f"--probe: found {len(config.probe)} for {len(sets)} data sets, expected one each, or {ITSELF}")
+    if KNN in map(prompts_label, config.prompts):
+        raise UsageError(f"--prompts: a file called {KNN} and --probe would have results of one name; rename the file")
+    names, found = _names_for(config, sets), []
+    for spec, eval_set, table in zip(config.probe, sets, names, strict=True):
+        if isinstance(eval_set, CaptionSet):
+            raise UsageError(f"--probe {spec}: {eval_set.name} has captions and no classes; evaluate it in a call of its own")
+        found.append(eval_set if spec == ITSELF else open_set(spec, table))
+        same_classes(found[-1], eval_set)
+    return found
 
 
 def tell_apart(names: Sequence[str]) -> list[str]:
@@ -130,18 +155,24 @@ def _identity(config: EvaluateConfig) -> dict[str, Any]:
     values = semantic_values(config)
     values["prompts"] = [name if name in NAMED else Path(name).name for name in config.prompts]
     values["names"] = [Path(name).name for name in config.names]
+    values["probe"] = [name if name == ITSELF else Path(name).name for name in config.probe]
     values["trained_on"] = [Path(name).name for name in config.trained_on]
     values["vocabulary"] = None if config.vocabulary is None else Path(config.vocabulary).name
     return values
 
 
 def _fingerprints(
-    encoders: Sequence[Encoder], sets: Sequence[EvalSet | CaptionSet], coverage: Coverage | None, config: EvaluateConfig
+    encoders: Sequence[Encoder],
+    sets: Sequence[EvalSet | CaptionSet],
+    probes: Sequence[EvalSet | None],
+    coverage: Coverage | None,
+    config: EvaluateConfig,
 ) -> dict[str, Any]:
     files = [name for name in config.prompts if name not in NAMED]
     return {
         "models": [encoder.fingerprint for encoder in encoders],
         "data": [{"name": s.name, **s.fingerprint} for s in sets],
+        "probe": [None if probe is None else {"name": probe.name, **probe.fingerprint} for probe in probes],
         "trained_on": [fingerprint(Path(name)) for name in config.trained_on],
         "vocabulary": coverage.fingerprint if coverage else None,
         "prompts": [hash_file(Path(name))["sha256"] for name in files],

@@ -19,12 +19,13 @@ from fistful.bow.store.files import read_json, write_json
 from fistful.bow.store.tables import write_table
 from fistful.bow.words import WordOptions
 from fistful.errors import DataError
-from fistful.eval import duplicates, zeroshot
-from fistful.eval.checks import odd_pixels, seen_before, warnings_of
+from fistful.eval import duplicates, multilabel, zeroshot
+from fistful.eval.checks import copies, odd_pixels, seen_before, warnings_of
 from fistful.eval.classifier import Classifier, build_classifiers, check_features
 from fistful.eval.config import EvaluateConfig
 from fistful.eval.datasets import EvalSet
-from fistful.eval.images import Tally, ready_images
+from fistful.eval.images import Ready, Tally, check_refused, ready_images
+from fistful.eval.probe import KNN, TEMPERATURE, K, Neighbours, count_copies, embed_set, votes_of
 from fistful.eval.prompts import Prompts, build_prompts
 from fistful.eval.results import classes_table, predictions_table, result_name
 from fistful.eval.zeroshot import Predictions
@@ -52,6 +53,8 @@ class Job:
     training: np.ndarray | None
     """(M,) perceptual hashes of the training images, uint64; None where they were not given."""
     config: EvaluateConfig
+    probe: EvalSet | None = None
+    """The set whose images are the neighbours of a probe; the evaluated set itself leaves each image out of its own."""
 
     def prompt_sets(self) -> list[Prompts]:
         """Write the prompts of all prompt sets."""
@@ -59,6 +62,21 @@ class Job:
             build_prompts(name, self.eval_set.classes, own=self.eval_set.templates, options=self.options, synonyms=self.config.synonyms)
             for name in self.config.prompts
         ]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Judged:
+    """What one model says of some images, a classifier each."""
+
+    labels: np.ndarray
+    """(N,) true classes; of a multi-label set (N, C), which classes each image has."""
+    found: list[Predictions]
+    among: list[np.ndarray]
+    """Ranks among the covered classes alone, for their images; empty without a vocabulary."""
+    scores: list[np.ndarray]
+    """(N, C) all scores, of a multi-label set; else empty, as the two before are there."""
+    features: np.ndarray
+    """(N, D) for a probe; (N, 0) without."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -70,30 +88,33 @@ class Seen:
     sources: list[str]
     near: np.ndarray | None
     """(N,) which are near-duplicates of training images; None where training data was not given."""
-    labels: np.ndarray
-    """(N,) true classes."""
-    found: list[Predictions]
-    """A prompt set each."""
-    among: list[np.ndarray]
-    """Ranks among the covered classes alone, for their images, a prompt set each; empty without a vocabulary."""
+    judged: Judged
     tally: Tally
+    probe: dict[str, Any] | None = None
+    """Whom a probe has asked."""
 
 
 def score_set(folder: Path, job: Job) -> list[dict[str, Any]]:
-    """Evaluate a model on a set, unless that was done already; return a result a prompt set.
+    """Evaluate a model on a set, unless that was done already; return a result a prompt set, and one of the probe.
 
     Raises:
+        UsageError: If a prompt set or the probe does not fit.
         DataError: If the set is broken or has too many bad images, or the model gives no numbers.
     """
     prompt_sets = job.prompt_sets()
-    names = [result_name(job.model, job.eval_set.name, prompts.name) for prompts in prompt_sets]
+    kinds = [*(prompts.name for prompts in prompt_sets), *([KNN] if job.probe is not None else [])]
+    names = [result_name(job.model, job.eval_set.name, kind) for kind in kinds]
     if all((folder / "results" / f"{name}.json").exists() for name in names):
         return [read_json(folder / "results" / f"{name}.json") for name in names]
     start = time.monotonic()
-    classifiers = build_classifiers(job.encoder, prompt_sets, job.eval_set.classes)
+    cache = None if job.config.cache is None else Path(job.config.cache)
+    classifiers = build_classifiers(job.encoder, prompt_sets, job.eval_set.classes, cache)
     texts_done = time.monotonic()
     seen = see_all(job, classifiers)
     check_refused(job.eval_set.name, seen.tally, job.config.max_bad_fraction)
+    if job.probe is not None:
+        seen = _ask(job, job.probe, seen)
+        classifiers.append(Classifier(KNN, np.zeros((0, 0)), 0, 0, []))
     results = [_result(job, classifier, seen, i) for i, classifier in enumerate(classifiers)]
     for i, name in enumerate(names):
         _write_tables(folder, name, job, seen, i)
@@ -106,89 +127,133 @@ def score_set(folder: Path, job: Job) -> list[dict[str, Any]]:
 
 def see_all(job: Job, classifiers: Sequence[Classifier]) -> Seen:
     """Show a model the images of a set once."""
-    tally, images, labels = Tally(), [], []
-    found: list[list[Predictions]] = [[] for _ in classifiers]
-    among: list[list[np.ndarray]] = [[] for _ in classifiers]
+    tally, images, parts = Tally(), [], []
     stream = ready_images(job.eval_set.read(), job.encoder.prepare, job.config.half, tally)
     with progress_bar(f"{job.model} on {job.eval_set.name}", job.eval_set.n_images, job.config.progress) as update:
         while batch := list(islice(stream, job.config.batch_size)):
-            names = [image.name for image in batch]
-            pixels = np.stack([image.pixels for image in batch])
             if not images:
-                tally.notes += odd_pixels(getattr(job.encoder, "preprocess", None), pixels)
-            scores = _score_batch(job, classifiers, pixels, names)
-            labels_N = np.array([image.label for image in batch], dtype=np.int64)
-            for i, scores_NC in enumerate(scores):
-                found[i].append(zeroshot.predict(scores_NC, labels_N, names))
-                if job.covered is not None:
-                    among[i].append(zeroshot.ranks_among(scores_NC, labels_N, job.covered))
+                tally.notes += odd_pixels(getattr(job.encoder, "preprocess", None), np.stack([image.pixels for image in batch]))
+            parts.append(_judge(job, classifiers, batch))
             images += [(image.name, image.sha256, image.source, image.dhash) for image in batch]
-            labels.append(labels_N)
             update(len(images), f"{len(tally.letters)} refused")
     if not images:
         raise DataError(f"{job.eval_set.name}: has no image that can be used ({tally.n_in} looked at, {len(tally.letters)} refused)")
     paths, digests, sources, hashes = (list(column) for column in zip(*images, strict=True))
-    joined = [zeroshot.join(parts) for parts in found]
     near = None if job.training is None else duplicates.near(np.array(hashes, np.uint64), job.training)
-    return Seen(paths, digests, sources, near, np.concatenate(labels), joined, [np.concatenate(parts) for parts in among if parts], tally)
+    return Seen(paths, digests, sources, near, _join(parts), tally)
 
 
-def _score_batch(job: Job, classifiers: Sequence[Classifier], pixels: np.ndarray, names: Sequence[str]) -> list[np.ndarray]:
+def _judge(job: Job, classifiers: Sequence[Classifier], batch: Sequence[Ready]) -> Judged:
+    """Score a batch of images and keep of it what figures need."""
+    names = [image.name for image in batch]
+    scores, features_ND = _score_batch(job, classifiers, np.stack([image.pixels for image in batch]), names)
+    if job.eval_set.multilabel:
+        for scores_NC in scores:
+            zeroshot.check_scores(scores_NC, names)
+        return Judged(multilabel.truth_of([image.labels for image in batch], len(job.eval_set.classes)), [], [], scores, features_ND)
+    labels_N = np.array([image.label for image in batch], dtype=np.int64)
+    return Judged(labels_N, *_rank(job, scores, labels_N, names), [], features_ND)
+
+
+def _rank(job: Job, scores: list[np.ndarray], labels_N: np.ndarray, names: Sequence[str]) -> tuple[list[Predictions], list[np.ndarray]]:
+    found = [zeroshot.predict(scores_NC, labels_N, names) for scores_NC in scores]
+    return found, [] if job.covered is None else [zeroshot.ranks_among(scores_NC, labels_N, job.covered) for scores_NC in scores]
+
+
+def _join(parts: Sequence[Judged]) -> Judged:
+    found = [zeroshot.join(several) for several in zip(*(part.found for part in parts), strict=True)]
+    among = [np.concatenate(several) for several in zip(*(part.among for part in parts), strict=True)]
+    scores = [np.concatenate(several) for several in zip(*(part.scores for part in parts), strict=True)]
+    labels, features = (np.concatenate([getattr(part, name) for part in parts]) for name in ("labels", "features"))
+    return Judged(labels, found, among, scores, features)
+
+
+def _score_batch(
+    job: Job, classifiers: Sequence[Classifier], pixels: np.ndarray, names: Sequence[str]
+) -> tuple[list[np.ndarray], np.ndarray]:
     """Score a batch of images with each classifier; each tower sees it once, and only if asked."""
-    features_ND = words_NV = np.empty((0, 0), np.float32)
-    if any(classifier.prompts != "head" for classifier in classifiers):
+    features_ND = words_NV = np.empty((len(names), 0), np.float32)
+    if job.probe is not None or any(classifier.prompts != "head" for classifier in classifiers):
         features_ND = check_features(job.encoder.embed_images(pixels), names, job.model, zeros_allowed=False)
     if job.encoder.word_scores is not None and any(classifier.prompts == "head" for classifier in classifiers):
         words_NV = job.encoder.word_scores(pixels)
-    return [
+    scores = [
         zeroshot.head_scores(words_NV, c.weights) if c.prompts == "head" else zeroshot.class_scores(features_ND, c.weights)
         for c in classifiers
     ]
+    return scores, features_ND if job.probe is not None else np.empty((len(names), 0), np.float32)
 
 
-def check_refused(name: str, tally: Tally, limit: float) -> None:
-    """Stop where too many images of a set were refused.
-
-    Raises:
-        DataError: If so.
-    """
-    refused = len(tally.letters)
-    if refused > limit * tally.n_in:
-        first = tally.letters[0]
-        raise DataError(
-            f"{name}: {refused} of {tally.n_in} images refused, the first {first.place} ({first.reason}: {first.detail}); "
-            f"expected at most {limit:.0%}; --max-bad-fraction allows more"
-        )
+def _ask(job: Job, probe: EvalSet, seen: Seen) -> Seen:
+    """Ask the nearest neighbours of each image; return what was seen with their answers last."""
+    judged, same, tally = seen.judged, probe is job.eval_set, seen.tally
+    if same:
+        keys = Neighbours(probe.name, judged.features, judged.labels, seen.sha256, tally.digest.hexdigest(), len(tally.letters))
+    else:
+        keys = embed_set(job.model, job.encoder, probe, job.eval_set, job.config)
+    ranked, start = [], 0
+    for scores_NC in votes_of(keys, judged.features, len(job.eval_set.classes), same=same):
+        rows = slice(start, start + len(scores_NC))
+        ranked.append(_rank(job, [scores_NC], judged.labels[rows], seen.images[rows]))
+        start = rows.stop
+    found = [*judged.found, zeroshot.join([found for (found,), _ in ranked])]
+    among = [*judged.among, *([] if job.covered is None else [np.concatenate([among for _, (among,) in ranked])])]
+    about = {"k": K, "temperature": TEMPERATURE, "leave_one_out": same, "n": len(keys.labels_M)}
+    about |= {"dataset": keys.name, "content": keys.content, "refused": keys.n_refused}
+    about["n_copies"] = count_copies(seen.sha256, keys.sha256, same=same)
+    return dataclasses.replace(seen, judged=dataclasses.replace(judged, found=found, among=among), probe=about)
 
 
 def _write_tables(folder: Path, name: str, job: Job, seen: Seen, i: int) -> None:
-    predictions = predictions_table(seen.images, seen.sha256, seen.sources, seen.labels, seen.found[i])
-    classes = classes_table(job.eval_set.classes, seen.labels, seen.found[i].ranks, job.covered, job.df)
+    judged, about = seen.judged, (seen.images, seen.sha256, seen.sources)
+    if job.eval_set.multilabel:
+        predictions = multilabel.predictions_table(*about, judged.labels, judged.scores[i])
+        classes = multilabel.classes_table(job.eval_set.classes, judged.labels, judged.scores[i], job.covered, job.df)
+    else:
+        predictions = predictions_table(*about, judged.labels, judged.found[i])
+        classes = classes_table(job.eval_set.classes, judged.labels, judged.found[i].ranks, job.covered, job.df)
     write_table(folder, f"predictions/{name}.parquet", predictions)
     write_table(folder, f"classes/{name}.parquet", classes)
     write_table(folder, f"dead_letters/{name}.parquet", dead_letter_table(seen.tally.letters))
 
 
+def _figures(job: Job, seen: Seen, i: int) -> dict[str, Any]:
+    """Return the figures of a set whose images have one label each."""
+    labels, ranks, seed = seen.judged.labels, seen.judged.found[i].ranks, job.config.seed
+    figures = zeroshot.summarise(ranks, labels, len(job.eval_set.classes), seed)
+    if job.covered is not None:
+        own = (np.cumsum(job.covered) - 1)[labels[job.covered[labels]]]
+        among = zeroshot.summarise(seen.judged.among[i], own, int(job.covered.sum()), seed)
+        figures |= {f"covered_{name}": value for name, value in among.items()}
+    return {
+        "metrics": figures,
+        "by_source": zeroshot.by_source(ranks, seen.sources),
+        "by_frequency": [] if job.df is None else zeroshot.by_frequency(ranks, labels, job.df),
+    }
+
+
+def _multilabel_figures(job: Job, seen: Seen, i: int) -> dict[str, Any]:
+    truth_NC, scores_NC = seen.judged.labels, seen.judged.scores[i]
+    return {
+        "metrics": multilabel.summarise(scores_NC, truth_NC, job.covered, job.config.seed),
+        "by_source": multilabel.by_source(scores_NC, truth_NC, seen.sources),
+        "by_frequency": [] if job.df is None else multilabel.by_frequency(scores_NC, truth_NC, job.df),
+    }
+
+
 def _result(job: Job, classifier: Classifier, seen: Seen, i: int) -> dict[str, Any]:
     """Return CLIP_benchmark's result with our additions beside and inside its metrics."""
-    tally, seed = seen.tally, job.config.seed
-    figures = zeroshot.summarise(seen.found[i].ranks, seen.labels, len(job.eval_set.classes), seed)
-    if job.covered is not None:
-        labels = (np.cumsum(job.covered) - 1)[seen.labels[job.covered[seen.labels]]]
-        among = zeroshot.summarise(seen.among[i], labels, int(job.covered.sum()), seed)
-        figures |= {f"covered_{name}": value for name, value in among.items()}
-    ranks = seen.found[i].ranks
+    tally, probe = seen.tally, seen.probe if classifier.prompts == KNN else None
     return {
         "dataset": job.eval_set.name,
         "model": job.model,
         "pretrained": job.encoder.fingerprint[:16],
-        "task": "zeroshot_classification",
+        "task": "zeroshot_classification" if probe is None else "knn_probe",
+        **({} if probe is None else {"probe": probe}),
         "language": "en",
-        "metrics": figures,
         "prompts": classifier.prompts,
         "n_texts": classifier.n_texts,
-        "by_source": zeroshot.by_source(ranks, seen.sources),
-        "by_frequency": [] if job.df is None else zeroshot.by_frequency(ranks, seen.labels, job.df),
+        **(_multilabel_figures if job.eval_set.multilabel else _figures)(job, seen, i),
         "half": job.config.half,
         "n_in": tally.n_in,
         "other_half": tally.other_half,
@@ -199,7 +264,7 @@ def _result(job: Job, classifier: Classifier, seen: Seen, i: int) -> dict[str, A
         "saw_imagenet_labels": job.encoder.saw_imagenet_labels,
         "image_size": job.encoder.image_size,
         "near_duplicates": None if seen.near is None else int(seen.near.sum()),
-        "warnings": [*warnings_of(job.encoder, job.eval_set, classifier, tally), *seen_before(seen.images, seen.near)],
+        "warnings": [*warnings_of(job.encoder, job.eval_set, classifier, tally), *seen_before(seen.images, seen.near), *copies(probe)],
     }
 
 

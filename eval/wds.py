@@ -1,22 +1,26 @@
 """CLIP_benchmark's webdataset layout: DIR/classnames.txt and DIR/test/{nshards.txt, 0.tar, 1.tar, ...}.
 
+A set of one label an image has KEY.cls, a number; one of several (dataset_type.txt says multilabel) KEY.npy, a 0 or 1 a class.
 The tars are read with webdataset, but never decoded by it: its decoder unpickles what it is given.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from fistful.bow.store.dead_letters import DeadLetter, Refused
 from fistful.bow.store.files import hash_file
 from fistful.bow.store.images import EXTENSIONS
 from fistful.errors import DataError, UsageError
-from fistful.eval.datasets import EvalSet, Sample
+from fistful.eval.datasets import SEVERAL, EvalSet, Sample
 from fistful.eval.names import ClassName, repeated_names
 
 SPLIT = "test"
@@ -24,6 +28,7 @@ CLASS_NAMES = "classnames.txt"
 TEMPLATES = "zeroshot_classification_templates.txt"
 TYPE = "dataset_type.txt"
 SHARDS = "nshards.txt"
+MULTILABEL = "multilabel"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -51,12 +56,12 @@ def open_wds(layout: Layout, name: str, names: str | None) -> EvalSet:
     """Open a set in CLIP_benchmark's layout.
 
     Raises:
-        UsageError: If it is not for classification, or its class names are missing.
+        UsageError: If it is not for classification, with one label or several, or its class names are missing.
         DataError: If a shard is missing.
     """
-    kind = _lines(layout.root / TYPE)[:1] or ["classification"]
-    if kind[0].strip().lower() != "classification":
-        raise UsageError(f"{layout.root / TYPE}: found {kind[0]!r}, expected classification")
+    kind = (_lines(layout.root / TYPE)[:1] or ["classification"])[0].lower()
+    if kind not in ("classification", MULTILABEL):
+        raise UsageError(f"{layout.root / TYPE}: found {kind!r}, expected classification or {MULTILABEL}")
     table = Path(names) if names is not None else layout.root / CLASS_NAMES
     if not table.is_file():
         raise UsageError(f"{table}: no such file; expected a class name a line, in the order of the numbers in .cls")
@@ -66,9 +71,10 @@ def open_wds(layout: Layout, name: str, names: str | None) -> EvalSet:
     return EvalSet(
         name=name,
         classes=classes,
-        read=lambda: _read(shards, len(classes)),
+        read=lambda: _read(shards, len(classes), _labels_of_npy if kind == MULTILABEL else _label_of_cls),
         n_images=sum(map(_count_images, shards)),
         fingerprint={"files": files, "names": hash_file(table)["sha256"]},
+        multilabel=kind == MULTILABEL,
         templates=_lines(layout.root / TEMPLATES),
         warnings=[*warnings, *repeated_names(classes)],
     )
@@ -123,13 +129,18 @@ def _count_images(shard: Path) -> int:
         raise DataError(f"{shard}: broken shard ({type(error).__name__}: {error}); fetch or pack it again") from None
 
 
-def _read(shards: list[Path], n_classes: int) -> Iterator[Sample | DeadLetter]:
+Labels = tuple[int, tuple[int, ...]]
+"""The label of an image and, where that is SEVERAL, its labels."""
+Parts = dict[str, bytes]
+
+
+def _read(shards: list[Path], n_classes: int, label: Callable[[Parts, int], Labels]) -> Iterator[Sample | DeadLetter]:
     for shard in shards:
         if shard.stat().st_size:
             for number, sample in enumerate(_samples(shard)):
                 name = f"{shard.name}/{sample.get('__key__', number)}"
                 try:
-                    yield _sample(name, sample, n_classes)
+                    yield _sample(name, sample, n_classes, label)
                 except Refused as refused:
                     yield DeadLetter(refused.reason, shard.name, name, refused.detail, b"")
 
@@ -138,7 +149,7 @@ def _samples(shard: Path) -> Iterator[dict[str, Any]]:
     """Yield {"__key__": key, extension: bytes}; only images and labels are taken out of the tar."""
     import webdataset
 
-    wanted = tuple("." + extension for extension in (*EXTENSIONS, "cls", "json"))
+    wanted = tuple("." + extension for extension in (*EXTENSIONS, "cls", "npy", "json"))
     try:
         yield from webdataset.WebDataset(
             [str(shard)],
@@ -151,17 +162,35 @@ def _samples(shard: Path) -> Iterator[dict[str, Any]]:
         raise DataError(f"{shard}: broken shard ({type(error).__name__}: {str(error).splitlines()[0]}); fetch or pack it again") from None
 
 
-def _sample(name: str, sample: dict[str, Any], n_classes: int) -> Sample:
+def _sample(name: str, sample: dict[str, Any], n_classes: int, label: Callable[[Parts, int], Labels]) -> Sample:
     parts = {key.lower(): value for key, value in sample.items() if not key.startswith("__")}
     image = next((parts[e] for e in EXTENSIONS if e in parts), None)
     if image is None:
         raise Refused("no_image", "has a label and no image next to it")
+    one, several = label(parts, n_classes)
+    return Sample(name, image, one, _source(parts), several)
+
+
+def _label_of_cls(parts: Parts, n_classes: int) -> Labels:
     if "cls" not in parts:
         raise Refused("no_label", "has an image and no .cls next to it")
     text = parts["cls"].decode("ascii", "replace").strip()
     if not text.isdecimal() or int(text) >= n_classes:
         raise Refused("no_label", f".cls holds {text[:40]!r}, expected a number below {n_classes}")
-    return Sample(name, image, int(text), _source(parts))
+    return int(text), ()
+
+
+def _labels_of_npy(parts: Parts, n_classes: int) -> Labels:
+    """Read a 0 or 1 for each class, as `clip_benchmark_export_wds --multilabel` writes them."""
+    if "npy" not in parts:
+        raise Refused("no_label", "has an image and no .npy next to it")
+    try:
+        found = np.lib.format.read_array(io.BytesIO(parts["npy"]), allow_pickle=False)
+    except (ValueError, EOFError, OSError, MemoryError, OverflowError) as error:
+        raise Refused("no_label", f".npy is no array ({type(error).__name__})") from None
+    if found.shape != (n_classes,) or not np.isin(found, (0, 1)).all():
+        raise Refused("no_label", f".npy holds {found.dtype} of shape {found.shape}, expected a 0 or 1 for each of {n_classes} classes")
+    return SEVERAL, tuple(np.flatnonzero(found).tolist())
 
 
 def _source(parts: dict[str, Any]) -> str:

@@ -82,14 +82,23 @@ def predict(scores_NC: np.ndarray, labels_N: np.ndarray, images: Sequence[str]) 
     Raises:
         DataError: If a score is not a finite number; the message names the images.
     """
+    check_scores(scores_NC, images)
+    top_NK = metrics.top_classes(scores_NC, TOP)
+    return Predictions(top_NK, np.take_along_axis(scores_NC, top_NK, axis=1), metrics.true_ranks(scores_NC, labels_N))
+
+
+def check_scores(scores_NC: np.ndarray, images: Sequence[str]) -> None:
+    """Check that scores are numbers.
+
+    Raises:
+        DataError: If one is not finite; the message names the images.
+    """
     bad = np.flatnonzero(~np.isfinite(scores_NC).all(axis=1))
     if len(bad):
         names = ", ".join(images[int(i)] for i in bad[:3])
         raise DataError(
             f"{names}: found scores that are not finite numbers ({len(bad)} of {len(images)} images); the model is broken there"
         )
-    top_NK = metrics.top_classes(scores_NC, TOP)
-    return Predictions(top_NK, np.take_along_axis(scores_NC, top_NK, axis=1), metrics.true_ranks(scores_NC, labels_N))
 
 
 def ranks_among(scores_NC: np.ndarray, labels_N: np.ndarray, chosen_C: np.ndarray) -> np.ndarray:

@@ -43,3 +43,12 @@ def test_the_words_rows_of_the_captions_benchmark_run(data_root: Path, tmp_path:
     found = rows_of("captions", data_root, "--work", str(tmp_path), "--rows", "ids_web")
     assert found["ids_web"]["captions"] == 5_000
     assert found["ids_web"]["misses_per_caption"] > 1
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("clip_benchmark")
+def test_every_row_of_the_evaluation_benchmark_runs_and_asserts_that_results_are_equal(data_root: Path) -> None:
+    found = rows_of("evaluation", data_root)
+    assert [*found] == ["zeroshot_resnet", "zeroshot_vit", "classifier_resnet", "classifier_vit", "digits", "report"]
+    assert all("bar" in figures for figures in found.values())
+    assert found["classifier_resnet"]["largest_difference"] < 1e-5

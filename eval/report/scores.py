@@ -206,16 +206,17 @@ def warning_lines(results: Iterable[Result]) -> list[str]:
 
 def _other_groups(results: Iterable[Result]) -> Iterable[Group]:
     """Yield tables of tasks other than classification: measures down, models across."""
-    groups: dict[tuple[str, str], list[Result]] = {}
+    groups: dict[tuple[str, str, str], list[Result]] = {}
     for result in results:
         if result.get("task", TASK) != TASK or "acc1" not in result["metrics"]:
-            groups.setdefault((result["dataset"], result.get("task", "")), []).append(result)
-    for (dataset, task), group in groups.items():
+            groups.setdefault((result["dataset"], result.get("task", ""), result.get("prompts", "")), []).append(result)
+    for (dataset, task, prompts), group in groups.items():
         names = [name for name, value in group[0]["metrics"].items() if isinstance(value, int | float) or value is None]
         shown_names = sorted((name for name in names if not name.endswith(("_low", "_high"))), key=_in_order)
         head = Row("", -1, tuple(Cell(result["label"]) for result in group))
         rows = [Row(name.replace("_", " "), -1, tuple(_measure(r["metrics"], name) for r in group)) for name in shown_names]
-        yield Group(f"{brief(dataset, 80)} · {task.replace('_', ' ')}", (head, *rows))
+        said = f" · prompts {brief(prompts)}" if task == TASK else ""
+        yield Group(f"{brief(dataset, 80)} · {task.replace('_', ' ')}{said}", (head, *rows))
 
 
 def _in_order(name: str) -> tuple[bool, str, int]:
