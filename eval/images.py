@@ -16,7 +16,7 @@ from fistful.bow.store.dead_letters import DeadLetter, Refused
 from fistful.bow.store.images import decode_image
 from fistful.errors import DataError
 from fistful.eval.datasets import SEVERAL, Sample
-from fistful.eval.duplicates import dhash
+from fistful.eval.duplicates import phash
 
 Half = Literal["all", "dev", "test"]
 
@@ -38,8 +38,8 @@ class Ready(NamedTuple):
     labels: tuple[int, ...]
     pixels: np.ndarray
     """uint8 (H, W, 3)."""
-    dhash: int
-    """Perceptual hash, for finding near-duplicates."""
+    phash: int
+    """Perceptual hash, for finding near-duplicates; 0 where it is not wanted."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -73,15 +73,20 @@ def half_of(sha256: str) -> Half:
 
 
 def ready_images(
-    samples: Iterable[Sample | DeadLetter], prepare: Callable[[Image.Image], np.ndarray], half: Half, tally: Tally
+    samples: Iterable[Sample | DeadLetter],
+    prepare: Callable[[Image.Image], np.ndarray],
+    half: Half,
+    tally: Tally,
+    *,
+    hashed: bool = False,
 ) -> Iterator[Ready]:
-    """Decode the images of one half in order, and tally all of them."""
+    """Decode the images of one half in order, and tally all of them; `hashed` computes their perceptual hashes too."""
     waiting: deque[tuple[Sample, str, Future[tuple[np.ndarray, int]]]] = deque()
     with ThreadPoolExecutor(DECODE_THREADS) as pool:
         for sample in samples:
             digest = _count(sample, half, tally)
             if digest is not None and isinstance(sample, Sample):
-                waiting.append((sample, digest, pool.submit(_decode, sample.data, prepare)))
+                waiting.append((sample, digest, pool.submit(_decode, sample.data, prepare, hashed)))
             if len(waiting) >= AHEAD:
                 yield from _finish(*waiting.popleft(), tally)
         while waiting:
@@ -124,9 +129,9 @@ def check_refused(name: str, tally: Tally, limit: float) -> None:
         )
 
 
-def _decode(data: bytes, prepare: Callable[[Image.Image], np.ndarray]) -> tuple[np.ndarray, int]:
+def _decode(data: bytes, prepare: Callable[[Image.Image], np.ndarray], hashed: bool) -> tuple[np.ndarray, int]:
     image = decode_image(data)
-    return prepare(image), dhash(image)
+    return prepare(image), phash(image) if hashed else 0
 
 
 def _finish(sample: Sample, digest: str, decoded: Future[tuple[np.ndarray, int]], tally: Tally) -> Iterator[Ready]:

@@ -128,13 +128,13 @@ def score_set(folder: Path, job: Job) -> list[dict[str, Any]]:
 def see_all(job: Job, classifiers: Sequence[Classifier]) -> Seen:
     """Show a model the images of a set once."""
     tally, images, parts = Tally(), [], []
-    stream = ready_images(job.eval_set.read(), job.encoder.prepare, job.config.half, tally)
+    stream = ready_images(job.eval_set.read(), job.encoder.prepare, job.config.half, tally, hashed=job.training is not None)
     with progress_bar(f"{job.model} on {job.eval_set.name}", job.eval_set.n_images, job.config.progress) as update:
         while batch := list(islice(stream, job.config.batch_size)):
             if not images:
                 tally.notes += odd_pixels(getattr(job.encoder, "preprocess", None), np.stack([image.pixels for image in batch]))
             parts.append(_judge(job, classifiers, batch))
-            images += [(image.name, image.sha256, image.source, image.dhash) for image in batch]
+            images += [(image.name, image.sha256, image.source, image.phash) for image in batch]
             update(len(images), f"{len(tally.letters)} refused")
     if not images:
         raise DataError(f"{job.eval_set.name}: has no image that can be used ({tally.n_in} looked at, {len(tally.letters)} refused)")
