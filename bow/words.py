@@ -146,6 +146,10 @@ class Ragged:
         return Ragged(self.offsets[groups], self.values)
 
 
+AT_ONCE = 20_000
+"""Captions analysed at a time: their arrays are small enough for memory to be used again instead of asked of the system."""
+
+
 class Analyzer:
     """Turns captions into numbers of words, growing its tables as it meets new ones."""
 
@@ -186,6 +190,13 @@ class Analyzer:
         Returns:
             n rows of int32; a word twice in a caption is there twice.
         """
+        parts = [self._analyse(captions.slice(start, AT_ONCE)) for start in range(0, len(captions), AT_ONCE)]
+        if len(parts) == 1:
+            return parts[0]
+        lengths = np.concatenate([np.zeros(1, np.int64), *(part.lengths() for part in parts)])
+        return Ragged(np.cumsum(lengths), np.concatenate([np.zeros(0, np.int32), *(part.values for part in parts)]))
+
+    def _analyse(self, captions: pa.StringArray) -> Ragged:
         chunks = pc.ascii_split_whitespace(captions)  # chunks with other white space are cut where they are looked up
         encoded = chunks.flatten().dictionary_encode()
         rows = self._look_up(encoded.dictionary.to_pylist())[encoded.indices.to_numpy(zero_copy_only=False)]

@@ -220,7 +220,7 @@ def _result(
     tally, names = seen.tally, [image.name for image in seen.images]
     retrieval, tags = figures
     n_cut = encoder.n_cut(list(texts))
-    near = None if training is None else duplicates.near(np.array([image.dhash for image in seen.images], np.uint64), training)
+    near = None if training is None else duplicates.near(np.array([image.phash for image in seen.images], np.uint64), training)
     cut = [f"{n_cut} of {len(texts)} captions are cut off by the context of {encoder.context_length}"] if n_cut else []
     return {
         "dataset": captions.name,

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import signal
 import sys
 import tempfile
 import tomllib
@@ -123,7 +124,12 @@ def _print_config(app: App, tokens: tuple[str, ...]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit with DESIGN's codes."""
-    sys.exit(run(list(sys.argv[1:] if argv is None else argv)))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops as Ctrl-C does; verbs with more to save have handlers of their own
+    code = run(list(sys.argv[1:] if argv is None else argv))
+    if code in (Interrupted.exit_code, MachineError.exit_code):
+        sys.stdout.flush()
+        os._exit(code)  # threads of what was left behind would end the process with an abort, or not at all
+    sys.exit(code)
 
 
 def run(argv: list[str]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 import tomllib
@@ -27,7 +28,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_verbs_count_bags_and_verify_work_in_order(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_verbs_count_bags_and_verify_work_in_order(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fistful.verbs._rates", lambda _: "")  # a slow machine would say how slow
     assert run(["count", "a.tsv", "--out", "counts", "--no-progress"]) == 0
     assert capsys.readouterr() == (
         "3 rows read, 3 kept; refused: none\n"
@@ -340,3 +344,14 @@ def test_a_folder_of_the_wrong_kind_is_the_calls_fault(here: Path, capsys: pytes
     for command, message in wrong:
         assert run(command.split()) == 2
         assert capsys.readouterr().err == f"fistful: {message}\n"
+
+
+def test_a_signal_to_stop_ends_with_4_and_one_line_wherever_a_verb_is(tmp_path: Path) -> None:
+    fifo = tmp_path / "options.toml"
+    os.mkfifo(fifo)
+    command = [sys.executable, "-m", "fistful", "evaluate", "run", "--data", "set", "--out", "out", "--config", str(fifo)]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    with open(fifo, "w"):  # it is there as soon as the command reads its options
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (4, "fistful: stopped; the same command resumes\n")
