@@ -166,7 +166,7 @@ class _Seen:
 def _see(model: str, encoder: Encoder, captions: CaptionSet, words: _Words, words_VD: np.ndarray | None, config: EvaluateConfig) -> _Seen:
     """Show a model the images once; of the scores of all words only those that figures need are kept."""
     tally, images, parts = Tally(), [], []
-    stream = ready_images(captions.samples(), encoder.prepare, config.half, tally)
+    stream = ready_images(captions.samples(), encoder.prepare, config.half, tally, hashed=bool(config.trained_on))
     with progress_bar(f"{model} on {captions.name}", len(captions.rows), config.progress) as update:
         while batch := list(islice(stream, config.batch_size)):
             pixels = np.stack([image.pixels for image in batch])

@@ -129,8 +129,8 @@ def compare_results(first: Path, second: Path, seed: int) -> dict[str, Any]:
         DataError: If they have no image in common, or disagree about its class or its captions.
     """
     names = pq.read_schema(first).names
-    retrieval, several = names == RANKS_SCHEMA.names, "labels" in names
-    schema = RANKS_SCHEMA if retrieval else multilabel.PREDICTIONS_SCHEMA if several else PREDICTIONS_SCHEMA
+    schemas = (RANKS_SCHEMA, multilabel.PREDICTIONS_SCHEMA, PREDICTIONS_SCHEMA)
+    schema = next((schema for schema in schemas if schema.names == names), PREDICTIONS_SCHEMA)
     tables = [read_table(path, schema) for path in (first, second)]
     places = [{key: i for i, key in enumerate(zip(t["image"].to_pylist(), t["sha256"].to_pylist(), strict=True))} for t in tables]
     pairs = [(i, places[1][key]) for key, i in places[0].items() if key in places[1]]
@@ -138,19 +138,21 @@ def compare_results(first: Path, second: Path, seed: int) -> dict[str, Any]:
         raise DataError(f"{first} and {second}: have no image in common, expected predictions for the same set")
     rows = np.array(pairs)
     both = [table.take(rows[:, k]) for k, table in enumerate(tables)]
-    if retrieval:
+    if schema is RANKS_SCHEMA:
         ranks = [_ranks(table) for table in both]
         if len(rows) < len(places[0]) or not np.array_equal(ranks[0].image_of_caption, ranks[1].image_of_caption):
             raise DataError(f"{first} and {second}: are about other images or captions, so their ranks cannot be compared")
         return paired_retrieval(ranks[0], ranks[1], seed)
-    labels, others = (table["labels" if several else "label"].to_pylist() for table in both)
-    if labels != others:
+    label = "labels" if schema is multilabel.PREDICTIONS_SCHEMA else "label"
+    if not both[0][label].equals(both[1][label]):
         raise DataError(f"{first} and {second}: give the same images other classes; are their names tables the same?")
-    if several:
+    if label == "labels":
         scores = [np.array(table["scores"].to_pylist(), np.float32) for table in both]
-        return multilabel.difference(scores[0], scores[1], multilabel.truth_of(labels, scores[0].shape[1]), seed)
+        truth_NC = multilabel.truth_of(both[0]["labels"].to_pylist(), scores[0].shape[1])
+        return multilabel.difference(scores[0], scores[1], truth_NC, seed)
+    labels = both[0]["label"].to_numpy()
     right = [(table["rank"].to_numpy() < 1).astype(int) for table in both]
-    return paired(right[0], right[1], np.array(labels), seed)
+    return paired(right[0], right[1], labels, seed)
 
 
 def _ranks(table: pa.Table) -> Ranks:

@@ -23,7 +23,8 @@ class EvaluateConfig:
     vocabulary: str | None = semantic(None)
     """Folder with a vocabulary: classes whose words it holds are reported beside all classes, and its frequencies sort words."""
     probe: tuple[str, ...] = semantic(())
-    """Labelled sets of the same classes, one for each data set: a k-nearest-neighbour probe; `itself` leaves each image out of its own."""
+    """Labelled sets of the same classes, one for each data set: a k-nearest-neighbour probe; `itself` leaves each
+    image out of its own, "" asks for none."""
     trained_on: tuple[str, ...] = semantic(())
     """Data folders of the training: evaluation images that are near-duplicates of theirs are counted."""
     half: Literal["all", "dev", "test"] = semantic("all")

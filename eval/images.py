@@ -53,8 +53,8 @@ class Tally:
     letters: list[DeadLetter] = dataclasses.field(default_factory=list)
     per_class: dict[int, int] = dataclasses.field(default_factory=dict)
     """Images that the set has of each class, whether used or not."""
-    said_of: dict[str, int | list[int]] = dataclasses.field(default_factory=dict)
-    """The class or classes of each image, by its hash."""
+    label_of: dict[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    """The classes of each image, by its hash."""
     n_copies: int = 0
     """Images that repeat an earlier one byte for byte."""
     n_torn: int = 0
@@ -103,10 +103,10 @@ def _count(sample: Sample | DeadLetter, half: Half, tally: Tally) -> str | None:
     digest = hashlib.sha256(sample.data).hexdigest()
     said = sample.label if sample.label != SEVERAL else list(sample.labels)
     tally.digest.update(f"{sample.name}\0{said}\0{digest}\n".encode("utf-8", "surrogateescape"))
-    if digest in tally.said_of:
+    if digest in tally.label_of:
         tally.n_copies += 1
-        tally.n_torn += tally.said_of[digest] != said
-    tally.said_of.setdefault(digest, said)
+        tally.n_torn += tally.label_of[digest] != sample.classes()
+    tally.label_of.setdefault(digest, sample.classes())
     for label in sample.classes():
         tally.per_class[label] = tally.per_class.get(label, 0) + 1
     if half not in ("all", half_of(digest)):

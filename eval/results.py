@@ -127,7 +127,11 @@ def read_results(folder: str | Path) -> list[dict[str, Any]]:
 def results_table(folder: str | Path) -> str:
     """Return the results as plain-text tables for a terminal, with comparisons and warnings below."""
     results = read_results(folder)
-    tables = [_classification([r for r in results if r["task"] != RETRIEVAL]), _retrieval([r for r in results if r["task"] == RETRIEVAL])]
+    tables = [
+        _classification([r for r in results if "acc1" in r["metrics"]]),
+        _several_labels([r for r in results if MEAN_AP in r["metrics"]]),
+        _retrieval([r for r in results if r["task"] == RETRIEVAL]),
+    ]
     models: dict[tuple[str, str], dict[str, None]] = {}
     for r in results:
         for line in r["warnings"]:
@@ -142,13 +146,20 @@ def _some(models: Sequence[str], limit: int = 3) -> str:
 
 
 def _classification(results: Sequence[dict[str, Any]]) -> str:
-    several = any(MEAN_AP in result["metrics"] for result in results)
-    rows = [["model", "data", "prompts", "top-1 [95 %]", "top-5 [95 %]", *["mean AP [95 %]"] * several, "chance", "images", "refused"]]
+    rows = [["model", "data", "prompts", "top-1 [95 %]", "top-5 [95 %]", "chance", "images", "refused"]]
     for r in results:
         m = r["metrics"]
-        scores = [_percent(m, name) for name in ("acc1", "acc5", *[MEAN_AP] * several)]
-        chance = m[f"chance_{MEAN_AP}"] if MEAN_AP in m else m["chance1"]
-        rows.append([r["model"], r["dataset"], r["prompts"], *scores, f"{100 * chance:.1f}", str(m["n"]), str(sum(r["refused"].values()))])
+        scores = [_percent(m, "acc1"), _percent(m, "acc5"), f"{100 * m['chance1']:.1f}"]
+        rows.append([r["model"], r["dataset"], r["prompts"], *scores, str(m["n"]), str(sum(r["refused"].values()))])
+    return _aligned(rows, 3) if results else ""
+
+
+def _several_labels(results: Sequence[dict[str, Any]]) -> str:
+    rows = [["model", "data", "prompts", "mean AP [95 %]", "chance", "images", "refused"]]
+    for r in results:
+        m = r["metrics"]
+        chance = f"{100 * m[f'chance_{MEAN_AP}']:.1f}"
+        rows.append([r["model"], r["dataset"], r["prompts"], _percent(m, MEAN_AP), chance, str(m["n"]), str(sum(r["refused"].values()))])
     return _aligned(rows, 3) if results else ""
 
 

@@ -123,13 +123,18 @@ def _probes(config: EvaluateConfig, sets: Sequence[EvalSet | CaptionSet]) -> lis
         raise UsageError(f"--probe: found {len(config.probe)} for {len(sets)} data sets, expected one each, or {ITSELF}")
     if KNN in map(prompts_label, config.prompts):
         raise UsageError(f"--prompts: a file called {KNN} and --probe would have results of one name; rename the file")
-    names, found = _names_for(config, sets), []
-    for spec, eval_set, table in zip(config.probe, sets, names, strict=True):
-        if isinstance(eval_set, CaptionSet):
-            raise UsageError(f"--probe {spec}: {eval_set.name} has captions and no classes; evaluate it in a call of its own")
-        found.append(eval_set if spec == ITSELF else open_set(spec, table))
-        same_classes(found[-1], eval_set)
-    return found
+    names = _names_for(config, sets)
+    return [_probe(spec, one, table) for spec, one, table in zip(config.probe, sets, names, strict=True)]
+
+
+def _probe(spec: str, eval_set: EvalSet | CaptionSet, names: str | None) -> EvalSet | None:
+    if not spec:
+        return None
+    if isinstance(eval_set, CaptionSet):
+        raise UsageError(f'--probe {spec}: {eval_set.name} has captions and no classes; give "" in its place')
+    probe = eval_set if spec == ITSELF else open_set(spec, names)
+    same_classes(probe, eval_set)
+    return probe
 
 
 def tell_apart(names: Sequence[str]) -> list[str]:

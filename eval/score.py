@@ -131,9 +131,10 @@ def see_all(job: Job, classifiers: Sequence[Classifier]) -> Seen:
     stream = ready_images(job.eval_set.read(), job.encoder.prepare, job.config.half, tally, hashed=job.training is not None)
     with progress_bar(f"{job.model} on {job.eval_set.name}", job.eval_set.n_images, job.config.progress) as update:
         while batch := list(islice(stream, job.config.batch_size)):
+            pixels = np.stack([image.pixels for image in batch])
             if not images:
-                tally.notes += odd_pixels(getattr(job.encoder, "preprocess", None), np.stack([image.pixels for image in batch]))
-            parts.append(_judge(job, classifiers, batch))
+                tally.notes += odd_pixels(getattr(job.encoder, "preprocess", None), pixels)
+            parts.append(_judge(job, classifiers, batch, pixels))
             images += [(image.name, image.sha256, image.source, image.phash) for image in batch]
             update(len(images), f"{len(tally.letters)} refused")
     if not images:
@@ -143,10 +144,10 @@ def see_all(job: Job, classifiers: Sequence[Classifier]) -> Seen:
     return Seen(paths, digests, sources, near, _join(parts), tally)
 
 
-def _judge(job: Job, classifiers: Sequence[Classifier], batch: Sequence[Ready]) -> Judged:
+def _judge(job: Job, classifiers: Sequence[Classifier], batch: Sequence[Ready], pixels: np.ndarray) -> Judged:
     """Score a batch of images and keep of it what figures need."""
     names = [image.name for image in batch]
-    scores, features_ND = _score_batch(job, classifiers, np.stack([image.pixels for image in batch]), names)
+    scores, features_ND = _score_batch(job, classifiers, pixels, names)
     if job.eval_set.multilabel:
         for scores_NC in scores:
             zeroshot.check_scores(scores_NC, names)

@@ -58,8 +58,11 @@ def make_app() -> App:
     from fistful import __version__
 
     app = App(
-        name="fistful", version=__version__, help="From image captions to word-balanced bags, CLIP models and their zero-shot scores."
+        name="fistful",
+        version=__version__,
+        help="From image captions to word-balanced bags, CLIP models and their zero-shot scores.",
     )
+    app.suppress_keyboard_interrupt = app.meta.suppress_keyboard_interrupt = False  # run() says that it was stopped, and ends with 4
     for verb, summary in VERBS.items():
         names = [verb, ALIASES[verb]] if verb in ALIASES else verb
         app.command(f"fistful.verbs:{verb}", name=names, help=summary)

@@ -238,7 +238,7 @@ def evaluate(*models: str, data: tuple[str, ...], out: str, config: EvaluateConf
 
     done = _finished(out)
     folder = run(*models, data=data, out=out, config=config)
-    print(done + results_table(folder))
+    print((done.rstrip(" ") + "\n" if done else "") + results_table(folder), end="")
     print(f"results and predictions lie in {out}")
 
 

@@ -11,6 +11,7 @@ import pytest
 import fistful
 from fistful.cli import run
 from tests.eval.conftest import SQUARES, square
+from tests.eval.test_captions import captioned  # noqa: F401 - a fixture
 
 MODEL = "tests.eval.colours:ColourEncoder"
 
@@ -100,3 +101,27 @@ def test_images_none_of_which_can_be_read_end_with_3(here: Path, capsys: pytest.
         "fistful: mine/broken.jpg: cannot be read (bad_image: not a JPEG, PNG, WEBP image (UnidentifiedImageError; "
         "starts with b'nothing')); expected at least one image that can\n"
     )
+
+
+def test_captioned_pictures_give_retrieval_and_tagging(
+    captioned: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(captioned.parent)
+    command = ["zero-shot", MODEL, "--data", captioned.name, "--out", "results", "--no-progress"]
+    assert run(command) == 0
+    first = capsys.readouterr().out
+    head = "model  data  image R@1  R@5 [95 %]  R@10  text R@1  R@5 [95 %]  R@10  chance R@5  tags P@3  AP macro  images"
+    assert first.splitlines()[0].split() == head.split()
+    assert first.splitlines()[2].split()[:2] == ["colours", "photos-bags"]
+    assert first.endswith("results and predictions lie in results\n")
+    assert run(command) == 0
+    assert capsys.readouterr().out == f"done already:\n{first}"
+
+
+def test_a_run_that_has_no_model_yet_is_said_to_be_unfinished(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("run").mkdir()
+    Path("run/config.json").write_text('{"verb": "train"}')
+    assert run(["classify", "run", "mine", "--names", "names.txt"]) == 2
+    assert capsys.readouterr().err == "fistful: run: training is not finished (no model yet); the same fistful train goes on\n"

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from fistful.bow.store.files import read_json
+from fistful.bow.store.manifest import CONFIG
 from fistful.errors import UsageError
 
 if TYPE_CHECKING:
@@ -85,6 +87,8 @@ def find_folder(spec: str) -> Path | None:
             if folder.name == "model" and (folder.parent / "metrics.jsonl").exists() and not (folder.parent / "manifest.json").exists():
                 raise UsageError(f"{spec}: training is not finished (no manifest.json); the same fistful train goes on")
             return folder
+    if (path / CONFIG).is_file() and read_json(path / CONFIG).get("verb") == "train":
+        raise UsageError(f"{spec}: training is not finished (no model yet); the same fistful train goes on")
     if path.exists():
         raise UsageError(f"{spec}: has no model (neither {OWN_FILE} nor {OPEN_CLIP_FILE}); expected a run folder or an open_clip folder")
     if ":" not in spec.partition(" ")[0]:

@@ -90,6 +90,16 @@ def test_an_interrupted_probe_goes_on_and_batches_change_no_byte(squares, colour
     assert {p.name: p.read_bytes() for p in out.rglob("*") if p.is_file() and "logs" not in p.parts} == before
 
 
+def test_one_of_several_sets_may_be_probed_alone(squares, colours, tmp_path):
+    known = str(train_set(tmp_path / "known"))
+    out = evaluate(colours(), data=(str(squares), known), out=tmp_path / "r", config=config(probe=(known, "")))
+    assert [(r["dataset"], r["task"]) for r in read_results(out)] == [
+        ("squares", "zeroshot_classification"),
+        ("squares", "knn_probe"),
+        ("known", "zeroshot_classification"),
+    ]
+
+
 def test_sets_that_do_not_fit_are_refused(squares, colours, tmp_path):
     def run(*probe: str, **fields: object) -> None:
         evaluate(colours(), data=(str(squares),), out=tmp_path / "r", config=config(probe=probe, **fields))
