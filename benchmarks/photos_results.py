@@ -70,7 +70,7 @@ def figures_of(start: Start) -> dict[str, Any]:
         "seeds": max(n_seeds),
         "smoke_run": max(n_seeds) == 1,
         "says": "smoke run: one seed, which ranks nothing" if max(n_seeds) == 1 else f"{max(n_seeds)} seeds a model",
-        "models": {arm: {"text": start.texts[arm], "runs": list(names)} for arm, names in start.arms.items()},
+        "models": {arm: {"text": start.texts[arm], "runs": list(names), "smoke_run": len(names) == 1} for arm, names in start.arms.items()},
         "sets": sets,
     }
 
@@ -207,7 +207,8 @@ def _class_lines(title: str, group: dict[str, Any]) -> list[str]:
     lines = ["", f"  {title}{half}: {group['n']:,} images, top-1 in %, 95 % intervals; guessing gives {100 * group['chance1']:.1f}"]
     for arm, scores in group["models"].items():
         saw = "  its tower saw ImageNet's labels" if scores["saw_imagenet_labels"] else ""
-        lines.append(f"    {arm:<14}{_said(scores['acc1'], '5.1f')}{saw}")
+        smoke = "  one seed" if len(scores["acc1"]["per_seed"]) == 1 else ""
+        lines.append(f"    {arm:<14}{_said(scores['acc1'], '5.1f')}{saw}{smoke}")
     for pair, found in group["differences"].items():
         lines.append(f"    {pair:<26}{_said(found, '+5.1f')}{'' if found['told_apart'] else '  not told apart'}")
     return lines

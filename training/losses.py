@@ -194,6 +194,7 @@ class _SoftmaxIdf(torch.autograd.Function):
         rows_P, words_P, share_P = targets
         n, loss = len(x_BC), torch.zeros((), device=x_BC.device)
         wanted = any(ctx.needs_input_grad)
+        of_x = ctx.needs_input_grad[0]  # not of a frozen tower's features: a third of the work
         grads = [torch.zeros_like(tensor, dtype=torch.float32) for tensor in (x_BC, weight_VC, bias_V)] if wanted else []
         low_VC = weight_VC.to(precision) if precision else weight_VC
         step = max(1, CHUNK // max(1, len(weight_VC)))
@@ -210,7 +211,8 @@ class _SoftmaxIdf(torch.autograd.Function):
                 logits.sub_(lse[:, None]).exp_().mul_(total[:, None])
                 logits.index_put_((rows, words), -share, accumulate=True)
                 low = logits.to(low_VC.dtype)
-                grads[0][start : start + step] = (low @ low_VC).float()
+                if of_x:
+                    grads[0][start : start + step] = (low @ low_VC).float()
                 grads[1] += (low.T @ part_BC).float()
                 grads[2] += logits.sum(dim=0)
         ctx.save_for_backward(*grads)
@@ -219,4 +221,5 @@ class _SoftmaxIdf(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return (*(g * (gradient / ctx.n) for g in ctx.saved_tensors), None, None)
+        found = zip(ctx.needs_input_grad, ctx.saved_tensors, strict=False)  # targets and precision have none
+        return (*(g * (gradient / ctx.n) if needed else None for needed, g in found), None, None)
