@@ -62,9 +62,7 @@ def readings(comparison: Comparison | None) -> list[str]:
 
 def _reading(side: Side) -> str:
     first, *others = side.lines
-    text = (
-        f"On {side.title.partition(' · ')[0]}, {side.measure} is {first.score.value}\u00a0% for {brief(first.name)} ({_seeds(first.seeds)})"
-    )
+    text = f"On {side.where}, {side.measure} is {first.score.value}\u00a0% for {brief(first.name)} ({_seeds(first.seeds)})"
     for line in others:
         text += (
             f"; {brief(line.name)} ({_seeds(line.seeds)}) differs by {line.difference.value} [{line.difference.interval}]: {line.verdict}"

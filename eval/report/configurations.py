@@ -69,6 +69,8 @@ class Side:
     """The configurations on one set."""
 
     title: str
+    where: str
+    """The set in a sentence."""
     measure: str
     lines: tuple[Line, ...]
     note: str
@@ -176,7 +178,8 @@ def side_of(key: tuple[str, str], judged: Judged, place: dict[str, int], top: in
     about = f"prompts {brief(key[1])} · " if judged.labels is not None else ""
     title = f"{brief(key[0], 80)} · {about}{counted(len(judged.images), 'image')}"
     left_out = f"Not compared, for other images or class names: {listing(judged.left_out)}." if judged.left_out else ""
-    return Side(title, measure, lines, left_out)
+    where = brief(key[0]) + ("" if key[1] in ("", "name") or judged.labels is None else f" with prompts {brief(key[1])}")
+    return Side(title, where, measure, lines, left_out)
 
 
 def _line(c: Configuration, right: np.ndarray, difference: Difference | None, first: str, place: dict[str, int]) -> Line:
