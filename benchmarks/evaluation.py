@@ -45,7 +45,7 @@ class Bench:
     def __init__(self, data: Path, work: Path, cache: Path, quick: bool, turns: int) -> None:
         self.data, self.work, self.cache, self.turns = data, work, cache, turns
         self.n_classes, self.n_each = (5, 8) if quick else (200, 50)
-        self.n_names = {"resnet": 20 if quick else 1_000, "vit": 2 if quick else 100}
+        self.n_names = {"resnet": 10 if quick else 1_000, "vit": 1 if quick else 100}
         self.n_report, self.n_steps = (2_000, 200) if quick else (100_000, 20_000)
 
     def model(self, name: str) -> Path:

@@ -42,9 +42,9 @@ def untrained(folder: Path, model_cfg: dict[str, Any]) -> Path:
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": model_cfg, "preprocess_cfg": {}}))
     torch.manual_seed(0)
     model: Any = open_clip.create_model(f"local-dir:{folder}").eval()
-    coarse = torch.randn(64, 3, 4, 4)
+    coarse = torch.randn(32, 3, 4, 4)
     pictures = torch.nn.functional.interpolate(coarse, size=model_cfg["vision_cfg"]["image_size"], mode="bilinear")
-    texts = open_clip.SimpleTokenizer(context_length=model.context_length)([entry.name for entry in imagenet1k()[:200]])
+    texts = open_clip.SimpleTokenizer(context_length=model.context_length)([entry.name for entry in imagenet1k()[:50]])
     with torch.no_grad():
         image_mean, text_mean = model.encode_image(pictures).mean(dim=0), model.encode_text(texts).mean(dim=0)
         if hasattr(model.visual, "attnpool"):

@@ -86,6 +86,11 @@ def write_results(name: str, rows: dict[str, Any], folder: Path = RESULTS, *, in
     path.parent.mkdir(exist_ok=True)
     if keep and path.exists():
         rows = {**json.loads(path.read_text())["rows"], **rows}
-    entry = {"date": today, "command": [Path(sys.argv[0]).name, *sys.argv[1:]], "machine": machine(), "rows": rows}
+    entry = {
+        "date": today,
+        "command": [Path(word).name if os.path.isabs(word) else word for word in sys.argv],
+        "machine": machine(),
+        "rows": rows,
+    }
     path.write_text(json.dumps(entry, indent=indent, sort_keys=True) + "\n")
     return path
