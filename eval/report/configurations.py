@@ -140,8 +140,9 @@ def _judge(results: Sequence[tuple[Results, Result]], configurations: Sequence[C
     retrieval, left_out = False, []
     for folder, result in results:
         path = folder.path / "predictions" / f"{result_name(result['model'], result['dataset'], result.get('prompts', ''))}.parquet"
-        if path.exists() and result["label"] not in tables:
-            retrieval = pq.read_schema(path).names == RANKS_SCHEMA.names
+        columns = pq.read_schema(path).names if path.exists() else []
+        if columns in (RANKS_SCHEMA.names, PREDICTIONS_SCHEMA.names) and result["label"] not in tables:  # others have no rank to compare
+            retrieval = columns == RANKS_SCHEMA.names
             tables[result["label"]] = _read(path, retrieval)
     if not tables:
         return None

@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from fistful.eval.compare import compare_configurations, paired
@@ -145,3 +147,11 @@ def test_retrieval_is_compared_too(captioned, colours, tmp_path) -> None:  # noq
     assert "Configurations, text R@5, %" in page
     assert "image retrieval recall@5" in page
     assert "What colours and colours-2 made of photos-bags: see the scores." in page
+
+
+def test_predictions_of_another_kind_are_left_to_their_own_tables(tmp_path: Path) -> None:
+    results = make_results(tmp_path / "results", {"a": Right(0.3), "bb": Right(0.4)}, classes=tuple("abcdefg"))
+    for path in (results / "predictions").iterdir():
+        pq.write_table(pa.table({"image": ["x"], "labels": [[0, 1]]}), path)
+    assert judged_sets(open_material([str(results)]), 1) == []
+    assert '<section id="comparison">' not in report(str(results), out=tmp_path / "page.html").read_text("utf-8")
