@@ -1,7 +1,7 @@
 """What `make photos` found: figures over seeds and pictures with their intervals, as JSON and as a table.
 
-With one seed an interval says what other pictures could change; with several there is a second one, Student's
-over the seeds, and a difference counts as told apart only if both leave out zero.
+With one seed an interval says what other pictures could change, and nothing is told apart; with several there is a
+second one, Student's over the seeds, and a difference counts as told apart only if both leave out zero.
 """
 
 from __future__ import annotations
@@ -135,7 +135,13 @@ def difference(first: np.ndarray, second: np.ndarray, labels: np.ndarray) -> dic
         "images", metrics.interval(over_images[:, 1] - over_images[:, 0])
     )
     spans = [(found[f"{kind}_low"], found[f"{kind}_high"]) for kind in ("images", "seeds") if found.get(f"{kind}_low") is not None]
-    return {**found, "n": len(labels), "told_apart": all(low > 0 or high < 0 for low, high in spans)}
+    apart = all(low > 0 or high < 0 for low, high in spans)
+    return {
+        **found,
+        "n": len(labels),
+        "told_apart": apart if len(first) > 1 else None,
+        "same_predictions": bool((first == second).all()),
+    }
 
 
 def over_seeds(values: Sequence[float | None]) -> dict[str, Any]:
@@ -210,8 +216,16 @@ def _class_lines(title: str, group: dict[str, Any]) -> list[str]:
         smoke = "  one seed" if len(scores["acc1"]["per_seed"]) == 1 else ""
         lines.append(f"    {arm:<14}{_said(scores['acc1'], '5.1f')}{saw}{smoke}")
     for pair, found in group["differences"].items():
-        lines.append(f"    {pair:<26}{_said(found, '+5.1f')}{'' if found['told_apart'] else '  not told apart'}")
+        lines.append(f"    {pair:<26}{_said(found, '+5.1f')}{_verdict(found)}")
     return lines
+
+
+def _verdict(found: dict[str, Any]) -> str:
+    if found["same_predictions"]:
+        return "  the same answers: nothing was compared"
+    if found["told_apart"] is None:
+        return "  one seed: no verdict"
+    return "" if found["told_apart"] else "  not told apart"
 
 
 def _caption_lines(title: str, group: dict[str, Any]) -> list[str]:

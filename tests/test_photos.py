@@ -81,7 +81,14 @@ def test_a_difference_counts_only_if_pictures_and_seeds_tell_it_apart() -> None:
     assert difference(none, all_right, labels)["told_apart"]
     mixed = np.stack([np.ones(400), np.zeros(400), np.tile([0.0, 1.0], 200)])  # seeds differ more than arms
     found = difference(np.full((3, 400), 0.0), mixed, labels)
-    assert (found["mean"], found["told_apart"]) == (0.5, False)
+    assert (found["mean"], found["told_apart"], found["same_predictions"]) == (0.5, False, False)
+
+
+def test_one_seed_tells_nothing_apart_and_equal_predictions_are_said_to_be_equal() -> None:
+    labels = np.repeat(np.arange(4), 100)
+    assert difference(np.zeros((1, 400)), np.ones((1, 400)), labels)["told_apart"] is None
+    same = difference(np.ones((3, 400)), np.ones((3, 400)), labels)
+    assert (same["same_predictions"], same["told_apart"]) == (True, False)
 
 
 def test_one_seed_gives_no_interval_over_seeds() -> None:
