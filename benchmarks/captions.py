@@ -6,15 +6,11 @@ Each row runs both in turns in one process, by CPU and wall time, and asserts th
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
-import os
-import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks import generate, plain
-from benchmarks.measure import alternate, timed, write_results
+from benchmarks.measure import Setting, alternate, run_rows, timed
 from fistful.bow.balance import Balance
 from fistful.bow.draw import draw_u32, sample_number
 from fistful.bow.store.files import read_json
@@ -44,8 +40,8 @@ Rows = dict[str, Any]
 class Bench:
     """Where inputs and outputs lie, and how large they are."""
 
-    def __init__(self, data: Path, work: Path, quick: bool, turns: int) -> None:
-        self.data, self.work, self.turns = data, work, turns
+    def __init__(self, given: Setting) -> None:
+        self.data, self.work, self.turns, self.fresh, quick = given.data, given.work, given.turns, given.fresh, given.quick
         self.n_count = 60_000 if quick else 3_000_000
         self.n_bags = 10_000 if quick else 200_000
         self.n_images = {72: 1_000 if quick else 10_000, 300: 400 if quick else 3_000}
@@ -56,10 +52,6 @@ class Bench:
         """Return a TSV of n generated clean captions."""
         real = generate.real_captions(self.data / "captions", generate.CLEAN)
         return generate.write_tsv(self.work / f"clean-{n}.tsv", generate.generate(real, n, generate.NEW_CLEAN, seed=n))
-
-    def fresh(self) -> Path:
-        """Return a new folder for an output."""
-        return Path(tempfile.mkdtemp(dir=self.work))
 
 
 # Word ids
@@ -262,42 +254,20 @@ def child(source: str, out: str) -> None:
 ROWS = (ids_clean_warm, ids_clean_cold, ids_web, count_job, bags_text, bags_3kb, bags_30kb, beam, two_workers, slope)
 
 
-def warm_up(work: Path) -> None:
+def open_bench(given: Setting) -> Bench:
     """Import what would be imported in the first turn."""
-    (work / "warm.tsv").write_text("a dog\n")
-    count(str(work / "warm.tsv"), out=Path(tempfile.mkdtemp(dir=work)), config=CountConfig(source=FIRST, running=Running(progress=False)))
+    bench = Bench(given)
+    (given.work / "warm.tsv").write_text("a dog\n")
+    count(str(given.work / "warm.tsv"), out=bench.fresh(), config=CountConfig(source=FIRST, running=Running(progress=False)))
+    return bench
 
 
 def main() -> None:
-    """Measure, print, and write to benchmarks/results/ what was not quick."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", default="", help="names with commas: " + ",".join(row.__name__ for row in ROWS))
-    parser.add_argument("--quick", action="store_true", help="small sizes and one turn")
-    parser.add_argument("--turns", type=int, default=5, help="alternations")
-    parser.add_argument("--work", default="", help="folder for inputs; a temporary one if not given")
-    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.child:
-        child(*given.child)
-        return
-    wanted = [row for row in ROWS if not given.rows or row.__name__ in given.rows.split(",")]
-    data = Path(os.environ.get("FISTFUL_DATA") or Path(__file__).parents[1] / ".." / "shared" / "data")
-    if not (data / "captions").is_dir():
-        sys.exit(f"{data} has no captions/; set FISTFUL_DATA to the folder that CONTRIBUTING.md describes")
-    work = Path(given.work or tempfile.mkdtemp(prefix="bench-captions-"))
-    work.mkdir(parents=True, exist_ok=True)
-    results: Rows = {}
-    warm_up(work)
-    for row in wanted:
-        bench = Bench(data, work, given.quick, 1 if given.quick else given.turns)
-        results[row.__name__] = row(bench)
-        print(row.__name__, json.dumps(results[row.__name__]), flush=True)
-        for folder in work.glob("tmp*"):
-            shutil.rmtree(folder)
-    if not given.quick:
-        print(f"written to {write_results('captions', results, keep=bool(given.rows))}")
-    if not given.work:
-        shutil.rmtree(work)
+    """Measure; called with --child, be the process that `slope` measures."""
+    if sys.argv[1:2] == ["--child"]:
+        child(*sys.argv[2:])
+    else:
+        run_rows("captions", __doc__, ROWS, open_bench)
 
 
 if __name__ == "__main__":

@@ -6,21 +6,19 @@ Each row runs both in turns with one thread of torch each, and asserts that they
 
 from __future__ import annotations
 
-import argparse
+import functools
 import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.evaluation_data import RESNET, SIDE, report_folders, tiny_imagenet, untrained
-from benchmarks.measure import alternate, timed, write_results
+from benchmarks.measure import Setting, alternate, overlay, run_rows, timed
 from fistful.bow.words import WordOptions
 from fistful.eval.classifier import build_classifiers
 from fistful.eval.config import EvaluateConfig
@@ -34,7 +32,6 @@ Rows = dict[str, Any]
 REPOSITORY = Path(__file__).parents[1]
 OVERLAY = ("clip-benchmark==1.6.2", "pycocoevalcap==1.2", "cloudpickle==3.1.3", "numpy==2.3.5")
 """The smallest set of packages with which clip_benchmark runs unmodified beside ours; it fails with numpy 2.4."""
-CACHE = Path.home() / ".cache" / "fistful-bench"
 PROMPTS = ("openai80", "simple7", "name", "bag")
 EXPECTED_EQUAL = ("acc1", "acc5", "mean_per_class_recall")
 
@@ -42,8 +39,9 @@ EXPECTED_EQUAL = ("acc1", "acc5", "mean_per_class_recall")
 class Bench:
     """Where inputs and outputs lie, and how large they are."""
 
-    def __init__(self, data: Path, work: Path, cache: Path, quick: bool, turns: int) -> None:
-        self.data, self.work, self.cache, self.turns = data, work, cache, turns
+    def __init__(self, given: Setting) -> None:
+        self.data, self.work, self.turns, self.fresh, quick = given.data, given.work, given.turns, given.fresh, given.quick
+        self.overlay = functools.partial(overlay, given.cache, "clip-benchmark", OVERLAY)
         self.n_classes, self.n_each = (5, 8) if quick else (200, 50)
         self.n_names = {"resnet": 10 if quick else 1_000, "vit": 1 if quick else 100}
         self.n_report, self.n_steps = (2_000, 200) if quick else (100_000, 20_000)
@@ -62,21 +60,6 @@ class Bench:
         """Return Tiny-ImageNet's validation images in CLIP_benchmark's layout."""
         folder = self.work / "tiny-imagenet"
         return folder if folder.exists() else tiny_imagenet(self.data, folder, self.n_classes, self.n_each)
-
-    def fresh(self) -> Path:
-        """Return a new folder for an output."""
-        return Path(tempfile.mkdtemp(dir=self.work))
-
-
-def overlay(cache: Path) -> Path:
-    """Install clip_benchmark into a folder of its own, whole or not at all."""
-    folder = cache / "clip-benchmark"
-    if not folder.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache) as part:
-            subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", f"{part}/x", *OVERLAY], check=True)
-            os.replace(f"{part}/x", folder)
-    return folder
 
 
 def environment(path: Path) -> dict[str, str]:
@@ -116,7 +99,7 @@ def zeroshot_vit(bench: Bench) -> Rows:
 
 
 def _zeroshot(bench: Bench, name: str) -> Rows:
-    model, images, packages = bench.model(name), bench.images(), overlay(bench.cache)
+    model, images, packages = bench.model(name), bench.images(), bench.overlay()
     found: dict[str, Any] = {}
 
     def theirs() -> None:
@@ -287,23 +270,8 @@ ROWS: tuple[Callable[[Bench], Rows], ...] = (
 
 
 def main() -> None:
-    """Run rows and write their figures; rows that were measured on the same day stay."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", nargs="*", choices=[row.__name__ for row in ROWS])
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--data", type=Path, default=os.environ.get("FISTFUL_DATA") or REPOSITORY.parent / "shared" / "data")
-    parser.add_argument("--cache", type=Path, default=CACHE)
-    chosen = parser.parse_args()
-    found = {}
-    with tempfile.TemporaryDirectory() as work, ThreadPoolExecutor(1) as side:
-        bench = Bench(Path(chosen.data), Path(work), chosen.cache, chosen.quick, 1 if chosen.quick else chosen.turns)
-        for row in ROWS:
-            if not chosen.rows or row.__name__ in chosen.rows:
-                found[row.__name__] = {**side.submit(row, bench).result(), "turns": bench.turns}
-                print(row.__name__, json.dumps(found[row.__name__]), flush=True)
-    if not chosen.quick:
-        print(write_results("evaluation", found, keep=True))
+    """Run rows and write their figures."""
+    run_rows("evaluation", __doc__, ROWS, Bench)
 
 
 if __name__ == "__main__":

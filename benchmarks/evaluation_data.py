@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import tarfile
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.photos_data import read_samples
 from fistful.bow.store import manifest
 from fistful.bow.store.config import semantic_values
 from fistful.bow.store.files import atomic_file, write_bytes, write_json
@@ -87,18 +89,8 @@ def tiny_imagenet(data: Path, folder: Path, n_classes: int, n_each: int) -> Path
 
 def captioned(data: Path, path: Path, n: int) -> Path:
     """Write n captioned photos as one tar; where there are too few they come again."""
-    photos: list[tuple[bytes, bytes]] = []
-    with tarfile.open(data / "photos/captioned/flickr8k-00000.tar.gz") as tar:
-        parts: dict[str, bytes] = {}
-        for member in tar:
-            content = tar.extractfile(member)
-            _, _, kind = member.name.partition(".")
-            parts[kind] = content.read() if content else b""
-            if kind == "txt" or {"jpg", "txt"} <= parts.keys():
-                photos.append((parts["jpg"], parts["txt"]))
-                parts = {}
-            if len(photos) == n:
-                break
+    samples = islice(read_samples(data / "photos/captioned/flickr8k-00000.tar.gz"), n)
+    photos = [(sample["jpg"], sample["txt"]) for sample in samples]
     with atomic_file(path.parent, path.name) as tar_file:
         for i in range(n):
             picture, text = photos[i % len(photos)]

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import datetime
 import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
+FRESH = "fresh-"
+CACHE = Path.home() / ".cache" / "fistful-bench"
 PACKAGES = ("apache-beam", "numpy", "pyarrow", "spacy", "webdataset", "simplejpeg", "torch", "open_clip_torch", "timm", "pillow")
 
 
@@ -65,6 +71,63 @@ def alternate(baseline: Callable[[], Any], ours: Callable[[], Any], turns: int) 
         **{f"ratio_{kind}": round(statistics.median(ratios[kind]), 3) for kind in ("cpu", "wall")},
         "ratio_wall_range": [round(min(ratios["wall"]), 3), round(max(ratios["wall"]), 3)],
     }
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Setting:
+    """What a benchmark was asked for."""
+
+    data: Path
+    """FISTFUL_DATA."""
+    work: Path
+    """Where inputs and outputs lie."""
+    cache: Path
+    """Where programs of others are installed."""
+    quick: bool
+    """Small sizes and one turn, which only show that it works."""
+    turns: int
+
+    def fresh(self) -> Path:
+        """Return a new folder for an output; it is gone after its row."""
+        return Path(tempfile.mkdtemp(prefix=FRESH, dir=self.work))
+
+
+def overlay(cache: Path, name: str, packages: Sequence[str]) -> Path:
+    """Install packages into a folder of their own, whole or not at all."""
+    folder = cache / name
+    if not folder.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache) as part:
+            subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", f"{part}/x", *packages], check=True)
+            os.replace(f"{part}/x", folder)
+    return folder
+
+
+def run_rows(name: str, description: str | None, rows: Sequence[Callable[[Any], dict[str, Any]]], bench: Callable[[Setting], Any]) -> None:
+    """Read the command line of a benchmark, measure its rows and print them; what was not quick is written to results/."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--rows", nargs="*", choices=[row.__name__ for row in rows])
+    parser.add_argument("--quick", action="store_true", help="small sizes and one turn")
+    parser.add_argument("--turns", type=int, default=5, help="alternations")
+    parser.add_argument("--data", type=Path, default=os.environ.get("FISTFUL_DATA") or RESULTS.parents[2] / "shared" / "data")
+    parser.add_argument("--work", type=Path, help="folder for inputs, which stay there; a temporary one if not given")
+    parser.add_argument("--cache", type=Path, default=CACHE)
+    asked = parser.parse_args()
+    if not asked.data.is_dir():
+        sys.exit(f"{asked.data}: no such folder; set FISTFUL_DATA to the folder that CONTRIBUTING.md describes")
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as temporary, ThreadPoolExecutor(1) as side:
+        work = asked.work or Path(temporary)
+        work.mkdir(parents=True, exist_ok=True)
+        opened = bench(Setting(asked.data, work, asked.cache, asked.quick, 1 if asked.quick else asked.turns))
+        for row in rows:
+            if not asked.rows or row.__name__ in asked.rows:
+                found[row.__name__] = side.submit(row, opened).result()
+                print(row.__name__, json.dumps(found[row.__name__]), flush=True)
+                for folder in work.glob(f"{FRESH}*"):
+                    shutil.rmtree(folder)
+    if not asked.quick:
+        print(f"written to {write_results(name, found, keep=bool(asked.rows))}")
 
 
 def machine() -> dict[str, Any]:

@@ -7,7 +7,7 @@ shorter one for whole programs, so that starting up does not count; steps after 
 
 from __future__ import annotations
 
-import argparse
+import functools
 import io
 import json
 import os
@@ -15,17 +15,16 @@ import shutil
 import statistics
 import subprocess
 import sys
-import tarfile
-import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.measure import alternate, write_results
+from benchmarks.measure import Setting, alternate, overlay, run_rows
+from benchmarks.photos_data import read_samples
 from fistful.bow.store.files import read_json
 from fistful.bow.store.shard import tar_bytes
 from fistful.training import loop
@@ -51,26 +50,18 @@ TINY = {
 class Bench:
     """Where inputs and outputs lie, and how large they are."""
 
-    def __init__(self, data: Path, work: Path, cache: Path, quick: bool, turns: int) -> None:
-        self.data, self.work, self.cache, self.turns, self.quick = data, work, cache, turns, quick
+    def __init__(self, given: Setting) -> None:
+        self.data, self.work, self.turns, self.fresh, quick = given.data, given.work, given.turns, given.fresh, given.quick
+        self.quick, self.overlay = quick, functools.partial(overlay, given.cache, "open-clip-train", OVERLAY)
         self.n_short, self.n_long = (256, 512) if quick else (512, 3_072)
         self.n_loader = 256 if quick else 3_000
         self.n_cached, self.n_frozen = (256, 512) if quick else (5_000, 25_000)
 
     def photos(self) -> list[tuple[bytes, str]]:
         """Return pictures of 80 px and their first captions."""
-        found: list[tuple[bytes, str]] = []
-        with tarfile.open(self.data / "photos/captioned/flickr8k-00000.tar.gz") as tar:
-            parts: dict[str, bytes] = {}
-            for member in tar:
-                content = tar.extractfile(member)
-                key, _, kind = member.name.partition(".")
-                parts[f"{key}.{kind}"] = content.read() if content else b""
-                if {f"{key}.jpg", f"{key}.txt"} <= parts.keys():
-                    found.append((parts.pop(f"{key}.jpg"), parts.pop(f"{key}.txt").decode()))
-                if len(found) == max(self.n_long, self.n_loader * (1 if self.quick else 2)):
-                    return found
-        return found
+        n = max(self.n_long, self.n_loader * (1 if self.quick else 2))
+        samples = islice(read_samples(self.data / "photos/captioned/flickr8k-00000.tar.gz"), n)
+        return [(sample["jpg"], sample["txt"].decode()) for sample in samples]
 
     def tars(self, n: int, side: int = 80) -> Path:
         """Write n photos into a folder of two webdataset tars; at 300 px each is a mosaic of 16, for its detail."""
@@ -85,17 +76,6 @@ class Bench:
                 files[f"{i:06d}.jpg"] = photos[i][0] if side == 80 else mosaic([photos[(i + k * 7) % len(photos)][0] for k in range(16)])
                 files[f"{i:06d}.txt"] = photos[i][1].encode()
             (folder / f"{part:05d}.tar").write_bytes(tar_bytes(files))
-        return folder
-
-    def fresh(self) -> Path:
-        """Return a new folder for an output."""
-        return Path(tempfile.mkdtemp(dir=self.work))
-
-    def overlay(self) -> Path:
-        """Install what open_clip_train needs into a folder of its own."""
-        folder = self.cache / "overlay"
-        if not folder.exists():
-            subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(folder), *OVERLAY], check=True)
         return folder
 
 
@@ -372,22 +352,7 @@ ROWS = (
 
 def main() -> None:
     """Run rows and write their figures."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", nargs="*", choices=[row.__name__ for row in ROWS])
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--data", type=Path, default=os.environ.get("FISTFUL_DATA") or REPOSITORY.parent / "shared" / "data")
-    parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "fistful-bench")
-    chosen = parser.parse_args()
-    found = {}
-    with tempfile.TemporaryDirectory() as work, ThreadPoolExecutor(1) as side:
-        bench = Bench(Path(chosen.data), Path(work), chosen.cache, chosen.quick, 1 if chosen.quick else chosen.turns)
-        for row in ROWS:
-            if not chosen.rows or row.__name__ in chosen.rows:
-                found[row.__name__] = side.submit(row, bench).result()
-                print(row.__name__, json.dumps(found[row.__name__]), flush=True)
-    if not chosen.quick:
-        print(write_results("training", found, keep=bool(chosen.rows)))
+    run_rows("training", __doc__, ROWS, Bench)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from fistful.bow import metrics
 from fistful.bow.store.tables import read_table
 from fistful.errors import DataError
 from fistful.eval import multilabel
-from fistful.eval.results import PREDICTIONS_SCHEMA, RANKS_SCHEMA, read_results, result_name
+from fistful.eval.results import MULTILABEL_PREDICTIONS_SCHEMA, PREDICTIONS_SCHEMA, RANKS_SCHEMA, read_results, result_name
 from fistful.eval.retrieval import Ranks, caption_hits
 
 
@@ -129,7 +129,7 @@ def compare_results(first: Path, second: Path, seed: int) -> dict[str, Any]:
         DataError: If they have no image in common, or disagree about its class or its captions.
     """
     names = pq.read_schema(first).names
-    schemas = (RANKS_SCHEMA, multilabel.PREDICTIONS_SCHEMA, PREDICTIONS_SCHEMA)
+    schemas = (RANKS_SCHEMA, MULTILABEL_PREDICTIONS_SCHEMA, PREDICTIONS_SCHEMA)
     schema = next((schema for schema in schemas if schema.names == names), PREDICTIONS_SCHEMA)
     tables = [read_table(path, schema) for path in (first, second)]
     places = [{key: i for i, key in enumerate(zip(t["image"].to_pylist(), t["sha256"].to_pylist(), strict=True))} for t in tables]
@@ -143,7 +143,7 @@ def compare_results(first: Path, second: Path, seed: int) -> dict[str, Any]:
         if len(rows) < len(places[0]) or not np.array_equal(ranks[0].image_of_caption, ranks[1].image_of_caption):
             raise DataError(f"{first} and {second}: are about other images or captions, so their ranks cannot be compared")
         return paired_retrieval(ranks[0], ranks[1], seed)
-    label = "labels" if schema is multilabel.PREDICTIONS_SCHEMA else "label"
+    label = "labels" if schema is MULTILABEL_PREDICTIONS_SCHEMA else "label"
     if not both[0][label].equals(both[1][label]):
         raise DataError(f"{first} and {second}: give the same images other classes; are their names tables the same?")
     if label == "labels":

@@ -13,39 +13,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from fistful.bow import metrics
-from fistful.eval.names import ClassName
 
 N_RESAMPLES = 400
 """Bootstrap resamples: each goes through all images of every class, and 10 lie beyond each end of the interval."""
 
 NAME = "mean_average_precision"
-
-PREDICTIONS_SCHEMA = pa.schema(
-    [
-        ("image", pa.string()),
-        ("sha256", pa.string()),
-        ("source", pa.string()),
-        ("labels", pa.list_(pa.int32())),
-        ("scores", pa.list_(pa.float32())),
-    ]
-)
-"""A row a used image: its classes, and the score of every class."""
-
-CLASSES_SCHEMA = pa.schema(
-    [
-        ("class", pa.int32()),
-        ("folder", pa.string()),
-        ("name", pa.string()),
-        ("n", pa.int32()),
-        ("average_precision", pa.float64()),
-        ("covered", pa.bool_()),
-        ("df", pa.int64()),
-    ]
-)
-"""A row a class: `average_precision` is null for a class without an image, `covered` and `df` without a vocabulary."""
 
 
 def truth_of(labels: Sequence[Sequence[int]], n_classes: int) -> np.ndarray:
@@ -162,34 +136,3 @@ def by_frequency(scores_NC: np.ndarray, truth_NC: np.ndarray, df_C: np.ndarray) 
 
 def _mean(scores_NC: np.ndarray, truth_NC: np.ndarray) -> float | None:
     return float(np.nanmean(average_precisions(scores_NC, truth_NC))) if truth_NC.any() else None
-
-
-def predictions_table(
-    images: Sequence[str], sha256: Sequence[str], sources: Sequence[str], truth_NC: np.ndarray, scores_NC: np.ndarray
-) -> pa.Table:
-    """Return predictions as a table, in the order of the images."""
-    columns = {
-        "image": pa.array(images, pa.string()),
-        "sha256": pa.array(sha256, pa.string()),
-        "source": pa.array(sources, pa.string()),
-        "labels": [np.flatnonzero(row).tolist() for row in truth_NC],
-        "scores": scores_NC.tolist(),
-    }
-    return pa.table(columns, schema=PREDICTIONS_SCHEMA)
-
-
-def classes_table(
-    classes: Sequence[ClassName], truth_NC: np.ndarray, scores_NC: np.ndarray, covered: np.ndarray | None, df: np.ndarray | None
-) -> pa.Table:
-    """Return a row a class: images, average precision, and what the vocabulary says of its words."""
-    precisions_C = average_precisions(scores_NC, truth_NC)
-    columns = {
-        "class": np.arange(len(classes), dtype=np.int32),
-        "folder": [entry.folder for entry in classes],
-        "name": [entry.name for entry in classes],
-        "n": truth_NC.sum(axis=0).astype(np.int32),
-        "average_precision": pa.array(precisions_C, mask=np.isnan(precisions_C)),
-        "covered": pa.nulls(len(classes), pa.bool_()) if covered is None else pa.array(covered),
-        "df": pa.nulls(len(classes), pa.int64()) if df is None else pa.array(df),
-    }
-    return pa.table(columns, schema=CLASSES_SCHEMA)

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from fistful.bow.store.files import read_json
 from fistful.eval.multilabel import NAME as MEAN_AP
+from fistful.eval.multilabel import average_precisions
 from fistful.eval.names import ClassName
 from fistful.eval.zeroshot import Predictions
 
@@ -23,11 +24,15 @@ RETRIEVAL = "zeroshot_retrieval"
 """CLIP_benchmark's name of the task."""
 PAIRED = {"acc1": "top-1", MEAN_AP: "mean AP", "image_retrieval_recall@5": "image R@5", "text_retrieval_recall@5": "text R@5"}
 """Measures whose paired differences are printed and shown, and their short names."""
+IMAGE_FIELDS = [("image", pa.string()), ("sha256", pa.string()), ("source", pa.string())]
+"""What every table with a row an image begins with."""
+CLASS_FIELDS = [("class", pa.int32()), ("folder", pa.string()), ("name", pa.string()), ("n", pa.int32())]
+VOCABULARY_FIELDS = [("covered", pa.bool_()), ("df", pa.int64())]
+"""What every table with a row a class begins and ends with: `covered` and `df` (of its rarest word) are null without a vocabulary."""
+
 PREDICTIONS_SCHEMA = pa.schema(
     [
-        ("image", pa.string()),
-        ("sha256", pa.string()),
-        ("source", pa.string()),
+        *IMAGE_FIELDS,
         ("label", pa.int32()),
         ("rank", pa.int32()),
         ("top", pa.list_(pa.int32())),
@@ -36,29 +41,16 @@ PREDICTIONS_SCHEMA = pa.schema(
 )
 """A row a used image: `rank` counts the classes before the true one, `top` are the best, best first."""
 
-CLASSES_SCHEMA = pa.schema(
-    [
-        ("class", pa.int32()),
-        ("folder", pa.string()),
-        ("name", pa.string()),
-        ("n", pa.int32()),
-        ("recall1", pa.float64()),
-        ("recall5", pa.float64()),
-        ("covered", pa.bool_()),
-        ("df", pa.int64()),
-    ]
-)
-"""A row a class: `covered` and `df` (of its rarest word) are null without a vocabulary."""
+CLASSES_SCHEMA = pa.schema([*CLASS_FIELDS, ("recall1", pa.float64()), ("recall5", pa.float64()), *VOCABULARY_FIELDS])
+"""A row a class: its recall at 1 and at 5, null for a class without an image."""
 
-RANKS_SCHEMA = pa.schema(
-    [
-        ("image", pa.string()),
-        ("sha256", pa.string()),
-        ("source", pa.string()),
-        ("rank", pa.int32()),
-        ("caption_ranks", pa.list_(pa.int32())),
-    ]
-)
+MULTILABEL_PREDICTIONS_SCHEMA = pa.schema([*IMAGE_FIELDS, ("labels", pa.list_(pa.int32())), ("scores", pa.list_(pa.float32()))])
+"""A row a used image of a multi-label set: its classes, and the score of every class."""
+
+MULTILABEL_CLASSES_SCHEMA = pa.schema([*CLASS_FIELDS, ("average_precision", pa.float64()), *VOCABULARY_FIELDS])
+"""A row a class of a multi-label set: `average_precision` is null for a class without an image."""
+
+RANKS_SCHEMA = pa.schema([*IMAGE_FIELDS, ("rank", pa.int32()), ("caption_ranks", pa.list_(pa.int32()))])
 """A row a captioned image: `rank` counts the captions of others before its best own, `caption_ranks` other images, by caption."""
 
 WORDS_SCHEMA = pa.schema([("word", pa.string()), ("df", pa.int64()), ("n", pa.int64()), ("ap", pa.float64())])
@@ -78,18 +70,16 @@ def predictions_table(
     images: Sequence[str], sha256: Sequence[str], sources: Sequence[str], labels: np.ndarray, found: Predictions
 ) -> pa.Table:
     """Return predictions as a table, in the order of the images."""
-    return pa.table(
-        {
-            "image": pa.array(images, pa.string()),
-            "sha256": pa.array(sha256, pa.string()),
-            "source": pa.array(sources, pa.string()),
-            "label": labels.astype(np.int32),
-            "rank": found.ranks,
-            "top": found.top.tolist(),
-            "scores": found.scores.tolist(),
-        },
-        schema=PREDICTIONS_SCHEMA,
-    )
+    said = {"label": labels.astype(np.int32), "rank": found.ranks, "top": found.top.tolist(), "scores": found.scores.tolist()}
+    return pa.table({**_of_images(images, sha256, sources), **said}, schema=PREDICTIONS_SCHEMA)
+
+
+def multilabel_predictions_table(
+    images: Sequence[str], sha256: Sequence[str], sources: Sequence[str], truth_NC: np.ndarray, scores_NC: np.ndarray
+) -> pa.Table:
+    """Return what is said of the images of a multi-label set as a table, in their order."""
+    said = {"labels": [np.flatnonzero(row).tolist() for row in truth_NC], "scores": scores_NC.tolist()}
+    return pa.table({**_of_images(images, sha256, sources), **said}, schema=MULTILABEL_PREDICTIONS_SCHEMA)
 
 
 def classes_table(
@@ -98,20 +88,33 @@ def classes_table(
     """Return a row a class: images, recall, and what the vocabulary says of its words."""
     n = np.bincount(labels, minlength=len(classes))
     recalls = [np.bincount(labels[ranks < k], minlength=len(classes)) / np.maximum(n, 1) for k in (1, 5)]
-    none_seen = n == 0
-    return pa.table(
-        {
-            "class": np.arange(len(classes), dtype=np.int32),
-            "folder": [entry.folder for entry in classes],
-            "name": [entry.name for entry in classes],
-            "n": n.astype(np.int32),
-            "recall1": pa.array(recalls[0], mask=none_seen),
-            "recall5": pa.array(recalls[1], mask=none_seen),
-            "covered": pa.nulls(len(classes), pa.bool_()) if covered is None else pa.array(covered),
-            "df": pa.nulls(len(classes), pa.int64()) if df is None else pa.array(df),
-        },
-        schema=CLASSES_SCHEMA,
-    )
+    said = {f"recall{k}": pa.array(recall, mask=n == 0) for k, recall in zip((1, 5), recalls, strict=True)}
+    return pa.table({**_of_classes(classes, n, covered, df), **said}, schema=CLASSES_SCHEMA)
+
+
+def multilabel_classes_table(
+    classes: Sequence[ClassName], truth_NC: np.ndarray, scores_NC: np.ndarray, covered: np.ndarray | None, df: np.ndarray | None
+) -> pa.Table:
+    """Return a row a class: images, average precision, and what the vocabulary says of its words."""
+    precisions_C = average_precisions(scores_NC, truth_NC)
+    said = {"average_precision": pa.array(precisions_C, mask=np.isnan(precisions_C))}
+    return pa.table({**_of_classes(classes, truth_NC.sum(axis=0), covered, df), **said}, schema=MULTILABEL_CLASSES_SCHEMA)
+
+
+def _of_images(images: Sequence[str], sha256: Sequence[str], sources: Sequence[str]) -> dict[str, Any]:
+    columns = (images, sha256, sources)
+    return {name: pa.array(column, kind) for (name, kind), column in zip(IMAGE_FIELDS, columns, strict=True)}
+
+
+def _of_classes(classes: Sequence[ClassName], n: np.ndarray, covered: np.ndarray | None, df: np.ndarray | None) -> dict[str, Any]:
+    return {
+        "class": np.arange(len(classes), dtype=np.int32),
+        "folder": [entry.folder for entry in classes],
+        "name": [entry.name for entry in classes],
+        "n": n.astype(np.int32),
+        "covered": pa.nulls(len(classes), pa.bool_()) if covered is None else pa.array(covered),
+        "df": pa.nulls(len(classes), pa.int64()) if df is None else pa.array(df),
+    }
 
 
 def read_results(folder: str | Path) -> list[dict[str, Any]]:

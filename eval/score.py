@@ -27,7 +27,13 @@ from fistful.eval.datasets import EvalSet
 from fistful.eval.images import Ready, Tally, check_refused, ready_images
 from fistful.eval.probe import KNN, TEMPERATURE, K, Neighbours, count_copies, embed_set, votes_of
 from fistful.eval.prompts import Prompts, build_prompts
-from fistful.eval.results import classes_table, predictions_table, result_name
+from fistful.eval.results import (
+    classes_table,
+    multilabel_classes_table,
+    multilabel_predictions_table,
+    predictions_table,
+    result_name,
+)
 from fistful.eval.zeroshot import Predictions
 from fistful.progress import progress_bar
 from fistful.training.encoder import Encoder
@@ -208,8 +214,8 @@ def _ask(job: Job, probe: EvalSet, seen: Seen) -> Seen:
 def _write_tables(folder: Path, name: str, job: Job, seen: Seen, i: int) -> None:
     judged, about = seen.judged, (seen.images, seen.sha256, seen.sources)
     if job.eval_set.multilabel:
-        predictions = multilabel.predictions_table(*about, judged.labels, judged.scores[i])
-        classes = multilabel.classes_table(job.eval_set.classes, judged.labels, judged.scores[i], job.covered, job.df)
+        predictions = multilabel_predictions_table(*about, judged.labels, judged.scores[i])
+        classes = multilabel_classes_table(job.eval_set.classes, judged.labels, judged.scores[i], job.covered, job.df)
     else:
         predictions = predictions_table(*about, judged.labels, judged.found[i])
         classes = classes_table(job.eval_set.classes, judged.labels, judged.found[i].ranks, job.covered, job.df)

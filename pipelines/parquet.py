@@ -89,7 +89,7 @@ def _batch_at_once(columns: dict[str, Any], captions: list[str], extra: list[str
         texts = [columns[name].cast(pa.string()) for name in captions]
         for text in texts:
             text.validate(full=True)  # parquet's word for it that text is UTF-8 is not taken
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # not UTF-8; lists
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # not UTF-8, or lists: row by row each is taken, or refused with its reason
         return None
     if extra or any((pc.max(pc.binary_length(text)).as_py() or 0) >= MAX_TEXT for text in texts):
         return None

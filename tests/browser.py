@@ -34,7 +34,7 @@ def find_chromium() -> str:
     """Return the browser's path; without one the test fails, or is skipped where that was asked for."""
     found = next((path for name in NAMES if (path := shutil.which(name))), None)
     if found is None:
-        if os.environ.get("FISTFUL_NO_BROWSER") == "1":
+        if os.environ.get("FISTFUL_NO_BROWSER") == "1":  # asked for by name, never by itself: not every machine may have a browser
             pytest.skip("FISTFUL_NO_BROWSER=1")
         pytest.fail(
             f"none of {', '.join(NAMES)} is installed: apt-get install chromium, or set FISTFUL_NO_BROWSER=1 to skip", pytrace=False

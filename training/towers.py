@@ -84,7 +84,11 @@ class TowerEncoder:
 
 def own_encoder(folder: Path, name: str) -> TowerEncoder:
     """Load a model/ folder that fistful train wrote."""
-    exported = read_model(folder)
+    return encoder_of(read_model(folder), folder, name)
+
+
+def encoder_of(exported: Exported, folder: Path, name: str) -> TowerEncoder:
+    """Return the encoder of a model that was read from a folder."""
     model, shape, lineage = exported.model, exported.model.shape, exported.lineage
     text, cut, context = _text_side(exported, name)
     preprocess = read_json(folder / OWN_FILE)["preprocess_cfg"]

@@ -147,7 +147,7 @@ def _torchvision(installed: Installed) -> list[Finding]:
         return [Finding("problem", said, means, f"pip install 'torchvision=={wanted[0]}.{wanted[1]}.*'")]
     builds = [version.partition("+")[2] for version in (torch, vision)]
     if all(builds) and builds[0] != builds[1]:
-        command = f"pip install torch torchvision --index-url https://download.pytorch.org/whl/{builds[0]}"
+        command = f"pip install --force-reinstall torch torchvision, both from the index of one build (its address ends in whl/{builds[0]})"
         return [Finding("problem", f"torch {torch} with torchvision {vision}", "two different builds do not load together", command)]
     return []
 

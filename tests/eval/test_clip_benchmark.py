@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.evaluation import CACHE, overlay
+from benchmarks.evaluation import OVERLAY
 from benchmarks.evaluation_data import tiny_imagenet
+from benchmarks.measure import CACHE, overlay
 from fistful.bow.store.shard import tar_bytes
 from fistful.eval.config import EvaluateConfig
 from fistful.eval.results import read_results
@@ -32,7 +33,7 @@ CONFIG = EvaluateConfig(prompts=("set",), progress=False)
 
 @pytest.fixture(scope="module")
 def packages() -> Path:
-    return overlay(CACHE)
+    return overlay(CACHE, "clip-benchmark", OVERLAY)
 
 
 @pytest.fixture(scope="module")

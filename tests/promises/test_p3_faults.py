@@ -123,6 +123,7 @@ def small_disk(tmp_path: Path, undisturbed: dict[str, bytes]) -> Generator[Path]
     size = sum(len(data) + 2_000 if name.startswith("counts/") else len(data) // 2 for name, data in undisturbed.items())
     done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", disk], capture_output=True, text=True, check=False)
     if done.returncode:
+        # only root may mount; the limit on file sizes, below, is tested for everybody
         pytest.skip(f"needs the right to mount: {done.stderr.strip()}")
     put_counts(disk, undisturbed)
     yield disk
