@@ -15,7 +15,7 @@ export PYTHONWARNINGS ?= ignore::DeprecationWarning
 demo: .venv/installed  ## captions in, models, scores and a page out
 	$(BIN)/fistful demo --out demo-out
 
-photos: .venv/installed  ## the whole way on FISTFUL_DATA's photos, twice: some 45 minutes on two cores; goes on where it was stopped
+photos: .venv/installed  ## the whole way on FISTFUL_DATA's photos, twice: within 90 minutes on two cores; goes on where it was stopped
 	$(BIN)/python -m benchmarks.photos --out photos-out
 
 test: .venv/installed  ## the tests: under ten minutes on two cores
