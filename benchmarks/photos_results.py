@@ -1,7 +1,7 @@
 """What `make photos` found: figures over seeds and pictures with their intervals, as JSON and as a table.
 
-With one seed an interval says what other pictures could change, and nothing is told apart; with several there is a
-second one, Student's over the seeds, and a difference counts as told apart only if both leave out zero.
+With one seed an interval says what other pictures could change, and nothing is told apart. Scores of several seeds have
+a second one, Student's over the seeds; a difference has one over both (decision 0016), and counts if that leaves out zero.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 
 from fistful.bow import metrics
 from fistful.bow.store.tables import read_table
+from fistful.eval.compare import compare_configurations
 from fistful.eval.report.curves import METRICS, binned
 from fistful.eval.results import PREDICTIONS_SCHEMA, read_results, result_name
 
@@ -88,9 +89,7 @@ def _classified(arms: Mapping[str, Sequence[tuple[Path, dict[str, Any]]]], pairs
         "warnings": list(dict.fromkeys(line for runs in arms.values() for _, result in runs for line in result["warnings"])),
         "models": {arm: _scores(runs, right[arm], labels) for arm, runs in arms.items()},
         "differences": {
-            f"{second} - {first}": difference(right[first], right[second], labels)
-            for first, second in pairs
-            if {first, second} <= arms.keys()
+            f"{second} - {first}": difference(right[first], right[second]) for first, second in pairs if {first, second} <= arms.keys()
         },
     }
 
@@ -122,25 +121,21 @@ def _part(result: dict[str, Any], i: int) -> float | None:
     return result["by_frequency"][i]["acc1"]
 
 
-def difference(first: np.ndarray, second: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """Compare two arms on the same images and seeds: second - first, of top-1.
+def difference(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
+    """Compare two arms on the same images: second - first, of top-1.
 
     Args:
         first: (S, N) 1 where a seed's model is right, else 0.
         second: The same of the second arm.
-        labels: (N,) true classes.
     """
-    over_images, _ = metrics.bootstrap(np.stack([first.mean(axis=0), second.mean(axis=0)], axis=1), labels, 0)
-    found = over_seeds(list(second.mean(axis=1) - first.mean(axis=1))) | _ends(
-        "images", metrics.interval(over_images[:, 1] - over_images[:, 0])
-    )
-    spans = [(found[f"{kind}_low"], found[f"{kind}_high"]) for kind in ("images", "seeds") if found.get(f"{kind}_low") is not None]
-    apart = all(low > 0 or high < 0 for low, high in spans)
+    (found,) = compare_configurations(first, [second], seed=0)
     return {
-        **found,
-        "n": len(labels),
-        "told_apart": apart if len(first) > 1 else None,
-        "same_predictions": bool((first == second).all()),
+        "mean": round(found.value, 4),
+        "low": round(found.low, 4),
+        "high": round(found.high, 4),
+        "n": first.shape[1],
+        "told_apart": bool(found.low > 0 or found.high < 0) if found.over_seeds else None,
+        "same_predictions": np.array_equal(first, second),
     }
 
 
@@ -242,8 +237,8 @@ def _said(figure: dict[str, Any], form: str) -> str:
         return "-"
     short = form.replace("5", "")
     spans = [
-        f"{kind} {100 * figure[f'{kind}_low']:{short}} to {100 * figure[f'{kind}_high']:{short}}"
-        for kind in ("images", "seeds")
-        if figure.get(f"{kind}_low") is not None
+        f"{kind}{100 * figure[low]:{short}} to {100 * figure[high]:{short}}"
+        for kind, low, high in (("", "low", "high"), ("images ", "images_low", "images_high"), ("seeds ", "seeds_low", "seeds_high"))
+        if low in figure
     ]
     return f"{100 * figure['mean']:{form}}" + (f" [{'; '.join(spans)}]" if spans else "")

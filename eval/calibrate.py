@@ -57,6 +57,18 @@ def calibrate_shares(scores: np.ndarray, right: np.ndarray) -> Calibration:
     return Calibration(tuple(float(e) for e in edges[first]), tuple(float(r) for r in np.round(rising, 6)[first]))
 
 
+def check_held_out(n: int) -> None:
+    """Check that there are enough held-out captioned images to measure anything.
+
+    Raises:
+        DataError: If not.
+    """
+    if n < MIN_HELD_OUT:
+        raise DataError(
+            f"calibration: {n} held-out captioned images, expected {MIN_HELD_OUT} or more; a larger --holdout in training helps"
+        )
+
+
 def measure(candidates: Candidates, bags: Ragged, samples: np.ndarray, sizes: np.ndarray, min_precision: float, seed: int) -> Measured:
     """Calibrate scores on held-out images, and measure the labels that they would get.
 
@@ -72,10 +84,7 @@ def measure(candidates: Candidates, bags: Ragged, samples: np.ndarray, sizes: np
         DataError: If there are too few images, or no score reaches the share asked for.
     """
     n = len(candidates.words)
-    if n < MIN_HELD_OUT:
-        raise DataError(
-            f"calibration: {n} held-out captioned images, expected {MIN_HELD_OUT} or more; a larger --holdout in training helps"
-        )
+    check_held_out(n)
     if not len(candidates.scores):
         raise DataError("calibration: no held-out image has a candidate for a word; a model trained for longer, or --by knn, helps")
     right = are_right(candidates, bags)

@@ -149,7 +149,9 @@ def list_images(found: Sequence[tuple[str, int]], empty: Sequence[str], where: s
     outside = [str(p) for p, _ in images if str(p) not in known]
     folders = sorted({folder for _, folder, _ in inside} | (set(empty) if depth == 0 else set()))
     if not inside:
-        raise UsageError(f"{where}: no images in class folders; expected ROOT/CLASS/IMAGE with {', '.join(EXTENSIONS)}")
+        captioned = images and any(path.endswith(".txt") for path, _ in found)
+        way_out = "; captioned pictures become a set for retrieval and tagging by fistful bags" if captioned else ""
+        raise UsageError(f"{where}: no images in class folders; expected ROOT/CLASS/IMAGE with {', '.join(EXTENSIONS)}{way_out}")
     if set(map(str.lower, folders)) <= SPLITS:
         raise UsageError(f"{where}: its folders {', '.join(folders)} are splits, not classes; name one of them in --data")
     with_images = {folder for _, folder, _ in inside}

@@ -10,7 +10,7 @@ import csv
 import dataclasses
 import io
 import json
-import os
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -20,15 +20,19 @@ import numpy as np
 
 from fistful.bow.store.config import execution, semantic
 from fistful.bow.store.dead_letters import Refused
+from fistful.bow.store.files import write_own_file
 from fistful.bow.store.images import EXTENSIONS, decode_image
+from fistful.bow.vocabulary import FILE as VOCABULARY
+from fistful.bow.vocabulary import read_vocabulary
 from fistful.bow.words import WordOptions
 from fistful.errors import DataError, UsageError
 from fistful.eval import zeroshot
 from fistful.eval.classifier import Classifier, build_classifiers, check_features
+from fistful.eval.coverage import cover_classes, read_word_options
 from fistful.eval.names import KEY_COLUMNS, ClassName, from_table
 from fistful.eval.prompts import build_prompts, check_prompts
 from fistful.progress import progress_bar
-from fistful.training.encoder import Encoder, load_encoder
+from fistful.training.encoder import Encoder, find_folder, load_encoder
 
 FORMATS = (".csv", ".jsonl")
 SHOWN = 50
@@ -137,6 +141,8 @@ def classify(model: str, *images: str, names: str, out: str | Path | None = None
         raise UsageError(f"--out {out}: expected a file that ends in {' or '.join(FORMATS)}")
     paths, classes = find_images(images), _check_names(read_names(Path(names)), names)
     encoder, found = load_encoder(model), []
+    for line in never_learnt(model, classes):
+        print(line, file=sys.stderr)
     with progress_bar("classify", len(paths), config.progress) as update:
         for answer in answers(encoder, paths, classes, config):
             found.append(answer)
@@ -192,10 +198,26 @@ def read_names(path: Path) -> list[ClassName]:
 
 
 def _check_names(classes: list[ClassName], where: str) -> list[ClassName]:
-    n = len({entry.name for entry in classes})
-    if len(classes) < 2 or n < len(classes):
-        raise UsageError(f"--names {where}: found {len(classes)} names, {n} different; expected two or more, each once")
+    names = Counter(entry.name for entry in classes)
+    if len(classes) < 2:
+        raise UsageError(f"--names {where}: found {len(classes)} names, expected two or more")
+    if twice := [name for name, n in names.items() if n > 1]:
+        raise UsageError(f"--names {where}: found {', '.join(map(repr, twice[:3]))} more than once, expected each name once")
     return classes
+
+
+def never_learnt(model: str, classes: Sequence[ClassName]) -> list[str]:
+    """Say of which names a model of ours met some words only, or none, in training; [] where all were met, or nobody knows."""
+    folder = find_folder(model)
+    if folder is None or not (folder / VOCABULARY).is_file():
+        return []
+    keep = dict.fromkeys(read_vocabulary(folder).words, 1.0)
+    lines = []
+    for kind, much in (("none", "no word"), ("some", "not every word")):
+        lost = [f"{c.name} ({' '.join(c.missing)})" for c in cover_classes(classes, keep, read_word_options(folder)) if c.cover == kind]
+        more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
+        lines += [f"{model}: learnt {much} of {', '.join(lost[:5])}{more}"] if lost else []
+    return lines
 
 
 def answers(encoder: Encoder, images: Sequence[str | Path], classes: Sequence[ClassName], config: ClassifyConfig) -> Iterator[Answer]:
@@ -258,10 +280,7 @@ def _write(path: Path, found: Sequence[Answer]) -> None:
                 [answer.image, answer.name or "", "" if answer.probability is None else answer.probability, top, answer.error or ""]
             )
         text = buffer.getvalue()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_text(text, "utf-8", errors="surrogateescape")
-    os.replace(part, path)
+    write_own_file(path, text, "surrogateescape")
 
 
 def answers_table(found: Sequence[Answer]) -> str:

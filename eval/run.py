@@ -58,7 +58,7 @@ def evaluate(*models: str, data: tuple[str, ...], out: str | Path, config: Evalu
         raise UsageError("evaluate: expected at least one model, and at least one set with --data")
     folder = local_out(out)
     sets = _unique(_open(spec, names, config) for spec, names in zip(data, _names_for(config, data), strict=True))
-    probes = _probes(config, sets)
+    probes = _probes(config, data, sets)
     coverage = read_coverage(config.vocabulary) if config.vocabulary else None
     encoders = [load_encoder(spec) for spec in models]
     labels = tell_apart([model_name(encoder.name) for encoder in encoders])
@@ -115,7 +115,7 @@ def _names_for(config: EvaluateConfig, data: Sequence[Any]) -> list[str | None]:
     return [name or None for name in (names * len(data) if len(names) == 1 else names)]
 
 
-def _probes(config: EvaluateConfig, sets: Sequence[EvalSet | CaptionSet]) -> list[EvalSet | None]:
+def _probes(config: EvaluateConfig, data: Sequence[str], sets: Sequence[EvalSet | CaptionSet]) -> list[EvalSet | None]:
     """Open the set that each set's images are compared with."""
     if not config.probe:
         return [None] * len(sets)
@@ -123,6 +123,9 @@ def _probes(config: EvaluateConfig, sets: Sequence[EvalSet | CaptionSet]) -> lis
         raise UsageError(f"--probe: found {len(config.probe)} for {len(sets)} data sets, expected one each, or {ITSELF}")
     if KNN in map(prompts_label, config.prompts):
         raise UsageError(f"--prompts: a file called {KNN} and --probe would have results of one name; rename the file")
+    for probe, spec in zip(config.probe, data, strict=True):
+        if probe and Path(probe).resolve() == Path(spec).resolve():
+            raise UsageError(f"--probe {probe}: is the set itself, each image its own neighbour; write --probe {ITSELF}")
     names = _names_for(config, sets)
     return [_probe(spec, one, table) for spec, one, table in zip(config.probe, sets, names, strict=True)]
 

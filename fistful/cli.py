@@ -142,7 +142,7 @@ def run(argv: list[str]) -> int:
         app.meta(_no_help_without_verb(argv), exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
     except CycloptsError as error:
-        return _say(" ".join(str(error).split()) + " fistful --help shows what there is.", 2)
+        return _say(f"{' '.join(str(error).split())} {_help_of(argv)} shows what there is.", 2)
     except FistfulError as error:
         return _say(str(error), error.exit_code)
     except KeyboardInterrupt:
@@ -165,6 +165,11 @@ def run(argv: list[str]) -> int:
     except Exception as error:  # noqa: BLE001 - the last line of defence: it is written down, with a traceback
         return _defect(error)
     return 0
+
+
+def _help_of(argv: list[str]) -> str:
+    """Return the command that shows which options there are."""
+    return f"fistful {argv[0]} --help" if argv and argv[0] in (*VERBS, *ALIASES.values()) else "fistful --help"
 
 
 def _no_help_without_verb(argv: list[str]) -> list[str]:

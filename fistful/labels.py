@@ -7,6 +7,7 @@ score is worth, set thresholds, label. Each link writes files that the next one 
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from fistful.pipelines.run import Work
 from fistful.pipelines.stage import Running, close_folder, run_stage
 from fistful.pipelines.units import PlanOptions, Unit, plan_units
 
-CAPTIONED, IMAGES, CALIBRATION = "stages/captioned", "stages/images", "stages/calibration"
+CAPTIONED, IMAGES, CALIBRATION = f"{manifest.STAGES}/captioned", f"{manifest.STAGES}/images", f"{manifest.STAGES}/calibration"
 OTHER_HELD_OUT = 0.1
 """Share of the captioned images kept for calibration where the encoder was not trained on them."""
 QUOTA_SAMPLE = 50_000
@@ -96,6 +97,7 @@ def label(*images: str, model: str, like: str | Path, out: str | Path, config: L
         UsageError: If the call is at fault, or the model has no word head though one is asked for.
         DataError: If model and data do not belong together, or too few images get a word.
     """
+    from fistful.eval.calibrate import check_held_out
     from fistful.training.encoder import load_encoder
 
     config = config or LabelConfig()
@@ -113,6 +115,7 @@ def label(*images: str, model: str, like: str | Path, out: str | Path, config: L
         raise DataError(
             f"{model}: its word head has other words than {like}/{VOCABULARY}; label with --by knn, or with a model trained on {like}"
         )
+    check_held_out(int(_held(like_folder, fraction).sum()))
     words = manifest.read_config(like_folder)["inputs"].get("word_options", {})
     inputs |= {"like": manifest.fingerprint(like_folder), "encoder": encoder.fingerprint, "word_options": words}
     if manifest.claim(folder, "label", semantic_values(config), inputs, write=not config.running.dry_run):
@@ -122,13 +125,26 @@ def label(*images: str, model: str, like: str | Path, out: str | Path, config: L
         return folder
     _embed_both(units, inputs, model, encoder.fingerprint, like_folder, folder, config.running)
     write_bytes(folder, VOCABULARY, (like_folder / VOCABULARY).read_bytes())
-    job = _calibrate(folder, like_folder, units, fraction, config.label)
+    try:
+        job = _calibrate(folder, like_folder, units, fraction, config.label)
+    except DataError:  # other options may do better, and need not embed again
+        shutil.rmtree(folder / CALIBRATION, ignore_errors=True)
+        (folder / VOCABULARY).unlink()
+        manifest.release(folder)
+        raise
     stats = run_stage(units, Work("fistful.pipelines.label:label_unit", folder, job, "label"), config.running)
     assert stats is not None, "a part of it is refused above"
     sizes = {f"{u.number:05d}.tar": read_json(folder / unit_name("stats", u.number, "json"))["kept"] for u in units}
     write_json(folder, "shards/sizes.json", sizes)
     close_folder(folder, len(units), {**stats, **read_json(folder / CALIBRATION / "measured.json")})
     return folder
+
+
+def _held(like: Path, fraction: float) -> np.ndarray:
+    """Return which pictures of a data folder are held out."""
+    index = read_index(like)
+    keys = index["key"].to_numpy()[index["image_size"].to_numpy() > 0]
+    return held_out(np.array([number_of_key(key) for key in keys], np.uint64), fraction)
 
 
 def check_lineage(model: str, like: Path) -> float:

@@ -100,12 +100,16 @@ def _why(fact: WordFact, found: Words) -> str:
         least = f", or in fewer than {found.min_count} samples" if found.min_count else ""
         return f"not in the vocabulary: never counted{least}{near}"
     return {
-        "too_rare": f"counted {fact.tf:,} times in {fact.df:,} samples, below --min-count {found.min_count}",
-        "beyond_max": f"counted {fact.tf:,} times in {fact.df:,} samples, beyond --max-words {found.n_words:,}",
+        "too_rare": f"counted {_times(fact)}, below --min-count {found.min_count}",
+        "beyond_max": f"counted {_times(fact)}, beyond --max-words {found.n_words:,}",
         "stop_word": "a stop word, left out when counting; fistful count --stop-words keeps them",
         "not_alphabetic": "not only letters, so no word",
         "too_short": "shorter than --min-length of fistful count",
     }.get(fact.status, f"never seen in the captions{near}")
+
+
+def _times(fact: WordFact) -> str:
+    return f"{fact.tf:,} time{'s' * (fact.tf != 1)} in {fact.df:,} sample{'s' * (fact.df != 1)}"
 
 
 def _classes(classes: Sequence[ClassCover]) -> list[str]:

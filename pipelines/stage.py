@@ -113,7 +113,7 @@ def run_stage(units: list[Any], work: Work, running: Running) -> dict[str, Any] 
     start = time.monotonic()
     part = running.part_of(units)
     watch = Watch(work.folder, {unit.number: unit.size for unit in part})
-    with progress_bar(work.label, len(part), running.progress) as update:
+    with progress_bar(f"{work.label} units", len(part), running.progress) as update:
         run_units(part, work, running.workers, lambda done: update(done, watch.note(done)), running.on())
     if running.units:
         return None
@@ -154,7 +154,7 @@ class Watch:
                 self.rows += stats["rows"]
                 self.refused += sum(stats["refused"].values())
                 self.n_bytes += self._sizes[number]
-        return f"{self.words()}, {self.refused:,} refused" if self.rows else "units"
+        return f"{self.words()}, {self.refused:,} refused" if self.rows else ""
 
     def words(self) -> str:
         """Return the rates so far."""

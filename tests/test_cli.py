@@ -15,7 +15,7 @@ import pytest
 from fistful.cli import ALIASES, VERBS, run
 from tests.folders import environment, fistful
 
-HELP = "fistful --help shows what there is."
+HELP = "--help shows what there is."
 
 
 @pytest.fixture
@@ -66,12 +66,12 @@ FAULTS = [
     ("count a.tsv --caption 0", "fistful: --caption 0: columns are numbered from 1"),
     ("count a.tsv --min-length 0", "fistful: --min-length 0: expected 1 or more"),
     ("count a.tsv --language ja", "fistful: --language ja: its script has no spaces between words, which is not supported"),
-    ("count a.tsv --min-lenght 2", f"fistful: Unknown option: --min-lenght. Did you mean --min-length? {HELP}"),
-    ("count a.tsv --direct-num-workers 2", f"fistful: Unknown option: --direct-num-workers. Did you mean --workers? {HELP}"),
-    ("count a.tsv --workers two", f'fistful: Invalid value for --workers: unable to convert "two" into int. {HELP}'),
+    ("count a.tsv --min-lenght 2", f"fistful: Unknown option: --min-lenght. Did you mean --min-length? fistful count {HELP}"),
+    ("count a.tsv --direct-num-workers 2", f"fistful: Unknown option: --direct-num-workers. Did you mean --workers? fistful count {HELP}"),
+    ("count a.tsv --workers two", f'fistful: Invalid value for --workers: unable to convert "two" into int. fistful count {HELP}'),
     ("count a.tsv --workers 0", "fistful: --workers 0: expected 1 or more"),
     ("count a.tsv --max-bad-fraction nan", "fistful: --max-bad-fraction nan: expected a fraction from 0 to 1"),
-    ("bags a.tsv", f'fistful: Command "bags" parameter --counts requires an argument. {HELP}'),
+    ("bags a.tsv", f'fistful: Command "bags" parameter --counts requires an argument. fistful bags {HELP}'),
     ("bags a.tsv --counts rest", "fistful: rest: is not finished (no manifest.json); run the command that writes it again, it resumes"),
     ("bags a.tsv --counts rest --rule cap", "fistful: --rule cap: needs --threshold or --kept, found none"),
     ("bags a.tsv --counts rest --rule cap --kept inf", "fistful: --kept inf: expected a fraction above 0, at most 1"),
@@ -97,7 +97,7 @@ def test_a_mistyped_value_is_told_with_the_nearest_one(here: Path, capsys: pytes
     assert run(["bags", "a.tsv", "--counts", "counts", "--out", "out", "--rule", rule]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f'fistful: Invalid value "{rule}" for --rule. Choose from: "none"')
-    assert error.endswith(f'Did you mean "{nearest}"? {HELP}\n')
+    assert error.endswith(f'Did you mean "{nearest}"? fistful bags {HELP}\n')
 
 
 def test_a_mistyped_verb_is_told_with_the_nearest_one(capsys: pytest.CaptureFixture[str]) -> None:
@@ -225,8 +225,8 @@ def test_options_come_from_a_file_and_the_command_line_wins(here: Path, capsys: 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("min-lenght = 2\n", f'Unknown option: "[min-lenght]" from {{here}}/o.toml. Did you mean --min-length? {HELP}'),
-        ('workers = "two"\n', f'Invalid value for [workers] from {{here}}/o.toml: unable to convert "two" into int. {HELP}'),
+        ("min-lenght = 2\n", f'Unknown option: "[min-lenght]" from {{here}}/o.toml. Did you mean --min-length? fistful count {HELP}'),
+        ('workers = "two"\n', f'Invalid value for [workers] from {{here}}/o.toml: unable to convert "two" into int. fistful count {HELP}'),
         ("min-length = \n", "--config o.toml: not TOML (Invalid value (at line 1, column 14))"),
         (
             "[count]\nmin-length = 2\n",
@@ -262,7 +262,7 @@ def test_every_verb_explains_every_option(verb: str, capsys: pytest.CaptureFixtu
 def test_a_mistyped_option_never_shows_a_traceback_in_a_process_of_its_own(here: Path) -> None:
     done = fistful("count", "a.tsv", "--out", "out", "--wokers", "2", cwd=here)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"fistful: Unknown option: --wokers. Did you mean --workers? {HELP}\n"
+    assert done.stderr == f"fistful: Unknown option: --wokers. Did you mean --workers? fistful count {HELP}\n"
 
 
 def test_what_to_type_next_can_be_pasted_whatever_the_paths(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

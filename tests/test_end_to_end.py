@@ -6,6 +6,7 @@ model learns from both, and a page shows what they are worth. (Here the "photos"
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,10 @@ def test_from_captions_to_a_model_that_labels_and_is_evaluated(photos: Path, cap
     fistful("label uncaptioned.tar --model first --like bags --out labelled --no-progress")
     fistful(f"train bags labelled --out second --holdout 0.1 {train}")
 
+    # what do my own photos show?
+    Path("names.txt").write_text("red\ngreen\nblue\nsnellen chart\n")
+    fistful("classify second test/red --names names.txt --out answers.csv --no-progress")
+
     # what are the two models worth, and what does it look like?
     fistful("evaluate first second --data test --out results --prompts name --no-progress")
     fistful("report first second results bags labelled --out page.html")
@@ -67,7 +72,12 @@ def test_from_captions_to_a_model_that_labels_and_is_evaluated(photos: Path, cap
     for result in read_json(photos / "results" / "results.json")["results"]:
         assert result["metrics"]["acc1"] > 0.6  # three colours: guessing gives a third
     assert read_json(photos / "labelled" / "stats.json")["kept"] > 25
-    said = capsys.readouterr().out
+    with open("answers.csv") as file:
+        answers = [row["name"] for row in csv.DictReader(file)]
+    assert len(answers) == 10
+    assert answers.count("red") > 6
+    said, warned = capsys.readouterr()
+    assert "second: learnt no word of snellen chart (snellen chart)" in warned
     assert "results: every byte as written" in said
     assert "next: fistful train bags --out RUN" in said
 

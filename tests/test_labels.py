@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from fistful.bow.calibration import Calibration
 from fistful.bow.store import manifest
 from fistful.bow.store.files import read_json
 from fistful.bow.store.index import read_index
@@ -131,6 +132,26 @@ def test_killed_at_a_write_and_run_again_it_ends_with_the_same_bytes(world: dict
     assert not (tmp_path / "killed" / "manifest.json").exists()
     assert killed_at(world, tmp_path / "killed", 0) == 0
     assert contents(tmp_path / "killed") == whole
+
+
+def test_where_no_score_is_worth_enough_the_folder_is_free_for_other_options(
+    world: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fistful.eval.calibrate.calibrate_shares", lambda _scores, _right: Calibration((0.0,), (0.4,)))
+    with pytest.raises(DataError, match=r"the best has 0\.400; a smaller --min-precision helps"):
+        run(world, tmp_path / "pseudo", by="knn", min_precision=0.5)
+    embedded = (tmp_path / "pseudo/stages/images/manifest.json").stat().st_mtime_ns
+    folder = run(world, tmp_path / "pseudo", by="head", min_precision=0.3)
+    assert (folder / "stages/images/manifest.json").stat().st_mtime_ns == embedded
+    assert contents(folder) == contents(run(world, tmp_path / "other", by="head", min_precision=0.3))
+
+
+def test_too_few_held_out_pictures_are_said_before_any_work(world: dict[str, Any], tmp_path: Path) -> None:
+    few = write_tars(tmp_path / "few", 30, named=True)
+    data = bags(few, counts=world["root"] / "counts", out=tmp_path / "bags", config=BagsConfig(running=QUIET))
+    with pytest.raises(DataError, match="held-out captioned images, expected 30 or more"):
+        run({**world, "like": data}, tmp_path / "pseudo", by="knn")
+    assert not (tmp_path / "pseudo").exists()
 
 
 def test_a_model_of_ours_must_have_learnt_from_the_data_and_held_some_out(world: dict[str, Any], tmp_path: Path) -> None:

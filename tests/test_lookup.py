@@ -61,7 +61,7 @@ def test_a_word_has_its_counts_its_place_and_its_keep_probability(counts: Path):
         ("3d", "not_alphabetic", "3d: not only letters, so no word"),
         ("dogg", "never_seen", "dogg: never seen in the captions; spelt alike: dog"),
         ("xylophone", "never_seen", "xylophone: never seen in the captions"),
-        ("zebra", "too_rare", "zebra: counted 1 times in 1 samples, below --min-count 2"),
+        ("zebra", "too_rare", "zebra: counted 1 time in 1 sample, below --min-count 2"),
     ],
 )
 def test_a_word_that_is_not_there_has_its_reason(counts: Path, asked: str, status: str, why: str):
@@ -72,7 +72,7 @@ def test_a_word_that_is_not_there_has_its_reason(counts: Path, asked: str, statu
 
 def test_a_word_beyond_the_largest_vocabulary_says_so(counts: Path):
     found = look(counts, "zebra", limits=Limits(min_count=1, max_words=3))
-    assert "zebra: counted 1 times in 1 samples, beyond --max-words 3" in words_text(found)
+    assert "zebra: counted 1 time in 1 sample, beyond --max-words 3" in words_text(found)
 
 
 def test_a_word_shorter_than_the_captions_were_asked_for_says_so(tmp_path: Path, counts: Path):

@@ -87,6 +87,8 @@ def train(*data: str, out: str | Path, config: TrainConfig = TrainConfig(), eval
         ranks.wait()
         if ranks.rank:
             samples = read_samples(data, config.exclude, config.needs_words, cache)
+        if config.text == "balanced" and config.balance() is None and not samples.has_rule:
+            raise UsageError("--text balanced: tars have no rule of their own; give --rule, or use --text bag")
         order = _order(config, samples)
         config = _in_steps(config, order)
         inputs = [{"fingerprint": f, "weight": w} for f, w in zip(samples.fingerprints, samples.weights, strict=True)]
@@ -197,8 +199,6 @@ def _trainer(job: Job) -> Trainer:
     config, samples = job.config, job.samples
     shape = shape_of(config, len(samples.vocabulary), job.pretrained)
     rule = config.balance()
-    if rule is None and config.text == "balanced" and not samples.has_rule:
-        raise UsageError("--text balanced: tars have no rule of their own; give --rule, or use --text bag")
     vocabulary = samples.vocabulary if rule is None else samples.vocabulary.balanced(rule)
     tokenizer = open_clip.SimpleTokenizer(context_length=config.context_length)
     loader = Loader(config, samples, job.order, square_size(shape), vocabulary, tokenizer, job.ranks)

@@ -84,6 +84,29 @@ def write_bytes(folder: Path, name: str, data: bytes) -> dict[str, Any]:
     return file.record()
 
 
+def write_own_file(path: Path, text: str, errors: str) -> None:
+    """Write a file of the user's own, in UTF-8, whole or not at all; no folder of ours lies around it.
+
+    Args:
+        path: The file.
+        text: All of it.
+        errors: What becomes of letters that UTF-8 cannot hold, as str.encode takes it.
+
+    Raises:
+        OSError: Names the file, and not what lies in its place until it is complete.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(text.encode("utf-8", errors))
+        os.replace(part, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        with contextlib.suppress(OSError):  # it was renamed, or could not be made
+            part.unlink(missing_ok=True)
+
+
 def write_json(folder: Path, name: str, value: Any) -> dict[str, Any]:
     """Write a value as canonical JSON atomically and return the file's size and hash."""
     return write_bytes(folder, name, canonical_json(value))

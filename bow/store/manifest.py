@@ -17,6 +17,8 @@ from fistful.errors import DataError, UsageError
 MANIFEST = "manifest.json"
 CONFIG = "config.json"
 LOGS = "logs"
+STAGES = "stages"
+"""Folders within, each with a claim of its own: what they hold serves other configurations of the folder too."""
 
 
 def claim(folder: Path, verb: str, values: Mapping[str, Any], inputs: Any, *, write: bool = True) -> bool:
@@ -44,7 +46,7 @@ def claim(folder: Path, verb: str, values: Mapping[str, Any], inputs: Any, *, wr
     }
     path = folder / CONFIG
     # looked at before the config, which a twin of this job may write at any moment
-    taken = folder.exists() and any(entry.name != LOGS for entry in folder.iterdir())
+    taken = folder.exists() and any(entry.name not in (LOGS, STAGES) for entry in folder.iterdir())
     if path.exists():
         found = read_config(folder)
         if found["id"] != config["id"]:
@@ -55,6 +57,11 @@ def claim(folder: Path, verb: str, values: Mapping[str, Any], inputs: Any, *, wr
     elif write:
         write_json(folder, CONFIG, config)
     return (folder / MANIFEST).exists()
+
+
+def release(folder: Path) -> None:
+    """Give up the claim on a folder of which nothing is left but its stages: another configuration may take it then."""
+    (folder / CONFIG).unlink()
 
 
 def _difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
+from fistful.bow.store.files import write_own_file
 from fistful.errors import UsageError
 from fistful.eval.report.classes import classes_of
 from fistful.eval.report.comparison import comparison_of, readings
@@ -64,11 +64,5 @@ def write_page(out: str | Path, make: Callable[[], str]) -> Path:
     if path.is_dir():
         raise UsageError(f"--out {out}: is a folder, expected a file that ends in .html")
     page = make()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(page, "utf-8", errors="backslashreplace", newline="\n")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_own_file(path, page, "backslashreplace")
     return path

@@ -52,8 +52,8 @@ def test_below_the_threshold_it_is_none_of_these(squares, colours, tmp_path):
     [
         ("missing.png", "red\nblue\n", None, "missing.png: no such image or folder"),
         ("", "red\nblue\n", "x.txt", "--out x.txt: expected a file that ends in .csv or .jsonl"),
-        ("", "red\n", None, "--names {names}: found 1 names, 1 different; expected two or more, each once"),
-        ("", "red\nred\n", None, "--names {names}: found 2 names, 1 different; expected two or more, each once"),
+        ("", "red\n", None, "--names {names}: found 1 names, expected two or more"),
+        ("", "red\nred\n", None, "--names {names}: found 'red' more than once, expected each name once"),
     ],
 )
 def test_calls_at_fault_say_what_to_do(squares, colours, tmp_path, images, names, out, message):
@@ -76,6 +76,14 @@ def test_a_folder_of_broken_images_is_the_datas_fault(squares, colours, tmp_path
         classify(colours(), str(tmp_path / "bad.png"), names=str(tmp_path / "names.txt"), out=tmp_path / "a.csv")
     assert str(error.value).startswith(f"{tmp_path}/bad.png: cannot be read (bad_image: not a JPEG, PNG, WEBP image")
     assert (tmp_path / "a.csv").exists()
+
+
+def test_a_file_that_cannot_be_written_is_called_by_its_name(squares, colours, tmp_path):
+    (tmp_path / "names.txt").write_text("red\nblue\n")
+    too_long = tmp_path / ("x" * 252 + ".csv")
+    with pytest.raises(OSError, match="name too long") as error:
+        classify(colours(), str(squares / "red"), names=str(tmp_path / "names.txt"), out=too_long)
+    assert error.value.filename == str(too_long)
 
 
 def test_names_do_nothing_to_a_terminal():

@@ -110,6 +110,8 @@ def test_sets_that_do_not_fit_are_refused(squares, colours, tmp_path):
         run(str(other))
     with pytest.raises(UsageError, match=r"--probe known: found 18 images, expected more than the 20 neighbours that vote"):
         run(str(train_set(tmp_path / "known", n=6)))
+    with pytest.raises(UsageError, match=r"squares: is the set itself, each image its own neighbour; write --probe itself"):
+        run(f"{squares}/../squares")
     with pytest.raises(UsageError, match=r"--probe: found 2 for 1 data sets, expected one each, or itself"):
         run("itself", "itself")
     (tmp_path / "knn.txt").write_text("a {c}\n")

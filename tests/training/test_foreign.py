@@ -95,6 +95,8 @@ def test_tars_beside_a_data_folder_take_its_vocabulary(tars, data, tmp_path):
 def test_balanced_text_of_tars_alone_needs_a_rule(tars, tmp_path):
     with pytest.raises(UsageError, match="--text balanced: tars have no rule of their own; give --rule, or use --text bag"):
         train(str(tars), out=tmp_path / "run", config=TrainConfig(**QUICK))
+    run = train(str(tars), out=tmp_path / "run", config=TrainConfig(**QUICK, text="bag"))  # the folder is still free
+    assert manifest.verify(run) == []
 
 
 def test_what_is_wrong_with_tars_is_said(tars, tmp_path):
