@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,6 +28,9 @@ from fistful.pipelines.label import Captioned, LabelJob, Source, candidates_of, 
 from fistful.pipelines.run import Work
 from fistful.pipelines.stage import Running, close_folder, run_stage
 from fistful.pipelines.units import PlanOptions, Unit, plan_units
+
+if TYPE_CHECKING:
+    from fistful.training.encoder import Encoder
 
 CAPTIONED, IMAGES, CALIBRATION = f"{manifest.STAGES}/captioned", f"{manifest.STAGES}/images", f"{manifest.STAGES}/calibration"
 OTHER_HELD_OUT = 0.1
@@ -97,27 +100,17 @@ def label(*images: str, model: str, like: str | Path, out: str | Path, config: L
         UsageError: If the call is at fault, or the model has no word head though one is asked for.
         DataError: If model and data do not belong together, or too few images get a word.
     """
-    from fistful.eval.calibrate import check_held_out
-    from fistful.training.encoder import load_encoder
-
     config = config or LabelConfig()
     if config.running.units:
         raise UsageError("--units: label sets its thresholds on all images, so it cannot be run in parts; use --workers")
     folder, like_folder = local_out(out), Path(like)
     if (verb := manifest.read_config(like_folder)["verb"]) != "bags":
         raise UsageError(f"--like {like}: was written by fistful {verb}, expected a folder that fistful bags wrote")
+    digest = manifest.fingerprint(like_folder)
     units, inputs = plan_units(images, config.plan)
-    encoder = load_encoder(model)
-    if config.label.by == "head" and not encoder.word_scores:
-        raise UsageError(f"{model}: has no word head; train with --objective joint, or label with --by knn")
-    fraction = check_lineage(model, like_folder)
-    if config.label.by == "head" and encoder.words != read_vocabulary(like_folder).words:
-        raise DataError(
-            f"{model}: its word head has other words than {like}/{VOCABULARY}; label with --by knn, or with a model trained on {like}"
-        )
-    check_held_out(int(_held(like_folder, fraction).sum()))
+    encoder, fraction = _fitting(model, like_folder, config.label.by)
     words = manifest.read_config(like_folder)["inputs"].get("word_options", {})
-    inputs |= {"like": manifest.fingerprint(like_folder), "encoder": encoder.fingerprint, "word_options": words}
+    inputs |= {"like": digest, "encoder": encoder.fingerprint, "word_options": words}
     if manifest.claim(folder, "label", semantic_values(config), inputs, write=not config.running.dry_run):
         return folder
     if config.running.dry_run:
@@ -127,10 +120,8 @@ def label(*images: str, model: str, like: str | Path, out: str | Path, config: L
     write_bytes(folder, VOCABULARY, (like_folder / VOCABULARY).read_bytes())
     try:
         job = _calibrate(folder, like_folder, units, fraction, config.label)
-    except DataError:  # other options may do better, and need not embed again
-        shutil.rmtree(folder / CALIBRATION, ignore_errors=True)
-        (folder / VOCABULARY).unlink()
-        manifest.release(folder)
+    except DataError:
+        _give_up(folder)
         raise
     stats = run_stage(units, Work("fistful.pipelines.label:label_unit", folder, job, "label"), config.running)
     assert stats is not None, "a part of it is refused above"
@@ -138,6 +129,31 @@ def label(*images: str, model: str, like: str | Path, out: str | Path, config: L
     write_json(folder, "shards/sizes.json", sizes)
     close_folder(folder, len(units), {**stats, **read_json(folder / CALIBRATION / "measured.json")})
     return folder
+
+
+def _fitting(model: str, like: Path, by: Source) -> tuple[Encoder, float]:
+    """Load the encoder, check that it and the captioned data belong together, and return the share held out too."""
+    from fistful.eval.calibrate import check_held_out
+    from fistful.training.encoder import load_encoder
+
+    encoder = load_encoder(model)
+    if by == "head" and not encoder.word_scores:
+        raise UsageError(f"{model}: has no word head; train with --objective joint, or label with --by knn")
+    fraction = check_lineage(model, like)
+    if by == "head" and encoder.words != read_vocabulary(like).words:
+        raise DataError(
+            f"{model}: its word head has other words than {like}/{VOCABULARY}; label with --by knn, or with a model trained on {like}"
+        )
+    check_held_out(int(_held(like, fraction).sum()))
+    return encoder, fraction
+
+
+def _give_up(folder: Path) -> None:
+    """Free a folder in which no image was labelled: other options may do better, and need not embed again."""
+    if not (folder / "shards").exists():
+        shutil.rmtree(folder / CALIBRATION, ignore_errors=True)
+        (folder / VOCABULARY).unlink()
+        manifest.release(folder)
 
 
 def _held(like: Path, fraction: float) -> np.ndarray:
