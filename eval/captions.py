@@ -146,6 +146,14 @@ def _shared_words(encoder: Encoder, captions: CaptionSet) -> _Words:
     return _Words(words, ids, np.array([column[word] for word in words]), {i: k for k, i in enumerate(ids.tolist())}, frequent)
 
 
+def _learnt(encoder: Encoder, captions: CaptionSet) -> list[str]:
+    """Return a line if the model was trained on this very folder."""
+    known = captions.fingerprint["data"] in getattr(encoder, "trained_on", ())
+    return (
+        ["the model was trained on this folder: the scores say what it has kept, not what it would do with new pictures"] if known else []
+    )
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Seen:
     images: list[Ready]
@@ -241,7 +249,13 @@ def _result(
         "saw_imagenet_labels": encoder.saw_imagenet_labels,
         "image_size": encoder.image_size,
         "near_duplicates": None if near is None else int(near.sum()),
-        "warnings": [*cut, *repeated_captions(captions), *of_any_set(encoder, tally), *seen_before(names, near)],
+        "warnings": [
+            *cut,
+            *_learnt(encoder, captions),
+            *repeated_captions(captions),
+            *of_any_set(encoder, tally),
+            *seen_before(names, near),
+        ],
     }
 
 

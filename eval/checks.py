@@ -48,6 +48,13 @@ def of_any_set(encoder: Encoder, tally: Tally) -> list[str]:
     return lines
 
 
+def not_covered(classes: Sequence[ClassName], covered: np.ndarray | None) -> list[str]:
+    """Return a line if the vocabulary lacks words of some classes' names."""
+    lost = [] if covered is None else [entry.name for entry, known in zip(classes, covered, strict=True) if not known]
+    of = f"{len(lost)} of {len(classes)} classes"
+    return [f"the vocabulary lacks words of {of}, so its captions could not teach them whole: {some(lost)}"] if lost else []
+
+
 def seen_before(images: Sequence[str], near: np.ndarray | None) -> list[str]:
     """Return a line if some images are near-duplicates of training images."""
     if near is None or not near.any():

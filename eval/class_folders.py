@@ -7,20 +7,24 @@ Images may lie one folder deeper (ROOT/CLASS/images/IMAGE), and all may share a 
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import tarfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path, PurePosixPath
 
 from fistful.bow.store.dead_letters import DeadLetter
-from fistful.bow.store.files import hash_file, open_input
+from fistful.bow.store.files import hash_file
 from fistful.bow.store.images import EXTENSIONS
+from fistful.bow.store.untar import Member, TarReader
 from fistful.errors import DataError, UsageError
 from fistful.eval.datasets import EvalSet, Sample
 from fistful.eval.names import TABLE, ClassName, name_classes, repeated_names
 
 SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "dev"})
+GZIP = b"\x1f\x8b"
 OTHER_IMAGES = frozenset({"gif", "bmp", "tif", "tiff", "ppm", "pgm", "pnm", "heic", "avif", "jp2"})
 """Image kinds that are not read; a set that holds some is warned about."""
 
@@ -42,7 +46,7 @@ def open_folder(root: Path, name: str, names: str | None) -> EvalSet:
     Raises:
         UsageError: If there are no images in folders.
     """
-    found = [(p.relative_to(root).as_posix(), p.stat().st_size) for p in sorted(root.rglob("*")) if p.is_file() and _visible(p, root)]
+    found = [(p.relative_to(root).as_posix(), _size(p)) for p in sorted(root.rglob("*")) if not p.is_dir() and _visible(p, root)]
     empty = [p.name for p in sorted(root.iterdir()) if p.is_dir() and _visible(p, root)]
     listing = list_images(found, empty, str(root))
     table = _table(names, root / TABLE)
@@ -52,7 +56,10 @@ def open_folder(root: Path, name: str, names: str | None) -> EvalSet:
     def read() -> Iterator[Sample | DeadLetter]:
         yield from (DeadLetter("bad_name", path, path, "not in a class folder", b"") for path in listing.outside)
         for path, folder, _ in listing.images:
-            yield Sample(path, (root / path).read_bytes(), place[folder])
+            try:
+                yield Sample(path, (root / path).read_bytes(), place[folder])
+            except OSError as error:
+                yield DeadLetter("no_image", path, path, (error.strerror or "").lower(), b"")
 
     return _as_set(name, classes, read, listing, warnings, table)
 
@@ -64,7 +71,7 @@ def open_archive(path: Path, name: str, names: str | None) -> EvalSet:
         UsageError: If there are no images in folders.
         DataError: If the archive is broken.
     """
-    found = [(member.name, member.size) for member, _ in _members(path)]
+    found = [(member.name, member.size) for member, _ in _files(path)]
     listing = list_images(found, [], str(path))
     table = _table(names, path.parent / TABLE)
     classes, warnings = name_classes(listing.folders, table)
@@ -76,11 +83,10 @@ def open_archive(path: Path, name: str, names: str | None) -> EvalSet:
 
     def read() -> Iterator[Sample | DeadLetter]:
         yield from (DeadLetter("bad_name", path.name, image, "not in a class folder", b"") for image in listing.outside)
-        for member, tar in _members(path):
-            if member.name in label:
-                file = tar.extractfile(member)
-                assert file is not None
-                yield Sample(member.name, file.read(), label[member.name])
+        for member, tar in _files(path):
+            image = str(PurePosixPath(member.name))  # without the ./ that tar -C writes
+            if image in label:
+                yield Sample(image, tar.read(), label[image])
 
     return _as_set(name, classes, read, listing, warnings, table)
 
@@ -103,6 +109,10 @@ def _as_set(
     )
 
 
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0  # a link that leads nowhere is refused when it is read
+
+
 def _visible(path: Path, root: Path) -> bool:
     return not any(part.startswith(".") for part in path.relative_to(root).parts)
 
@@ -113,13 +123,12 @@ def _table(names: str | None, beside: Path) -> Path | None:
     return beside if beside.is_file() else None
 
 
-def _members(path: Path) -> Iterator[tuple[tarfile.TarInfo, tarfile.TarFile]]:
-    """Yield the regular files of a tar, streaming; nothing is ever unpacked to disk."""
+def _files(path: Path) -> Iterator[tuple[Member, TarReader]]:
+    """Yield the regular files of a tar, gzipped or not, streaming; nothing is ever unpacked to disk."""
     try:
-        with open_input(str(path)) as raw, tarfile.open(fileobj=raw, mode="r|*") as tar:
-            for member in tar:
-                if member.isfile():
-                    yield member, tar
+        with open(path, "rb") as raw, gzip.open(raw) if raw.peek(2)[:2] == GZIP else nullcontext(raw) as stream:
+            tar = TarReader(stream)  # pyright: ignore[reportArgumentType]
+            yield from ((member, tar) for member in tar if member.kind == "file")
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         raise DataError(f"{path}: broken archive ({type(error).__name__}: {error}); fetch or pack it again") from None
 

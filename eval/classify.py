@@ -29,7 +29,7 @@ from fistful.errors import DataError, UsageError
 from fistful.eval import zeroshot
 from fistful.eval.classifier import Classifier, build_classifiers, check_features
 from fistful.eval.coverage import cover_classes, read_word_options
-from fistful.eval.names import KEY_COLUMNS, ClassName, from_table
+from fistful.eval.names import KEY_COLUMNS, ClassName, read_rows
 from fistful.eval.prompts import build_prompts, check_prompts
 from fistful.progress import progress_bar
 from fistful.training.encoder import Encoder, find_folder, load_encoder
@@ -91,7 +91,7 @@ class Answer:
 class LoadedModel:
     """A model ready to classify."""
 
-    encoder: Encoder
+    encoder: Encoder = dataclasses.field(repr=False)
 
     def classify(self, images: Sequence[str | Path], names: Sequence[str], config: ClassifyConfig = DEFAULTS) -> list[Answer]:
         """Say which of some classes each image shows.
@@ -105,8 +105,12 @@ class LoadedModel:
             An answer an image, in their order.
 
         Raises:
-            UsageError: If the names are at fault.
+            UsageError: If the images or the names are at fault.
         """
+        if isinstance(images, str | Path) or not all(isinstance(image, str | Path) for image in images):
+            raise UsageError("images: expected a list of paths of image files")
+        if isinstance(names, str):
+            raise UsageError(f"names: found the string {names!r}, expected a list of class names")
         classes = _check_names([ClassName(str(i), name) for i, name in enumerate(names)], "in the call")
         return list(answers(self.encoder, images, classes, config))
 
@@ -167,14 +171,14 @@ def find_images(specs: Sequence[str]) -> list[Path]:
         if not path.exists():
             raise UsageError(f"{spec}: no such image or folder")
         inside = (
-            sorted(p for p in path.rglob("*") if p.is_file() and p.suffix.lower().lstrip(".") in EXTENSIONS) if path.is_dir() else [path]
+            sorted(p for p in path.rglob("*") if not p.is_dir() and p.suffix.lower().lstrip(".") in EXTENSIONS) if path.is_dir() else [path]
         )
         found += inside
     if not found:
         raise UsageError(
             f"{', '.join(specs) or 'IMAGES'}: no images; expected files that end in {', '.join(EXTENSIONS)}, or folders of them"
         )
-    return found
+    return list(dict.fromkeys(found))
 
 
 def read_names(path: Path) -> list[ClassName]:
@@ -190,11 +194,12 @@ def read_names(path: Path) -> list[ClassName]:
     except UnicodeDecodeError as error:
         raise UsageError(f"--names {path}: not UTF-8 (byte {error.start}); expected a class name a line") from None
     header = lines[0].split("\t") if lines else []
-    key = next((k for k in KEY_COLUMNS if k in header), None)
-    if key is not None and "name" in header:
-        folders = [line.split("\t")[header.index(key)].strip() for line in lines[1:]]
-        return from_table(folders, path)[0]
-    return [ClassName(str(i), line.strip()) for i, line in enumerate(lines)]
+    if len(header) < 2:
+        return [ClassName(str(i), line.strip()) for i, line in enumerate(lines)]
+    if "name" not in header:
+        raise UsageError(f"--names {path}: its first row has tabs and no column name ({', '.join(map(repr, header))})")
+    key = next(k for k in (*KEY_COLUMNS, "name") if k in header)
+    return list(read_rows(lines, key, path).values())
 
 
 def _check_names(classes: list[ClassName], where: str) -> list[ClassName]:

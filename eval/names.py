@@ -103,7 +103,7 @@ def from_table(folders: Sequence[str], path: Path) -> tuple[list[ClassName], lis
     key = next((k for k in KEY_COLUMNS if lines and k in lines[0].split("\t")), None)
     if key is None or "name" not in lines[0].split("\t"):
         return _from_lines(folders, lines, path), []
-    rows = _read_rows(lines, key, path)
+    rows = read_rows(lines, key, path)
     missing = [folder for folder in folders if folder not in rows]
     if missing:
         raise UsageError(f"{path}: has no row for {_some(missing)} in its column {key}; expected one for each folder of images")
@@ -114,7 +114,12 @@ def from_table(folders: Sequence[str], path: Path) -> tuple[list[ClassName], lis
     return [rows[folder] for folder in folders], warnings
 
 
-def _read_rows(lines: list[str], key: str, path: Path) -> dict[str, ClassName]:
+def read_rows(lines: list[str], key: str, path: Path) -> dict[str, ClassName]:
+    """Read a names table: the class of each entry of its column `key`.
+
+    Raises:
+        DataError: If a row lacks its key or its name, or a key is there twice.
+    """
     rows: dict[str, ClassName] = {}
     for number, row in enumerate(csv.DictReader(io.StringIO("\n".join(lines)), delimiter="\t", quoting=csv.QUOTE_NONE), start=2):
         folder, name = (row[key] or "").strip(), (row["name"] or "").strip()

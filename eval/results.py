@@ -141,7 +141,18 @@ def results_table(folder: str | Path) -> str:
             models.setdefault((r["dataset"], line), {})[r["model"]] = None
     warnings = [f"! {_some(list(names))} on {dataset}: {line}" for (dataset, line), names in models.items()]
     paired = [line for comparison in read_json(Path(folder) / SUMMARY)["comparisons"] for line in _differences(comparison)]
-    return "\n\n".join(table for table in tables if table) + "\n" + "".join(f"{line}\n" for line in [*paired, *warnings])
+    facts = dict.fromkeys(line for r in results for line in _facts(r))
+    return "\n\n".join(table for table in tables if table) + "\n" + "".join(f"{line}\n" for line in [*facts, *paired, *warnings])
+
+
+def _facts(result: dict[str, Any]) -> list[str]:
+    """Return what was looked for and is as it should be; what is not is a warning."""
+    metrics, dataset = result["metrics"], result["dataset"]
+    lines = [f"{dataset}: none of the {metrics['n']} images is a near-duplicate of a training image"] * (result.get("near_duplicates") == 0)
+    n_classes = metrics.get("n_classes")
+    if n_classes and metrics.get("covered_n_classes") == n_classes:
+        lines.append(f"{dataset}: the vocabulary has the words of all {n_classes} classes")
+    return lines
 
 
 def _some(models: Sequence[str], limit: int = 3) -> str:

@@ -20,7 +20,7 @@ from fistful.bow.store.tables import write_table
 from fistful.bow.words import WordOptions
 from fistful.errors import DataError
 from fistful.eval import duplicates, multilabel, zeroshot
-from fistful.eval.checks import copies, odd_pixels, seen_before, warnings_of
+from fistful.eval.checks import copies, not_covered, odd_pixels, seen_before, warnings_of
 from fistful.eval.classifier import Classifier, build_classifiers, check_features
 from fistful.eval.config import EvaluateConfig
 from fistful.eval.datasets import EvalSet
@@ -144,7 +144,8 @@ def see_all(job: Job, classifiers: Sequence[Classifier]) -> Seen:
             images += [(image.name, image.sha256, image.source, image.phash) for image in batch]
             update(len(images), f"{len(tally.letters)} refused")
     if not images:
-        raise DataError(f"{job.eval_set.name}: has no image that can be used ({tally.n_in} looked at, {len(tally.letters)} refused)")
+        first = "".join(f"; the first {letter.place}: {letter.detail}" for letter in tally.letters[:1])
+        raise DataError(f"{job.eval_set.name}: has no image that can be used ({tally.n_in} looked at, {len(tally.letters)} refused{first})")
     paths, digests, sources, hashes = (list(column) for column in zip(*images, strict=True))
     near = None if job.training is None else duplicates.near(np.array(hashes, np.uint64), job.training)
     return Seen(paths, digests, sources, near, _join(parts), tally)
@@ -271,7 +272,12 @@ def _result(job: Job, classifier: Classifier, seen: Seen, i: int) -> dict[str, A
         "saw_imagenet_labels": job.encoder.saw_imagenet_labels,
         "image_size": job.encoder.image_size,
         "near_duplicates": None if seen.near is None else int(seen.near.sum()),
-        "warnings": [*warnings_of(job.encoder, job.eval_set, classifier, tally), *seen_before(seen.images, seen.near), *copies(probe)],
+        "warnings": [
+            *warnings_of(job.encoder, job.eval_set, classifier, tally),
+            *not_covered(job.eval_set.classes, job.covered),
+            *seen_before(seen.images, seen.near),
+            *copies(probe),
+        ],
     }
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from fistful.bow.store.dead_letters import DeadLetter, Refused
 from fistful.bow.store.files import hash_file
 from fistful.bow.store.images import EXTENSIONS
+from fistful.bow.store.untar import check_end
 from fistful.errors import DataError, UsageError
 from fistful.eval.datasets import SEVERAL, EvalSet, Sample
 from fistful.eval.names import ClassName, repeated_names
@@ -123,8 +124,10 @@ def _count_images(shard: Path) -> int:
     if not shard.stat().st_size:
         return 0
     try:
-        with tarfile.open(shard, "r:") as tar:
-            return sum(Path(name).suffix.lower().lstrip(".") in EXTENSIONS for name in tar.getnames())
+        with open(shard, "rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
+            n_images = sum(Path(name).suffix.lower().lstrip(".") in EXTENSIONS for name in tar.getnames())
+            check_end(file, tar.offset)
+            return n_images
     except (tarfile.TarError, EOFError, OSError) as error:
         raise DataError(f"{shard}: broken shard ({type(error).__name__}: {error}); fetch or pack it again") from None
 

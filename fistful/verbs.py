@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shlex
 from pathlib import Path
@@ -187,12 +188,27 @@ def train(
     if evaluate_on:
         from fistful.eval.during import AccuracyOn
 
-        evaluated = AccuracyOn(evaluate_on)
+        try:
+            evaluated = AccuracyOn(evaluate_on)
+        except (UsageError, DataError) as error:
+            raise type(error)(str(error).replace("--data ", "--evaluate-on ", 1)) from None
     run(*data, out=out, config=config, evaluate=evaluated)
     if os.environ.get("RANK", "0") == "0":  # one of several processes speaks
         steps = read_json(Path(out) / manifest.CONFIG)["config"]["steps"]
         print(f"{done}{_n(steps, 'step')} of {config.batch_size} samples; the model lies in {out}/model")
-        print(f"next: fistful evaluate {shlex.quote(out)} --data CLASS_FOLDERS --out RESULTS")
+        if evaluate_on:
+            print(_scores(Path(out)))
+        sets = shlex.join(word for name in evaluate_on for word in ("--data", name)) or "--data CLASS_FOLDERS"
+        print(f"next: fistful evaluate {shlex.quote(out)} {sets} --out RESULTS")
+
+
+def _scores(run: Path) -> str:
+    """Say what was noted of a run's accuracy: at the end, and where it was best."""
+    noted = [row for row in map(json.loads, (run / "metrics.jsonl").read_text().splitlines()) if "scores" in row]
+    said = [f"{', '.join(f'{name} {100 * value:.1f} %' for name, value in row['scores'].items())}" for row in noted]
+    best = max(range(len(noted)), key=lambda i: next(iter(noted[i]["scores"].values())))
+    more = f"; best in step {noted[best]['step']}: {said[best]}, in {run}/best" if (run / "best").exists() else ""
+    return f"zero-shot, one prompt a class: {said[-1]}{more}"
 
 
 def label(*images: str, model: str, like: str, out: str, config: LabelConfig = LabelConfig()) -> None:

@@ -72,7 +72,7 @@ FAULTS = [
     ("count a.tsv --workers 0", "fistful: --workers 0: expected 1 or more"),
     ("count a.tsv --max-bad-fraction nan", "fistful: --max-bad-fraction nan: expected a fraction from 0 to 1"),
     ("bags a.tsv", f'fistful: Command "bags" parameter --counts requires an argument. fistful bags {HELP}'),
-    ("bags a.tsv --counts rest", "fistful: rest: is not finished (no manifest.json); run the command that writes it again, it resumes"),
+    ("bags a.tsv --counts rest", "fistful: rest: is no folder that fistful wrote (no config.json)"),
     ("bags a.tsv --counts rest --rule cap", "fistful: --rule cap: needs --threshold or --kept, found none"),
     ("bags a.tsv --counts rest --rule cap --kept inf", "fistful: --kept inf: expected a fraction above 0, at most 1"),
     ("verify", "fistful: no FOLDER given; expected folders that fistful wrote"),

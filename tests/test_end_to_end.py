@@ -56,9 +56,15 @@ def test_from_captions_to_a_model_that_labels_and_is_evaluated(photos: Path, cap
     train = "--text-tower words --objective joint --steps 40 --batch-size 32 --lr 0.003 --warmup 5 --no-progress"
     fistful(f"train bags --out first --holdout 0.1 {train}")
 
+    assert "next: fistful train bags --out RUN" in capsys.readouterr().out
+
+    # pictures that it learnt from are no test of it, and it says so
+    fistful("evaluate first --data bags --out seen --no-progress")
+    assert "the model was trained on this folder" in capsys.readouterr().out
+
     # give words to the photos that have none, and learn from all
     fistful("label uncaptioned.tar --model first --like bags --out labelled --no-progress")
-    fistful(f"train bags labelled --out second --holdout 0.1 {train}")
+    fistful(f"train bags labelled --out second --holdout 0.1 --evaluate-on test --evaluate-every 20 {train}")
 
     # what do my own photos show?
     Path("names.txt").write_text("red\ngreen\nblue\nsnellen chart\n")
@@ -79,7 +85,8 @@ def test_from_captions_to_a_model_that_labels_and_is_evaluated(photos: Path, cap
     said, warned = capsys.readouterr()
     assert "second: learnt no word of snellen chart (snellen chart)" in warned
     assert "results: every byte as written" in said
-    assert "next: fistful train bags --out RUN" in said
+    assert "zero-shot, one prompt a class: " in said
+    assert "next: fistful evaluate second --data test --out RESULTS" in said
 
 
 def test_the_same_command_again_does_nothing_and_another_one_is_refused(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,10 @@ CONTEXT_OF_TEXT = {"caption": 32, "bag": 16, "balanced": 16}
 """Text positions where none are asked for. A bag of ten words has some 14 tokens; captions rarely pass 32."""
 
 
+MAX_THREADS = 1_024
+"""More than any machine has processors for; a number beyond is a slip of the hand."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class TrainConfig:
     """How a model is trained."""
@@ -127,6 +131,7 @@ class TrainConfig:
             _check(self, name, getattr(self, name) >= 0, "0 or more")
         for name in ("world_size", "evaluate_every", "cache_mb", "context_length"):
             _check(self, name, getattr(self, name) >= 0, "0 or more")
+        _check(self, "threads", self.threads <= MAX_THREADS, f"at most {MAX_THREADS}")
         _check(self, "lr", self.lr > 0, "a number above 0")
         _check(self, "temperature", 0.01 <= self.temperature <= 100, "0.01 to 100")
         _check(self, "pseudo_share", 0 <= self.pseudo_share <= 1, "0 to 1")

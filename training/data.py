@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -136,8 +137,11 @@ def read_samples(data: tuple[str, ...], exclude: str = "", needs_words: bool = T
 
     if not data:
         raise UsageError("train: found no data folder, expected DATA... as fistful bags writes them")
-    sources = []
-    for path, weight in map(parse_folder, data):
+    sources, given = [], [parse_folder(text) for text in data]
+    for path, n in Counter(path.absolute() for path, _ in given).items():
+        if n > 1:
+            raise UsageError(f"{path}: given twice; {path.name}*2 shows its samples twice an epoch")
+    for path, weight in given:
         tars = foreign.find_tars(path)
         sources.append(_read_folder(path, weight) if tars is None else foreign.read_tars(path, weight, tars, cache))
     own = [source.path for source in sources if source.shards is None]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from fistful.bow.store.files import read_json
 from fistful.bow.store.manifest import CONFIG
-from fistful.errors import UsageError
+from fistful.errors import FistfulError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -100,7 +100,7 @@ def call_factory(spec: str) -> Any:
     """Return what `package.module:function` returns, called with the JSON object after the space.
 
     Raises:
-        UsageError: If there is no such function, or its arguments are no JSON object.
+        UsageError: If there is no such function, its arguments are no JSON object, or it raises an error.
     """
     place, _, arguments = spec.partition(" ")
     module_name, _, function_name = place.partition(":")
@@ -114,4 +114,9 @@ def call_factory(spec: str) -> Any:
         raise UsageError(f"{spec}: arguments are not JSON ({error})") from None
     if not isinstance(keywords, dict):
         raise UsageError(f"{spec}: arguments are {arguments}, expected a JSON object")
-    return function(**keywords)
+    try:
+        return function(**keywords)
+    except FistfulError:
+        raise
+    except Exception as error:
+        raise UsageError(f"{place}: {type(error).__name__}: {error} (raised by this function of yours)") from error

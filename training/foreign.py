@@ -26,6 +26,7 @@ from fistful.bow.store.images import EXTENSIONS
 from fistful.bow.store.index import INDEX_SCHEMA
 from fistful.bow.store.manifest import CONFIG
 from fistful.bow.store.tables import read_table, write_table
+from fistful.bow.store.untar import check_end
 from fistful.bow.vocabulary import Limits, choose_words, count_table, write_vocabulary
 from fistful.bow.words import Analyzer, Ragged, WordOptions, first_appearances
 from fistful.errors import DataError, UsageError
@@ -107,6 +108,7 @@ def _samples(tar: Path, file: Any) -> Iterator[tuple[str, tarfile.TarInfo, list[
                 elif extension.lower() in ("txt", "json") and member.size <= MAX_TEXT:
                     content = members.extractfile(member)
                     texts[extension.lower()] = content.read() if content else b""
+            check_end(file, members.offset)
     except (tarfile.TarError, EOFError, ValueError) as error:
         raise DataError(f"{tar}: broken after sample {key.lstrip('/') or 'none'} ({error}); fistful bags takes what is whole") from None
     if image is not None:

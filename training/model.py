@@ -346,4 +346,4 @@ def load_tensors(path: Path) -> dict[str, torch.Tensor]:
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file; is the folder a model that fistful train wrote?") from None
     except (SafetensorError, OSError) as error:
-        raise DataError(f"{path}: not readable safetensors ({error}); fistful verify tells what else changed") from None
+        raise DataError(f"{path}: not readable safetensors ({error})") from None

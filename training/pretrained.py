@@ -85,7 +85,8 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
-        raise DataError(f"--init {path}: not readable weights ({type(error).__name__}: {str(error).splitlines()[0]})") from None
+        found = type(error).__name__  # torch's advice to run what is in the file would be a bad one
+        raise DataError(f"--init {path}: not readable weights ({found}); expected a state dict as torch.save writes it") from None
     found = found.get("state_dict", found.get("model", found)) if isinstance(found, dict) else found
     if not isinstance(found, dict) or not all(isinstance(value, torch.Tensor) for value in found.values()):
         raise DataError(f"--init {path}: holds no tensors by name, expected a state dict as timm writes it")

@@ -99,7 +99,8 @@ def tiny_clip(steps: int = 600, seed: int = 0) -> TrainConfig:
 
     Source: CLIP (Radford et al. 2021) in small; AdamW and its betas as there, batch and steps for two cores.
     Command: `fistful train DATA --out RUN --recipe tiny-clip`
-    Hours: 0.03 on two cores (88 s). Expected: on 22,000 photos TINY_CLIP
+    Hours: 0.03 on two cores (88 s). Expected: on the 22,905 photos of `make photos` 1.5 % top-1 on Tiny-ImageNet
+        (guessing gives 0.5) and 10.4 % on CIFAR-10 (10); one seed.
     """
     return TrainConfig(steps=steps, seed=seed, text="caption")
 
@@ -109,7 +110,7 @@ def tiny_fistful(steps: int = 600, seed: int = 0) -> TrainConfig:
 
     Source: A Fistful of Words (arXiv 2112.13884): bags in place of captions, words balanced.
     Command: `fistful train DATA --out RUN --recipe tiny-fistful`
-    Hours: 0.02 on two cores (71 s). Expected: TINY_FISTFUL
+    Hours: 0.02 on two cores (71 s). Expected: as for tiny-clip 1.4 % and 15.3 %; one seed.
     """
     return TrainConfig(steps=steps, seed=seed, text="balanced")
 
@@ -119,7 +120,7 @@ def tiny_joint(steps: int = 600, seed: int = 0) -> TrainConfig:
 
     Source: SuperCLIP (arXiv 2512.14480) for the joint form and its weight of 1, SuperClass (arXiv 2411.03313) for the loss.
     Command: `fistful train DATA --out RUN --recipe tiny-joint`
-    Hours: 0.02 on two cores (80 s). Expected: TINY_JOINT
+    Hours: 0.02 on two cores (80 s). Expected: as for tiny-clip 1.4 % and 13.7 %; one seed.
     """
     return TrainConfig(steps=steps, seed=seed, text="balanced", objective="joint")
 
@@ -130,7 +131,8 @@ def photos_frozen(steps: int = 500, seed: int = 0) -> TrainConfig:
     Source: LiT (Zhai et al. 2021, arXiv 2111.07991) for the frozen tower; our own probe for 128 px, the words tower, batch 512,
         lr 1e-3 and the joint objective.
     Command: `fistful train DATA --out RUN --recipe photos-frozen --features FEATURES`, after pip install 'fistful[photos]'
-    Hours: 0.03 on two cores (90 s; 62 s with --precision bf16), the features not counted. Expected: FROZEN
+    Hours: 0.03 on two cores (90 s; 62 s with --precision bf16), the features not counted.
+    Expected: as for tiny-clip 3.9 % and 24.1 %, by the word head 8.9 % and 39.1 %; one seed, and a tower that saw ImageNet's labels.
     """
     return TrainConfig(
         init="fistful.training.pretrained:efficientnet_lite0",
@@ -155,8 +157,9 @@ def recipe(name: str) -> TrainConfig:
 
     found = _recipes()
     if name not in found:
-        close = difflib.get_close_matches(name, found, 1, 0.0)[0]
-        raise UsageError(f"--recipe {name}: no such recipe, did you mean {close}? There are {', '.join(found)}")
+        close = difflib.get_close_matches(name, found, 1)
+        meant = f", did you mean {close[0]}?" if close else "."
+        raise UsageError(f"--recipe {name}: no such recipe{meant} There are {', '.join(found)}")
     return found[name]()
 
 

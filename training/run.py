@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import fcntl
 import json
+import shlex
 import shutil
 import sys
 import threading
@@ -147,6 +148,8 @@ def _order(config: TrainConfig, samples: Samples) -> Order:
         weights = tuple(zip(n_each.tolist(), samples.weights, strict=True))
         streams.append(Stream(members=np.flatnonzero(mask), weights=weights, seed=config.seed, salt=salt))
     n_epoch = sum(stream.per_epoch() for stream in streams)
+    if not n_epoch:
+        raise UsageError(f"--exclude {config.exclude} --holdout {config.holdout}: leave no sample to learn from")
     if config.batch_size > n_epoch:
         raise UsageError(f"--batch-size {config.batch_size}: an epoch has only {n_epoch} samples; use a smaller batch or more data")
     if config.batch_size % config.world_size:
@@ -182,6 +185,7 @@ def _train(job: Job) -> None:
     if first:
         _write_replaced(run, trainer)
         checkpoint.remove_all(run)
+        shutil.rmtree(run / "logs" / "tmp", ignore_errors=True)  # what a kill left behind; nobody else is at work here
         manifest.finish(run, {}, {})
         _warn(trainer)
     job.ranks.wait()
@@ -268,8 +272,10 @@ def _write_replaced(run: Path, trainer: Trainer) -> None:
 def _warn(trainer: Trainer) -> None:
     """Say what was left out; the verb says what was done."""
     if trainer.skipped:
-        print(f"{trainer.run}: {len(trainer.skipped)} steps skipped, their loss was no number", file=sys.stderr)
+        share = f"{len(trainer.skipped)} of {trainer.config.steps} steps skipped, their loss was no number"
+        print(f"{trainer.run}: {share}; a smaller --lr helps", file=sys.stderr)
     if trainer.loader.pictures.broken:
-        print(
-            f"{trainer.run}: {len(trainer.loader.pictures.broken)} broken pictures replaced; logs/replaced.jsonl says why", file=sys.stderr
-        )
+        own = [str(path) for i, path in enumerate(trainer.samples.folders) if (i, 0) not in trainer.samples.shards]
+        said = f"{len(trainer.loader.pictures.broken)} of {len(trainer.samples)} pictures are broken and were replaced"
+        ask = f"; fistful verify {shlex.join(own)} tells whether files changed" if own else ""
+        print(f"{trainer.run}: {said}; logs/replaced.jsonl says why{ask}", file=sys.stderr)

@@ -56,6 +56,8 @@ class TowerEncoder:
     word_scores: Callable[[np.ndarray], np.ndarray] | None = None
     warnings: tuple[str, ...] = ()
     """What should be known before its scores are believed."""
+    trained_on: tuple[str, ...] = ()
+    """Fingerprints of the data folders that it learnt from, where they are known."""
     _transform: Any = None
 
     def prepare(self, image: Image.Image) -> np.ndarray:
@@ -106,6 +108,7 @@ def encoder_of(exported: Exported, folder: Path, name: str) -> TowerEncoder:
         cut_function=cut,
         words=exported.words if shape.head else None,
         word_scores=(lambda images: on_images(standardised, images, preprocess, shape.n_words)) if shape.head else None,
+        trained_on=tuple(lineage.data),
     )
 
 

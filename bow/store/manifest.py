@@ -120,6 +120,8 @@ def fingerprint(folder: Path) -> str:
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder")
     if not (folder / MANIFEST).exists():
+        if not (folder / CONFIG).exists():
+            raise UsageError(f"{folder}: is no folder that fistful wrote (no {CONFIG})")
         raise UsageError(f"{folder}: is not finished (no {MANIFEST}); run the command that writes it again, it resumes")
     return str(read_json(folder / MANIFEST)["digest"])
 

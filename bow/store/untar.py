@@ -153,6 +153,18 @@ class TarReader:
         return b"".join(parts)
 
 
+def check_end(file: IO[bytes], at: int) -> None:
+    """Check that a tar that tarfile has gone through up to a byte has its end marker there.
+
+    Raises:
+        tarfile.ReadError: If not: it breaks off, or goes on with a header that tarfile could not read.
+    """
+    file.seek(at)
+    block = file.read(BLOCK)
+    if len(block) < BLOCK or any(block):
+        raise tarfile.ReadError("breaks off without an end marker")
+
+
 def plain_header(block: bytes) -> Header | None:
     """Return what a header says of a regular file or a pax header with a short name, or None if it says anything else, or is damaged.
 

@@ -123,7 +123,13 @@ def _group(key: tuple[str, str], group: Sequence[Result], place: dict[str, int])
 def _title(key: tuple[str, str], group: Sequence[Result]) -> str:
     m = group[0]["metrics"]
     about = f"{counted(m['n'], 'image')}, {counted(m['n_classes'], 'class', 'classes')}"
-    return f"{brief(key[0], 80)} · prompts {brief(key[1])} · {about}"
+    return f"{brief(key[0], 80)}{_half(group)} · prompts {brief(key[1])} · {about}"
+
+
+def _half(group: Sequence[Result]) -> str:
+    """Say which half of the set was looked at, nothing for all of it."""
+    halves = sorted({r.get("half", "all") for r in group})
+    return "" if halves == ["all"] else f", {' and '.join(halves)}{' half' if len(halves) == 1 else ''}"
 
 
 def _row(result: Result, place: int) -> Row:
@@ -255,9 +261,10 @@ def headline(material: Material, top: int, readings: Sequence[str] = ()) -> list
     if not groups:
         return ["Nothing was scored here: this page shows what went in, and no sentence about which model is better follows from it."]
     models = list(dict.fromkeys(r["label"] for group in groups.values() for r in group))
-    sizes = {key: group[0]["metrics"] for key, group in groups.items()}
+    sizes = {key: (group[0]["metrics"], _half(group)) for key, group in groups.items()}
     sets = dict.fromkeys(
-        f"{counted(m['n'], 'image')} of {counted(m['n_classes'], 'class', 'classes')} ({brief(key[0])})" for key, m in sizes.items()
+        f"{counted(m['n'], 'image')} of {counted(m['n_classes'], 'class', 'classes')} ({brief(key[0])}{half})"
+        for key, (m, half) in sizes.items()
     )
     who = f"The model {listing(models)} was" if len(models) == 1 else f"{spelled(len(models)).capitalize()} models, {listing(models)}, were"
     lines = [f"{who} asked to name {listing(list(sets), 4, 120)}, from class names alone."]

@@ -78,6 +78,25 @@ def test_a_folder_of_broken_images_is_the_datas_fault(squares, colours, tmp_path
     assert (tmp_path / "a.csv").exists()
 
 
+def test_a_table_needs_no_folders_but_a_column_of_names(squares, colours, tmp_path):
+    table = tmp_path / "names.tsv"
+    table.write_text("name\twords\none\tred\nother\tgreen\n")
+    (found,) = classify(colours(), str(squares / "red" / "0.png"), names=str(table), config=ClassifyConfig(synonyms=True))
+    assert found.name == "one"
+    table.write_text("class\twords\none\tred\nother\tgreen\n")
+    with pytest.raises(UsageError, match=r"its first row has tabs and no column name \('class', 'words'\)"):
+        classify(colours(), str(squares / "red" / "0.png"), names=str(table))
+
+
+def test_one_string_in_place_of_a_list_is_refused(squares, colours):
+    model, image = load(colours()), str(squares / "red" / "0.png")
+    with pytest.raises(UsageError, match="images: expected a list of paths of image files"):
+        model.classify(image, ["red", "green"])
+    with pytest.raises(UsageError, match="names: found the string 'red', expected a list of class names"):
+        model.classify([image], "red")
+    assert repr(model) == "LoadedModel()"
+
+
 def test_a_file_that_cannot_be_written_is_called_by_its_name(squares, colours, tmp_path):
     (tmp_path / "names.txt").write_text("red\nblue\n")
     too_long = tmp_path / ("x" * 252 + ".csv")

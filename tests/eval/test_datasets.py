@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import tarfile
@@ -151,11 +152,30 @@ def test_images_outside_a_class_and_path_tricks_are_refused_by_name(tmp_path):
     assert len(found) == opened.n_images == 4
 
 
-def test_a_truncated_archive_is_an_error_not_a_smaller_set(tmp_path):
+@pytest.mark.parametrize("cut", [31_000, 8 * 3_584, 8 * 3_584 + 200], ids=["in an image", "between two", "in a header"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_truncated_archive_is_an_error_not_a_smaller_set(tmp_path, cut, packed):
     whole = tar_bytes({f"cat/{i}.jpg": os.urandom(3000) for i in range(20)})
-    (tmp_path / "x.tar").write_bytes(whole[:31_000])
+    (tmp_path / "x.tar").write_bytes(gzip.compress(whole[:cut]) if packed else whole[:cut])
     with pytest.raises(DataError, match=r"x.tar: broken archive .*; fetch or pack it again"):
         open_set(str(tmp_path / "x.tar"), None)
+
+
+def test_names_in_an_archive_may_start_with_the_folder_that_it_was_packed_in(tmp_path):
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        for name in ("./cat/a.jpg", "./dog/b.jpg"):
+            info = tarfile.TarInfo(name)
+            info.size = len(RED)
+            tar.addfile(info, io.BytesIO(RED))
+    assert seen(tmp_path / "x.tar") == [("cat/a.jpg", "cat"), ("dog/b.jpg", "dog")]
+
+
+def test_a_link_that_leads_nowhere_is_refused_by_name(tmp_path):
+    root = make(tmp_path / "set", "cat/a.jpg", "dog/b.jpg")
+    (root / "cat" / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    opened = open_set(str(root), None)
+    assert [(f.reason, f.place) for f in opened.read() if isinstance(f, DeadLetter)] == [("no_image", "cat/gone.jpg")]
+    assert opened.n_images == 3
 
 
 def clip_benchmark_set(root: Path, shards: list[dict[str, bytes]], classes: str = "cat\ndog\n") -> Path:
@@ -202,9 +222,10 @@ def test_missing_shards_are_an_error_and_surplus_or_empty_ones_a_warning(tmp_pat
 def test_broken_shards_and_other_tasks_are_refused(tmp_path):
     root = clip_benchmark_set(tmp_path / "set", [{"a.jpg": os.urandom(20_000), "a.cls": b"1"}])
     whole = (root / "test" / "0.tar").read_bytes()
-    (root / "test" / "0.tar").write_bytes(whole[:9_000])
-    with pytest.raises(DataError, match=r"0.tar: broken shard"):
-        list(open_set(str(root), None).read())
+    for cut in (9_000, 512 + 20_480, 512 + 20_480 + 100):  # in the image, after it, in the next header
+        (root / "test" / "0.tar").write_bytes(whole[:cut])
+        with pytest.raises(DataError, match=r"0.tar: broken shard"):
+            list(open_set(str(root), None).read())
     (root / "dataset_type.txt").write_text("retrieval\n")
     with pytest.raises(UsageError, match="found 'retrieval', expected classification"):
         open_set(str(root), None)

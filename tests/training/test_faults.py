@@ -130,6 +130,18 @@ def test_a_checkpoint_that_would_run_code_is_not_run(data, tmp_path, monkeypatch
     assert not (tmp_path / "evil").exists()
 
 
+def test_data_given_twice_is_refused(data, tmp_path):
+    with pytest.raises(UsageError, match=r"given twice; bags\*2 shows its samples twice an epoch"):
+        train(data, f"{data}*3", out=tmp_path / "run", config=TrainConfig(**QUICK))
+
+
+def test_excluding_everything_is_said(data, tmp_path):
+    keys = read_samples((data,)).keys.to_pylist()
+    (tmp_path / "keys.txt").write_text("\n".join(keys))
+    with pytest.raises(UsageError, match=r"--exclude .*keys.txt --holdout 0.0: leave no sample to learn from"):
+        train(data, out=tmp_path / "run", config=TrainConfig(**QUICK, exclude=str(tmp_path / "keys.txt")))
+
+
 def test_broken_pictures_are_replaced_by_a_pure_function_and_counted(write_data, tmp_path):
     data = write_data(tmp_path / "data", broken=[3, 4, 5])
     runs = [train(data, out=tmp_path / name, config=TrainConfig(**{**QUICK, "steps": 12})) for name in "ab"]

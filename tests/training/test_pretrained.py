@@ -72,6 +72,15 @@ def test_cached_features_are_what_the_tower_computes(data, tmp_path, model):
     np.testing.assert_allclose(theirs.numpy(), encoder.embed_images(images), atol=2e-3)
 
 
+def boom() -> None:
+    raise ValueError("nope")
+
+
+def test_an_error_in_a_function_of_ones_own_is_not_a_defect_of_ours(data, tmp_path):
+    with pytest.raises(UsageError, match=r"test_pretrained:boom: ValueError: nope \(raised by this function of yours\)"):
+        train(data, out=tmp_path / "run", config=TrainConfig(**QUICK, init=f"{__name__}:boom"))
+
+
 def test_broken_pictures_are_replaced_in_frozen_runs_too(write_data, tmp_path):
     data = write_data(tmp_path / "data", broken=[3, 4, 5])
     run = train(data, out=tmp_path / "run", config=TrainConfig(**{**QUICK, "steps": 12}, init=SEEN, train_image="none"))

@@ -88,7 +88,11 @@ def test_a_broken_config_is_told(tmp_path: Path) -> None:
 def test_what_is_not_finished_has_no_fingerprint(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as error:
         manifest.fingerprint(tmp_path)
-    assert str(error.value) == f"{tmp_path}: is not finished (no manifest.json); run the command that writes it again, it resumes"
+    assert str(error.value) == f"{tmp_path}: is no folder that fistful wrote (no config.json)"
+    manifest.claim(tmp_path / "half", "count", {}, {})
+    with pytest.raises(UsageError) as error:
+        manifest.fingerprint(tmp_path / "half")
+    assert str(error.value) == f"{tmp_path}/half: is not finished (no manifest.json); run the command that writes it again, it resumes"
     with pytest.raises(UsageError) as error:
         manifest.verify(tmp_path)
     assert str(error.value) == f"{tmp_path}: no manifest.json; either not a folder of fistful's, or not finished"
