@@ -176,7 +176,8 @@ def _sample(name: str, sample: dict[str, Any], n_classes: int, label: Callable[[
 
 def _label_of_cls(parts: Parts, n_classes: int) -> Labels:
     if "cls" not in parts:
-        raise Refused("no_label", "has an image and no .cls next to it")
+        more = f", but .npy; a set of several labels an image needs {TYPE} that says {MULTILABEL}" if "npy" in parts else ""
+        raise Refused("no_label", f"has an image and no .cls next to it{more}")
     text = parts["cls"].decode("ascii", "replace").strip()
     if not text.isdecimal() or int(text) >= n_classes:
         raise Refused("no_label", f".cls holds {text[:40]!r}, expected a number below {n_classes}")

@@ -169,6 +169,8 @@ def _train(job: Job) -> None:
         _freeze(job, trainer, stop)
         for problem in trainer.resume():
             print(problem, file=sys.stderr)
+        if first and job.config.progress:
+            print(_begins(job, trainer), file=sys.stderr)
         trainer.train(stop)
         if job.evaluate is not None:
             scores = trainer.evaluate()
@@ -189,6 +191,15 @@ def _train(job: Job) -> None:
         manifest.finish(run, {}, {})
         _warn(trainer)
     job.ranks.wait()
+
+
+def _begins(job: Job, trainer: Trainer) -> str:
+    """Say what is about to be trained, so that a slip is seen before hours are spent."""
+    config, order = job.config, job.order
+    n_learn = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
+    what = f"{order.real.per_epoch() + order.pseudo.per_epoch():,} samples an epoch, {n_learn / 1e6:.1f} million weights that learn"
+    where = f"{config.device}, {config.precision}, {config.threads} threads"
+    return f"train: {what}, steps {trainer.step:,} to {config.steps:,} of {config.batch_size} samples on {where}"
 
 
 def _trainer(job: Job) -> Trainer:

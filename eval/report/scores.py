@@ -152,7 +152,7 @@ def _cell(m: dict[str, Any], name: str) -> Cell:
 def _dots(key: tuple[str, str], group: Sequence[Result], place: dict[str, int], k: int) -> Figure | None:
     name = f"acc{k}"
     rows = [(r["label"], r["metrics"]) for r in group if r["metrics"].get(name) is not None]
-    if not rows:
+    if not rows or rows[0][1]["n_classes"] <= k:  # all are right then, by construction
         return None
     chance = rows[0][1].get(f"chance{k}")
 
