@@ -46,7 +46,7 @@ def open_folder(root: Path, name: str, names: str | None) -> EvalSet:
     Raises:
         UsageError: If there are no images in folders.
     """
-    found = [(p.relative_to(root).as_posix(), _size(p)) for p in sorted(root.rglob("*")) if not p.is_dir() and _visible(p, root)]
+    found = [(p.relative_to(root).as_posix(), _size(p)) for p in sorted(root.rglob("*")) if _is_file(p) and _visible(p, root)]
     empty = [p.name for p in sorted(root.iterdir()) if p.is_dir() and _visible(p, root)]
     listing = list_images(found, empty, str(root))
     table = _table(names, root / TABLE)
@@ -109,8 +109,12 @@ def _as_set(
     )
 
 
+def _is_file(path: Path) -> bool:
+    return path.is_file() or not path.exists()  # a link that leads nowhere counts, and is refused when it is read
+
+
 def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0  # a link that leads nowhere is refused when it is read
+    return path.stat().st_size if path.exists() else 0
 
 
 def _visible(path: Path, root: Path) -> bool:

@@ -27,6 +27,7 @@ from fistful.bow.vocabulary import read_vocabulary
 from fistful.bow.words import WordOptions
 from fistful.errors import DataError, UsageError
 from fistful.eval import zeroshot
+from fistful.eval.checks import some
 from fistful.eval.classifier import Classifier, build_classifiers, check_features
 from fistful.eval.coverage import cover_classes, read_word_options
 from fistful.eval.names import KEY_COLUMNS, ClassName, read_rows
@@ -171,7 +172,9 @@ def find_images(specs: Sequence[str]) -> list[Path]:
         if not path.exists():
             raise UsageError(f"{spec}: no such image or folder")
         inside = (
-            sorted(p for p in path.rglob("*") if not p.is_dir() and p.suffix.lower().lstrip(".") in EXTENSIONS) if path.is_dir() else [path]
+            sorted(p for p in path.rglob("*") if (p.is_file() or not p.exists()) and p.suffix.lower().lstrip(".") in EXTENSIONS)
+            if path.is_dir()
+            else [path]
         )
         found += inside
     if not found:
@@ -216,12 +219,11 @@ def never_learnt(model: str, classes: Sequence[ClassName]) -> list[str]:
     folder = find_folder(model)
     if folder is None or not (folder / VOCABULARY).is_file():
         return []
-    keep = dict.fromkeys(read_vocabulary(folder).words, 1.0)
+    covers = cover_classes(classes, dict.fromkeys(read_vocabulary(folder).words, 1.0), read_word_options(folder))
     lines = []
     for kind, much in (("none", "no word"), ("some", "not every word")):
-        lost = [f"{c.name} ({' '.join(c.missing)})" for c in cover_classes(classes, keep, read_word_options(folder)) if c.cover == kind]
-        more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
-        lines += [f"{model}: learnt {much} of {', '.join(lost[:5])}{more}"] if lost else []
+        lost = [f"{c.name} ({' '.join(c.missing)})" for c in covers if c.cover == kind]
+        lines += [f"{model}: learnt {much} of {some(lost)}"] if lost else []
     return lines
 
 

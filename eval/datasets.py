@@ -62,12 +62,13 @@ class EvalSet:
     warnings: list[str] = dataclasses.field(default_factory=list)
 
 
-def open_set(spec: str, names: str | None) -> EvalSet:
+def open_set(spec: str, names: str | None, option: str = "--data") -> EvalSet:
     """Open an evaluation set.
 
     Args:
         spec: A folder of class folders, an archive of them, parquet files, or CLIP_benchmark's webdataset layout.
         names: A names table, or None to look for one (`names.TABLE`).
+        option: What gave the spec, for messages.
 
     Raises:
         UsageError: If the path is missing or holds nothing that can be evaluated.
@@ -79,12 +80,12 @@ def open_set(spec: str, names: str | None) -> EvalSet:
     if is_written_by_us(path):
         raise UsageError(f"{spec}: was written by fistful; expected class folders, archives of them, parquet or CLIP_benchmark's layout")
     if not path.exists():
-        raise UsageError(f"--data {spec}: no such file or folder")
+        raise UsageError(f"{option} {spec}: no such file or folder")
     if path.is_file():
         if path.suffix.lower() == PARQUET:
             return parquet.open_parquet([path], set_name(path), names)
         if not path.name.lower().endswith(ARCHIVES):
-            raise UsageError(f"--data {spec}: is not a folder; expected class folders or one of {', '.join(ARCHIVES)}, {PARQUET}")
+            raise UsageError(f"{option} {spec}: is not a folder; expected class folders or one of {', '.join(ARCHIVES)}, {PARQUET}")
         return class_folders.open_archive(path, set_name(path), names)
     layout = wds.find_layout(path)
     if layout is not None:

@@ -25,7 +25,7 @@ class AccuracyOn:
 
     def __init__(self, data: tuple[str, ...], config: EvaluateConfig | None = None) -> None:
         self._config = config or EvaluateConfig(prompts=("name",), progress=False)
-        self._sets = [open_set(spec, None) for spec in data]
+        self._sets = [open_set(spec, None, "--evaluate-on") for spec in data]
         several = [eval_set.name for eval_set in self._sets if eval_set.multilabel]
         if several:
             raise UsageError(f"--evaluate-on {several[0]}: has several labels an image; expected one, for accuracy")

@@ -135,7 +135,7 @@ def _probe(spec: str, eval_set: EvalSet | CaptionSet, names: str | None) -> Eval
         return None
     if isinstance(eval_set, CaptionSet):
         raise UsageError(f'--probe {spec}: {eval_set.name} has captions and no classes; give "" in its place')
-    probe = eval_set if spec == ITSELF else open_set(spec, names)
+    probe = eval_set if spec == ITSELF else open_set(spec, names, "--probe")
     same_classes(probe, eval_set)
     return probe
 

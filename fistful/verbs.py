@@ -188,10 +188,7 @@ def train(
     if evaluate_on:
         from fistful.eval.during import AccuracyOn
 
-        try:
-            evaluated = AccuracyOn(evaluate_on)
-        except (UsageError, DataError) as error:
-            raise type(error)(str(error).replace("--data ", "--evaluate-on ", 1)) from None
+        evaluated = AccuracyOn(evaluate_on)
     run(*data, out=out, config=config, evaluate=evaluated)
     if os.environ.get("RANK", "0") == "0":  # one of several processes speaks
         steps = read_json(Path(out) / manifest.CONFIG)["config"]["steps"]
@@ -203,12 +200,19 @@ def train(
 
 
 def _scores(run: Path) -> str:
-    """Say what was noted of a run's accuracy: at the end, and where it was best."""
-    noted = [row for row in map(json.loads, (run / "metrics.jsonl").read_text().splitlines()) if "scores" in row]
-    said = [f"{', '.join(f'{name} {100 * value:.1f} %' for name, value in row['scores'].items())}" for row in noted]
-    best = max(range(len(noted)), key=lambda i: next(iter(noted[i]["scores"].values())))
-    more = f"; best in step {noted[best]['step']}: {said[best]}, in {run}/best" if (run / "best").exists() else ""
-    return f"zero-shot, one prompt a class: {said[-1]}{more}"
+    """Say what was noted of a run's accuracy: at the end, and where it was best of the steps that --evaluate-every looked at."""
+    from fistful.training.checkpoint import best_step
+    from fistful.training.export import BEST_FOLDER
+    from fistful.training.loop import METRICS
+
+    def said(scores: dict[str, float]) -> str:
+        return ", ".join(f"{name} {100 * value:.1f} %" for name, value in scores.items())
+
+    *noted, last = [row for row in map(json.loads, (run / METRICS).read_text().splitlines()) if "scores" in row]
+    best = best_step([[row["step"], next(iter(row["scores"].values()))] for row in noted], last["step"])
+    scores = next((row["scores"] for row in noted if row["step"] == best), None)
+    more = f"; best in step {best}: {said(scores)}, in {run / BEST_FOLDER}" if scores else ""
+    return f"zero-shot, one prompt a class: {said(last['scores'])}{more}"
 
 
 def label(*images: str, model: str, like: str, out: str, config: LabelConfig = LabelConfig()) -> None:

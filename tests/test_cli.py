@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from fistful.cli import ALIASES, VERBS, run
+from fistful.verbs import _scores
 from tests.folders import environment, fistful
 
 HELP = "--help shows what there is."
@@ -355,3 +357,17 @@ def test_a_signal_to_stop_ends_with_4_and_one_line_wherever_a_verb_is(tmp_path: 
         process.send_signal(signal.SIGTERM)
         _, said = process.communicate(timeout=60)
     assert (process.returncode, said) == (4, "fistful: stopped; the same command resumes\n")
+
+
+def test_the_best_step_is_one_that_was_kept_and_the_last_score_is_the_end(here: Path) -> None:
+    rows = [{"step": 2, "scores": {"a acc1": 0.5}}, {"step": 3, "loss": 1.0}, {"step": 4, "scores": {"a acc1": 0.25}}]
+    last = {"step": 5, "scores": {"a acc1": 0.75}}  # between two looks: its weights are run/model, and not run/best
+    Path("metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, last]))
+    assert _scores(Path()) == "zero-shot, one prompt a class: a acc1 75.0 %; best in step 2: a acc1 50.0 %, in best"
+    Path("metrics.jsonl").write_text(json.dumps(last) + "\n")
+    assert _scores(Path()) == "zero-shot, one prompt a class: a acc1 75.0 %"
+
+
+def test_a_set_to_evaluate_on_that_is_not_there_is_called_by_its_option(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["train", "rest", "--out", "out", "--evaluate-on", "nowhere"]) == 2
+    assert capsys.readouterr().err == "fistful: --evaluate-on nowhere: no such file or folder\n"

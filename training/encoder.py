@@ -116,7 +116,7 @@ def call_factory(spec: str) -> Any:
         raise UsageError(f"{spec}: arguments are {arguments}, expected a JSON object")
     try:
         return function(**keywords)
-    except FistfulError:
+    except (FistfulError, ModuleNotFoundError, OSError, MemoryError):  # the command line knows what to say of these
         raise
     except Exception as error:
         raise UsageError(f"{place}: {type(error).__name__}: {error} (raised by this function of yours)") from error

@@ -100,6 +100,10 @@ class Order:
     pseudo_share: float
     """Largest share of pseudo-labelled samples; a smaller part of the data has a smaller share."""
 
+    def per_epoch(self) -> int:
+        """Return how many samples an epoch shows, real and pseudo-labelled."""
+        return self.real.per_epoch() + self.pseudo.per_epoch()
+
     def pseudo_before(self, step: int) -> int:
         """Return how many pseudo-labelled samples the steps before this one took: the share, rounded down at every step."""
         n_real, n_pseudo = self.real.per_epoch(), self.pseudo.per_epoch()

@@ -135,8 +135,7 @@ def _identity(config: TrainConfig, init: str, evaluated: str) -> dict[str, Any]:
 def _in_steps(config: TrainConfig, order: Order) -> TrainConfig:
     if not config.epochs:
         return config
-    n_epoch = order.real.per_epoch() + order.pseudo.per_epoch()
-    return dataclasses.replace(config, steps=max(1, round(config.epochs * n_epoch / config.batch_size)))
+    return dataclasses.replace(config, steps=max(1, round(config.epochs * order.per_epoch() / config.batch_size)))
 
 
 def _order(config: TrainConfig, samples: Samples) -> Order:
@@ -195,9 +194,9 @@ def _train(job: Job) -> None:
 
 def _begins(job: Job, trainer: Trainer) -> str:
     """Say what is about to be trained, so that a slip is seen before hours are spent."""
-    config, order = job.config, job.order
+    config = job.config
     n_learn = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
-    what = f"{order.real.per_epoch() + order.pseudo.per_epoch():,} samples an epoch, {n_learn / 1e6:.1f} million weights that learn"
+    what = f"{job.order.per_epoch():,} samples an epoch, {n_learn / 1e6:.1f} million weights that learn"
     where = f"{config.device}, {config.precision}, {config.threads} threads"
     return f"train: {what}, steps {trainer.step:,} to {config.steps:,} of {config.batch_size} samples on {where}"
 

@@ -81,6 +81,15 @@ def test_an_error_in_a_function_of_ones_own_is_not_a_defect_of_ours(data, tmp_pa
         train(data, out=tmp_path / "run", config=TrainConfig(**QUICK, init=f"{__name__}:boom"))
 
 
+def lacking() -> None:
+    raise ModuleNotFoundError("No module named 'mine'", name="mine")
+
+
+def test_a_package_that_it_lacks_is_still_told_as_such(data, tmp_path):
+    with pytest.raises(ModuleNotFoundError):
+        train(data, out=tmp_path / "run", config=TrainConfig(**QUICK, init=f"{__name__}:lacking"))
+
+
 def test_broken_pictures_are_replaced_in_frozen_runs_too(write_data, tmp_path):
     data = write_data(tmp_path / "data", broken=[3, 4, 5])
     run = train(data, out=tmp_path / "run", config=TrainConfig(**{**QUICK, "steps": 12}, init=SEEN, train_image="none"))
