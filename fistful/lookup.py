@@ -69,7 +69,7 @@ class SampleBag:
     """() also for a sample that --level pair leaves out."""
     stays: bool
     emptied: bool
-    """Whether balancing left nothing, so that the rarest word was kept."""
+    """Whether balancing left nothing, so that one word was kept (`bow.draw.draw_bags`)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -79,7 +79,7 @@ def bags(*sources: str, counts: str, out: str, config: BagsConfig = BagsConfig()
     print(
         f"{_n(stats['words_in_bags'], 'word')} in bags, {stats['words_balanced']:,} after balancing "
         f"(kept {stats['kept_fraction_realised']:.1%}, expected {stats['kept_fraction_expected']:.1%}); "
-        f"{stats['bags_emptied']:,} emptied bags kept their rarest word"
+        f"{stats['bags_emptied']:,} emptied bags kept one word each"
     )
     print(f"effective vocabulary {stats['effective_words_before']:,.0f} words before, {stats['effective_words_after']:,.0f} after")
     print(f"{_n(stats['units'], 'shard')} in {out}/shards")
