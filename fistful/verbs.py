@@ -238,7 +238,8 @@ def label(*images: str, model: str, like: str, out: str, config: LabelConfig = L
     print(
         f"{stats['words_in_bags']:,} words given, {stats['words_in_bags'] / max(1, stats['kept']):.1f} an image; on "
         f"{stats['held_out_images']:,} held-out captioned images {stats['held_out_precision']:.1%} of such words were right "
-        f"(a lower bound: captions do not say everything)"
+        f"(95 % interval {stats['held_out_precision_low']:.1%} to {stats['held_out_precision_high']:.1%}, "
+        f"by chance {stats['held_out_precision_by_chance']:.1%}; captions do not say everything, so that more may be right)"
     )
     print(f"next: fistful train {shlex.join([like, out])} --out RUN --objective joint")
 

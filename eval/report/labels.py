@@ -145,11 +145,21 @@ def _facts(data: Data) -> list[tuple[str, str]]:
         "held_out_images": "held-out captioned pictures measured on",
     }
     facts += [(text, number(stats[name])) for name, text in counts.items() if stats.get(name) is not None]
-    shares = {"held_out_precision": "right words there", "held_out_recall": "of their words found"}
-    facts += [(text, f"{percent(stats[name])}\u00a0%") for name, text in shares.items() if stats.get(name) is not None]
+    shares = {
+        "held_out_precision": "right words there",
+        "held_out_precision_by_chance": "if the same words went to any pictures",
+        "held_out_recall": "of their words found",
+    }
+    facts += [(text, _share(stats, name)) for name, text in shares.items() if stats.get(name) is not None]
     if options.get("min_precision") is not None:
         facts.append(("least share of right words asked for", f"{percent(options['min_precision'])}\u00a0%"))
     return facts
+
+
+def _share(stats: dict[str, Any], name: str) -> str:
+    low, high = stats.get(f"{name}_low"), stats.get(f"{name}_high")
+    between = "" if low is None or high is None else f" (95\u00a0% interval {percent(low)} to {percent(high)})"
+    return f"{percent(stats[name])}\u00a0%{between}"
 
 
 def _measured(checked: Checked | None, others: Sequence[Measured], seed: int) -> list[Measured]:
