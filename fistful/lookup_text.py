@@ -79,7 +79,7 @@ def _table(facts: Sequence[WordFact], found: Words) -> list[str]:
     rows = [("word", "tf", "df", "of samples", "rank", last, "")]
     for fact in facts:
         share = f"{fact.df / max(1, found.n_samples):.2%}"
-        note = "never kept by this rule" if fact.status == "dropped" else f'from "{fact.asked}"' if fact.asked != fact.word else ""
+        note = "dropped by this rule" if fact.status == "dropped" else f'from "{fact.asked}"' if fact.asked != fact.word else ""
         rows.append((fact.word, f"{fact.tf:,}", f"{fact.df:,}", share, f"{fact.rank:,}", f"{fact.keep:.4g}", note))
     widths = [max(len(row[i]) for row in rows) for i in range(7)]
     return [
