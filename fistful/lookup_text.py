@@ -75,7 +75,7 @@ def _facts(found: Words) -> list[str]:
 def _table(facts: Sequence[WordFact], found: Words) -> list[str]:
     if not facts:
         return []
-    last = "weight" if found.balance.n_words is not None else "keep"
+    last = "weight" if found.balance.n_words is not None else "keep" if found.balance.by_word else "draw"
     rows = [("word", "tf", "df", "of samples", "rank", last, "")]
     for fact in facts:
         share = f"{fact.df / max(1, found.n_samples):.2%}"

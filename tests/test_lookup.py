@@ -203,6 +203,13 @@ def test_whole_samples_left_out_by_level_pair_are_shown_as_left_out(bagged: Path
     assert "  balanced  (left out)" in words_text(found)
 
 
+def test_words_are_not_dropped_where_whole_samples_are_thinned_out(counts: Path, tmp_path: Path):
+    found = look(counts, "cat", classes=names_file(tmp_path, "cat", "dog"), balance=Balance(rule="top_k", threshold=1, level="pair"))
+    assert [(c.cover, c.dropped) for c in found.classes] == [("all", ()), ("all", ())]
+    assert (found.facts[0].status, found.facts[0].keep) == ("known", 0.0)
+    assert "dropped by this rule" not in words_text(found)
+
+
 def test_a_budget_shows_that_many_words(bagged: Path):
     found = look(bagged, balance=Balance(rule="budget", n_words=1), show=100)
     assert found.tried is not None
