@@ -57,7 +57,7 @@ class Balancer:
         """Return the bag of some words, and what balancing leaves of it."""
         bag = [word for word in dict.fromkeys(words) if word in self._keep]
         kept = [word for word, u in zip(bag, self._draws, strict=False) if u < self._keep[word] or self._keep[word] == 0xFFFFFFFF]
-        return bag, kept or [max(bag, key=lambda word: (self._keep[word], -self._ids[word]))] if bag else []
+        return bag, kept or [max(bag, key=lambda word: (self._keep[word], self._ids[word]))] if bag else []
 
 
 def bags_of_text(source: Path, out: Path, balancer: Any) -> None:

@@ -76,6 +76,14 @@ class Balance:
         if self.level == "pair" and self.rule == "budget":
             raise UsageError("--level pair: --rule budget draws words of a bag and cannot thin out whole samples; use --level word")
 
+    @property
+    def by_word(self) -> bool:
+        """Whether each word stays by its own probability, so that counts alone tell what is kept.
+
+        Not so for a budget, whose weights say which words of a bag are drawn, and for whole samples.
+        """
+        return self.n_words is None and self.level == "word"
+
     def keep_probabilities(self, df: np.ndarray, n_samples: int) -> np.ndarray:
         """Return how likely each word of the vocabulary is kept, float64; for budget, its weight in the draw.
 

@@ -50,30 +50,36 @@ def draw_u32(seed: int, samples: np.ndarray, words: np.ndarray, epoch: int) -> n
     return (state >> np.uint64(32)).astype(np.uint32)
 
 
-def draw_bags(bags: Ragged, samples: np.ndarray, keep_u32: np.ndarray, seed: int, epoch: int = 0) -> tuple[Ragged, np.ndarray]:
+def draw_bags(
+    bags: Ragged, samples: np.ndarray, keep_u32: np.ndarray, seed: int, epoch: int = 0, blind: bool = False
+) -> tuple[Ragged, np.ndarray]:
     """Thin out bags: each word stays with its keep probability.
 
-    A bag that would be emptied keeps its word of largest keep probability (the rarest; of equals the
-    smaller id), which adds only to the tail.
+    A bag that would be emptied keeps its word of largest keep probability, of equals the rarer one: the
+    greater id, for a vocabulary falls by df. That adds only to the tail. Where the rule is blind to
+    words, so is this: of an emptied bag the word stays whose draw is smallest, each with the same odds.
 
     Args:
         bags: n bags of word ids.
         samples: n sample numbers, uint64.
-        keep_u32: Keep probability of each word of the vocabulary, times 2**32.
+        keep_u32: Keep probability of each word of the vocabulary, times 2**32; all equal for a blind rule.
         seed: The run's seed.
         epoch: The epoch; 0 for bags drawn once.
+        blind: Whether the rule does not know frequent words from rare ones (`random`, the control).
 
     Returns:
         The n bags, words in the same order, and a boolean mask of the bags that were emptied.
     """
-    of_word = keep_u32[bags.values]
-    keep = (draw_u32(seed, samples[bags.rows()], bags.values, epoch) < of_word) | (of_word == ALWAYS)
+    of_word, rows = keep_u32[bags.values], bags.rows()
+    draws = draw_u32(seed, samples[rows], bags.values, epoch)
+    keep = (draws < of_word) | (of_word == ALWAYS)
     kept_before = np.concatenate([[0], np.cumsum(keep, dtype=np.int64)])
     kept = kept_before[bags.offsets[1:]] - kept_before[bags.offsets[:-1]]
     emptied = (kept == 0) & (bags.lengths() > 0)
-    for row in np.flatnonzero(emptied):
-        start, stop = bags.offsets[row], bags.offsets[row + 1]
-        keep[start + np.lexsort((bags.values[start:stop], -of_word[start:stop].astype(np.int64)))[0]] = True
+    places = np.flatnonzero(emptied[rows])
+    first = draws[places].astype(np.int64) if blind else -of_word[places].astype(np.int64)
+    places = places[np.lexsort((-bags.values[places].astype(np.int64), first, rows[places]))]
+    keep[places[np.flatnonzero(np.diff(rows[places], prepend=-1))]] = True
     return bags.take(keep), emptied
 
 

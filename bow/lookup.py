@@ -33,7 +33,7 @@ class WordFact:
     rank: int | None
     """Place in the vocabulary, from 1."""
     keep: float | None
-    """How likely it is kept; for the rule budget its weight in the draw."""
+    """How likely it is kept; for the rule budget its weight in the draw, for whole samples how likely it keeps its sample."""
     nearest: tuple[str, ...] = ()
     """Known words that are spelt alike, where this one was never seen."""
 
@@ -54,7 +54,8 @@ class Lookup:
         tf, df = (int(self.counted.tf[row]), int(self.counted.df[row])) if row is not None else (0, 0)
         if place is not None:
             keep = float(self.chosen.keep[place])
-            return WordFact(asked, word, "known" if keep > 0 else "dropped", tf, df, place + 1, keep)
+            dropped = keep == 0 and self.chosen.balance.by_word
+            return WordFact(asked, word, "dropped" if dropped else "known", tf, df, place + 1, keep)
         if row is not None:
             return WordFact(asked, word, "too_rare" if df < self.min_count else "beyond_max", tf, df, None, None)
         nearest = difflib.get_close_matches(word, self.chosen.words, N_NEAREST, 0.75) if fault is None else []

@@ -21,7 +21,7 @@ N_RESAMPLES = 1_000
 """Bootstrap resamples: the ends of a 95 % interval then rest on 25 of them each."""
 
 
-def wilson(n_right: int, n: int) -> tuple[float, float]:
+def wilson(n_right: float, n: float) -> tuple[float, float]:
     """Return Wilson's 95 % interval of a proportion; (0, 1) without samples.
 
     Source:
@@ -104,3 +104,31 @@ def interval(samples: np.ndarray) -> tuple[float, float]:
     """Return the percentile 95 % interval of bootstrap samples."""
     low, high = np.quantile(samples, [0.025, 0.975]).round(12)  # sums of shares end a little beside 1
     return float(low), float(high)
+
+
+def ratio_interval(hits_N: np.ndarray, totals_N: np.ndarray) -> tuple[float, float]:
+    """Return the 95 % interval of sum(hits) / sum(totals), a share of things of which images have several.
+
+    Images are the independent units, not the things: Wilson's interval with as many trials as would
+    vary as much as the images do, fewer by Student's t where images are few. Where all or none are
+    right, each image counts as one trial. (0, 1) with fewer than two images that have any.
+
+    Args:
+        hits_N: How many things of each image are right.
+        totals_N: How many it has.
+
+    Source:
+        Korn and Graubard 1998, "Confidence intervals for proportions with small expected number of
+        positive counts estimated from survey data", Survey Methodology 24, with Wilson's interval.
+    """
+    from scipy.special import stdtrit
+
+    hits, totals = (values[totals_N > 0].astype(np.float64) for values in (hits_N, totals_N))
+    n, total = len(hits), float(totals.sum())
+    if n < 2:
+        return 0.0, 1.0
+    share = float(hits.sum()) / total
+    variance = n / (n - 1) * float(((hits - share * totals) ** 2).sum()) / total**2
+    trials = min(total, share * (1 - share) / variance) if variance > 0 else float(n)
+    trials *= (Z95 / float(stdtrit(n - 1, 0.975))) ** 2
+    return wilson(share * trials, trials)

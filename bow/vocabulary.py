@@ -95,7 +95,7 @@ class Vocabulary:
             return bags, np.zeros(len(bags), bool)
         if self.balance.n_words is not None:
             return draw_some(bags, samples, self.keep_u32, self.balance.n_words, seed, epoch), np.zeros(len(bags), bool)
-        return draw_bags(bags, samples, self.keep_u32, seed, epoch)
+        return draw_bags(bags, samples, self.keep_u32, seed, epoch, blind=self.balance.rule == "random")
 
 
 def count_table(words: list[str], tf: np.ndarray, df: np.ndarray) -> pa.Table:

@@ -252,8 +252,9 @@ class Analyzer:
         return [token.lower_ for chunk in text.split() for token in self._nlp.make_doc(chunk)]
 
     def explain(self, text: str) -> list[tuple[str, Fault | None]]:
-        """Return each token of a text, in lower case, and why it is no word; None where it is one. Phrases are not looked for."""
-        return [(token.lower_, self._fault(token)) for chunk in text.split() for token in self._nlp.make_doc(chunk)]
+        """Return each token of a text, in lower case, and why it is no word; None where it is one. A phrase is one token."""
+        found = [(token.lower_, self._fault(token)) for chunk in text.split() for token in self._nlp.make_doc(chunk)]
+        return self._phrases.explain(found) if self._phrases else found
 
     def number(self, word: str) -> int:
         """Return the number of a word, a new one for a new word."""
@@ -297,6 +298,14 @@ class PhraseWords:
 
     def _number_text(self, text: str) -> int:
         return self._texts.setdefault(text, len(self._texts))
+
+    def explain(self, tokens: list[tuple[str, Fault | None]]) -> list[tuple[str, Fault | None]]:
+        """Return tokens with each phrase as one of them."""
+        texts = np.array([self._number_text(text) for text, _ in tokens], np.int32)
+        for place, length, phrase in reversed(self._phrases.find(np.array([0, len(tokens)]), texts)):
+            name = self._names[phrase][1]
+            tokens[place : place + length] = [(name, None) if name else (" ".join(self._names[phrase][0]), "denied")]
+        return tokens
 
     def join(self, tokens: Ragged) -> Ragged:
         """Return words for tokens: a phrase as one, other tokens if they are words."""

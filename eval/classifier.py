@@ -100,8 +100,8 @@ def _from_head(encoder: Encoder, prompts: Prompts, classes: Sequence[ClassName])
         raise UsageError(f"{encoder.name}: has no word head, which --prompts head asks; train with --objective joint or words")
     column = {word: i for i, word in enumerate(encoder.words)}
     weights_CV = np.zeros((len(classes), len(encoder.words)), np.float32)
-    for row, bags in enumerate(prompts.texts):
-        known = [column[word] for word in dict.fromkeys(word for bag in bags for word in bag.split()) if word in column]
+    for row, words in enumerate(prompts.texts):
+        known = [column[word] for word in words if word in column]
         weights_CV[row, known] = 1.0 / max(len(known), 1)
     return Classifier("head", weights_CV, len(classes), 0, _silent(classes, weights_CV))
 

@@ -31,7 +31,7 @@ from fistful.eval.checks import some
 from fistful.eval.classifier import Classifier, build_classifiers, check_features
 from fistful.eval.coverage import cover_classes, read_word_options
 from fistful.eval.names import KEY_COLUMNS, ClassName, read_rows
-from fistful.eval.prompts import build_prompts, check_prompts
+from fistful.eval.prompts import build_prompts, check_prompts, options_for
 from fistful.progress import progress_bar
 from fistful.training.encoder import Encoder, find_folder, load_encoder
 
@@ -230,7 +230,8 @@ def never_learnt(model: str, classes: Sequence[ClassName]) -> list[str]:
 def answers(encoder: Encoder, images: Sequence[str | Path], classes: Sequence[ClassName], config: ClassifyConfig) -> Iterator[Answer]:
     """Classify images batch by batch; one that cannot be read gets an answer that says why."""
     names = [entry.name for entry in classes]
-    prompts = build_prompts(config.prompts, classes, own=[], options=WordOptions(), synonyms=config.synonyms)
+    options = options_for(encoder, WordOptions())
+    prompts = build_prompts(config.prompts, classes, own=[], options=options, synonyms=config.synonyms)
     (classifier,) = build_classifiers(encoder, [prompts], classes)
     stream = iter(images)
     while batch := list(islice(stream, config.batch_size)):

@@ -20,6 +20,7 @@ import pyarrow as pa
 from fistful.bow.words import Analyzer, WordOptions, first_appearances
 from fistful.errors import UsageError
 from fistful.eval.names import ClassName
+from fistful.training.encoder import Encoder
 
 NAMED = ("name", "bag", "openai80", "simple7", "set", "head")
 
@@ -30,7 +31,7 @@ class Prompts:
 
     name: str
     texts: list[list[str]]
-    """The prompts of each class; their features are averaged."""
+    """The prompts of each class, whose features are averaged; for the word head the words of its names, phrases as one."""
 
 
 def check_prompts(names: Sequence[str]) -> None:
@@ -63,14 +64,16 @@ def build_prompts(name: str, classes: Sequence[ClassName], *, own: Sequence[str]
         name: One of NAMED, or a file of templates.
         classes: C classes.
         own: Templates that the data set brings, for the prompt set "set".
-        options: How a name becomes words, for the prompt set "bag".
+        options: How a name becomes words (`options_for`), for the prompt sets "bag" and "head".
         synonyms: Whether a class is also called by its other names.
 
     Raises:
         UsageError: If the templates are missing or have no {c}.
     """
     names = [entry.names(synonyms) for entry in classes]
-    if name in ("bag", "head"):
+    if name == "head":
+        return Prompts(name, _words(names, options))
+    if name == "bag":
         return Prompts(name, _bags(names, options))
     say = _sayer(name, own)
     return Prompts(prompts_label(name), [[text for one in several for text in say(one)] for several in names])
@@ -116,11 +119,31 @@ def fill(templates: Sequence[str], name: str) -> list[str]:
     return [template.replace("{c}", name) for template in templates]
 
 
+def options_for(encoder: Encoder, otherwise: WordOptions) -> WordOptions:
+    """Return how names become words for a model: as the captions did that it learnt from.
+
+    Args:
+        encoder: The model.
+        otherwise: What is taken where it does not say; its head's words of several words are phrases then.
+    """
+    recorded: WordOptions | None = getattr(encoder, "word_options", None)
+    if recorded is not None:
+        return recorded
+    phrases = "".join(f"{word}\n" for word in encoder.words or () if " " in word)
+    return dataclasses.replace(otherwise, phrases=otherwise.inlined().phrases + phrases) if phrases else otherwise
+
+
 def class_words(names: Sequence[str], options: WordOptions) -> list[list[str]]:
     """Return the words of each name as `fistful count` would find them, each once."""
     analyzer = Analyzer(options)
     ids = first_appearances(analyzer.analyse(pa.array(names, pa.string())))
     return [[analyzer.words[i] for i in row] for row in ids]
+
+
+def _words(names: Sequence[Sequence[str]], options: WordOptions) -> list[list[str]]:
+    """Return the words of all names of each class, each once."""
+    words = iter(class_words([name for several in names for name in several], options))
+    return [list(dict.fromkeys(word for _ in several for word in next(words))) for several in names]
 
 
 def _bags(names: Sequence[Sequence[str]], options: WordOptions) -> list[list[str]]:

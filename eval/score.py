@@ -26,7 +26,7 @@ from fistful.eval.config import EvaluateConfig
 from fistful.eval.datasets import EvalSet
 from fistful.eval.images import Ready, Tally, check_refused, ready_images
 from fistful.eval.probe import KNN, TEMPERATURE, K, Neighbours, count_copies, embed_set, votes_of
-from fistful.eval.prompts import Prompts, build_prompts
+from fistful.eval.prompts import Prompts, build_prompts, options_for
 from fistful.eval.results import (
     classes_table,
     multilabel_classes_table,
@@ -51,7 +51,7 @@ class Job:
     encoder: Encoder
     eval_set: EvalSet
     options: WordOptions
-    """How class names become words."""
+    """How class names become words for a model that does not say it."""
     covered: np.ndarray | None
     """(C,) which classes the vocabulary can speak of; None without a vocabulary."""
     df: np.ndarray | None
@@ -64,8 +64,9 @@ class Job:
 
     def prompt_sets(self) -> list[Prompts]:
         """Write the prompts of all prompt sets."""
+        options = options_for(self.encoder, self.options)
         return [
-            build_prompts(name, self.eval_set.classes, own=self.eval_set.templates, options=self.options, synonyms=self.config.synonyms)
+            build_prompts(name, self.eval_set.classes, own=self.eval_set.templates, options=options, synonyms=self.config.synonyms)
             for name in self.config.prompts
         ]
 

@@ -50,7 +50,8 @@ class LabelOptions:
     temperature: float = semantic(0.05)
     """knn: softmax temperature of the neighbours' cosines."""
     min_precision: float = semantic(0.1)
-    """Smallest share of right words, measured at a word's score on held-out captioned images, for it to be given."""
+    """Smallest share of right words, measured on held-out captioned images: at a word's score for it to be given, and of all
+    words given even at the lower end of the interval. 0 for any share, be it no better than chance."""
     seed: int = semantic(0)
     """Seed of the word numbers and of balancing in KEY.txt."""
 
@@ -230,8 +231,10 @@ def _calibrate(folder: Path, like_folder: Path, units: list[Unit], fraction: flo
     nothing = Calibration((0.0,), (0.0,))
     job = LabelJob(options.by, options.k, options.temperature, 0.0, nothing, sizes, options.seed, folder / IMAGES, folder, place)
     held = np.flatnonzero(like.held)
-    candidates = candidates_of(like.embeddings.take(held), job, captioned, quota)
-    found = measure(candidates, like.bags.pick(held), like.samples[held], sizes, options.min_precision, options.seed)
+    embeddings = like.embeddings.take(held)
+    candidates = candidates_of(embeddings, job, captioned, quota)
+    pictures = same_pictures(embeddings.features)
+    found = measure(candidates, like.bags.pick(held), like.samples[held], sizes, options.min_precision, options.seed, pictures)
     write_json(
         place,
         "measured.json",
@@ -239,6 +242,9 @@ def _calibrate(folder: Path, like_folder: Path, units: list[Unit], fraction: flo
             "held_out_images": found.n_images,
             "held_out_labelled": found.n_labelled,
             "held_out_precision": found.precision,
+            "held_out_precision_low": found.precision_low,
+            "held_out_precision_high": found.precision_high,
+            "held_out_precision_by_chance": found.by_chance,
             "held_out_recall": found.recall,
             "accept_score": None if np.isinf(found.accept) else round(found.accept, 6),
             "steps": [list(found.calibration.scores), list(found.calibration.shares)],
@@ -256,6 +262,12 @@ def set_quota(images: Path, units: list[Unit], vocabulary: Vocabulary, like: Lik
     chosen = np.argsort(mix_all(0x51554F54, numbers), kind="stable")[:QUOTA_SAMPLE]
     share = np.bincount(like.bags.values, minlength=len(vocabulary)) / max(1, len(like.bags))
     return quota_thresholds(found.take(np.sort(chosen)).candidates, share)
+
+
+def same_pictures(features: np.ndarray) -> np.ndarray:
+    """Return for each image a number, the same for images of equal features: one picture in several rows, as a row a caption has it."""
+    rows = np.ascontiguousarray(features)
+    return np.unique(rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).ravel(), return_inverse=True)[1]
 
 
 def read_like(embeddings_folder: Path, like: Path, fraction: float) -> Like:

@@ -69,7 +69,7 @@ class SampleBag:
     """() also for a sample that --level pair leaves out."""
     stays: bool
     emptied: bool
-    """Whether balancing left nothing, so that the rarest word was kept."""
+    """Whether balancing left nothing, so that one word was kept (`bow.draw.draw_bags`)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -144,9 +144,9 @@ def words(folder: str | Path, *asked: str, config: WordsConfig | None = None) ->
     analyzer = Analyzer(found.options)
     lookup = make_lookup(found.counted, chosen, min_count or 1)
     rule = chosen.balance
-    probabilities = rule.n_words is None and rule.level == "word"
     ones = np.ones(len(chosen))
-    keep = dict(zip(chosen.words, chosen.keep.tolist(), strict=True))
+    stays = chosen.keep if rule.by_word else ones  # whole samples bring each of their words along
+    keep = dict(zip(chosen.words, stays.tolist(), strict=True))
     return Words(
         folder=str(folder),
         verb=found.verb,
@@ -155,9 +155,9 @@ def words(folder: str | Path, *asked: str, config: WordsConfig | None = None) ->
         n_words=len(chosen),
         min_count=min_count,
         balance=rule,
-        kept_expected=kept_fraction(chosen.df, chosen.keep) if probabilities else None,
+        kept_expected=kept_fraction(chosen.df, chosen.keep) if rule.by_word else None,
         effective_before=effective_words(chosen.df, ones),
-        effective_after=effective_words(chosen.df, chosen.keep) if probabilities else None,
+        effective_after=effective_words(chosen.df, chosen.keep) if rule.by_word else None,
         frequent=tuple(lookup.fact(word, word, None) for word in chosen.words[:N_EXTREMES]),
         facts=tuple(look_up(asked, lookup, analyzer)),
         classes=tuple(cover_classes(read_classes(config.classes), keep, found.options)) if config.classes is not None else (),

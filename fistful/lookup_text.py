@@ -75,11 +75,11 @@ def _facts(found: Words) -> list[str]:
 def _table(facts: Sequence[WordFact], found: Words) -> list[str]:
     if not facts:
         return []
-    last = "weight" if found.balance.n_words is not None else "keep"
+    last = "weight" if found.balance.n_words is not None else "keep" if found.balance.by_word else "draw"
     rows = [("word", "tf", "df", "of samples", "rank", last, "")]
     for fact in facts:
         share = f"{fact.df / max(1, found.n_samples):.2%}"
-        note = "never kept by this rule" if fact.status == "dropped" else f'from "{fact.asked}"' if fact.asked != fact.word else ""
+        note = "dropped by this rule" if fact.status == "dropped" else f'from "{fact.asked}"' if fact.asked != fact.word else ""
         rows.append((fact.word, f"{fact.tf:,}", f"{fact.df:,}", share, f"{fact.rank:,}", f"{fact.keep:.4g}", note))
     widths = [max(len(row[i]) for row in rows) for i in range(7)]
     return [
@@ -143,7 +143,7 @@ def _some(what: str, names: Sequence[str]) -> list[str]:
 
 
 def _tried(tried: Tried, found: Words) -> list[str]:
-    emptied = f"; {tried.n_emptied:,} emptied bags kept their rarest word" if tried.n_emptied else ""
+    emptied = f"; {tried.n_emptied:,} emptied bags kept one word each" if tried.n_emptied else ""
     lines = [
         f"tried on {tried.n_samples:,} samples: {tried.mean_bag:.1f} words a bag before, {tried.mean_balanced:.1f} after "
         f"(kept {tried.kept_fraction:.1%}){emptied}"
@@ -161,5 +161,5 @@ def _bag(bag: SampleBag) -> list[str]:
     caption = " / ".join(bag.captions)
     shown = caption if len(caption) <= CAPTION_WIDTH else caption[: CAPTION_WIDTH - 3] + "..."
     after = " ".join(bag.balanced) if bag.stays else "(left out)"
-    note = "  (emptied: its rarest word stays)" if bag.emptied else ""
+    note = "  (emptied: one word stays)" if bag.emptied else ""
     return [f"  caption   {shown}", f"  bag       {' '.join(bag.bag) or '(no word)'}", f"  balanced  {after or '(no word)'}{note}"]

@@ -77,11 +77,14 @@ def bags(*sources: str, counts: str, out: str, config: BagsConfig = BagsConfig()
         repeat = "sample repeats" if stats["duplicates"] == 1 else "samples repeat"
         print(f"{stats['duplicates']:,} {repeat} an earlier one of their unit, byte for byte; all were kept")
     print(
-        f"{_n(stats['words_in_bags'], 'word')} in bags, {stats['words_balanced']:,} after balancing "
-        f"(kept {stats['kept_fraction_realised']:.1%}, expected {stats['kept_fraction_expected']:.1%}); "
-        f"{stats['bags_emptied']:,} emptied bags kept their rarest word"
+        f"{_n(stats['words_in_bags'] + stats['words_thinned_out'], 'word')} in bags, {stats['words_balanced']:,} after balancing "
+        f"(kept {stats['kept_fraction_realised']:.1%}{_said(', expected {:.1%}', stats['kept_fraction_expected'])}); "
+        f"{stats['bags_emptied']:,} emptied bags kept one word each"
     )
-    print(f"effective vocabulary {stats['effective_words_before']:,.0f} words before, {stats['effective_words_after']:,.0f} after")
+    print(
+        f"effective vocabulary {stats['effective_words_before']:,.0f} words before"
+        f"{_said(', {:,.0f} after', stats['effective_words_after']) or ' balancing'}"
+    )
     print(f"{_n(stats['units'], 'shard')} in {out}/shards")
     if _has_pictures(folder):
         print(f"next: fistful train {shlex.quote(out)} --out RUN")
@@ -95,6 +98,11 @@ def _has_pictures(folder: Path) -> bool:
 
     units = sorted((folder / "index").glob("*.parquet"))
     return any(pq.read_table(unit, columns=["image_size"])["image_size"].to_numpy().any() for unit in units)
+
+
+def _said(template: str, figure: float | None) -> str:
+    """Return a figure in its words; nothing where there is none."""
+    return "" if figure is None else template.format(figure)
 
 
 def _given(*groups: Any) -> str:
@@ -238,7 +246,8 @@ def label(*images: str, model: str, like: str, out: str, config: LabelConfig = L
     print(
         f"{stats['words_in_bags']:,} words given, {stats['words_in_bags'] / max(1, stats['kept']):.1f} an image; on "
         f"{stats['held_out_images']:,} held-out captioned images {stats['held_out_precision']:.1%} of such words were right "
-        f"(a lower bound: captions do not say everything)"
+        f"(95 % interval {stats['held_out_precision_low']:.1%} to {stats['held_out_precision_high']:.1%}, "
+        f"by chance {stats['held_out_precision_by_chance']:.1%}; captions do not say everything, so that more may be right)"
     )
     print(f"next: fistful train {shlex.join([like, out])} --out RUN --objective joint")
 

@@ -137,13 +137,14 @@ def bags(*sources: str, counts: str | Path, out: str | Path, config: BagsConfig 
 
 
 def _expectations(vocabulary: Vocabulary, stats: dict[str, Any]) -> dict[str, Any]:
-    """Return what balancing should have kept beside what it did keep."""
+    """Return what balancing should have kept, None where counts alone do not tell, beside what it did keep."""
+    by_word, df, keep = vocabulary.balance.by_word, vocabulary.df, vocabulary.keep
     return {
         "vocabulary_words": len(vocabulary),
-        "kept_fraction_expected": round(kept_fraction(vocabulary.df, vocabulary.keep), 6),
-        "kept_fraction_realised": round(stats["words_balanced"] / max(1, stats["words_in_bags"]), 6),
-        "effective_words_before": round(effective_words(vocabulary.df, np.ones(len(vocabulary))), 3),
-        "effective_words_after": round(effective_words(vocabulary.df, vocabulary.keep), 3),
+        "kept_fraction_expected": round(kept_fraction(df, keep), 6) if by_word else None,
+        "kept_fraction_realised": round(stats["words_balanced"] / max(1, stats["words_in_bags"] + stats["words_thinned_out"]), 6),
+        "effective_words_before": round(effective_words(df, np.ones(len(vocabulary))), 3),
+        "effective_words_after": round(effective_words(df, keep), 3) if by_word else None,
     }
 
 
@@ -157,7 +158,18 @@ def _write_sizes(folder: Path, units: list[Unit]) -> None:
 
 # One unit
 
-STATS = ("rows", "kept", "captions", "words_in_bags", "words_balanced", "bags_emptied", "thinned_out", "intact", "duplicates")
+STATS = (
+    "rows",
+    "kept",
+    "captions",
+    "words_in_bags",
+    "words_balanced",
+    "bags_emptied",
+    "thinned_out",
+    "words_thinned_out",
+    "intact",
+    "duplicates",
+)
 
 
 @dataclasses.dataclass(slots=True)
@@ -241,6 +253,7 @@ def _samples_of(unit: Unit, batch: Batch, bagger: _Bagger, job: BagsJob, stats: 
     if vocabulary.balance.level == "pair":
         drawn = draw_pairs(full, numbers, vocabulary.keep_u32, options.seed)
         stats["thinned_out"] += int((stays & ~drawn).sum())
+        stats["words_thinned_out"] += int(full.lengths()[stays & ~drawn].sum())
         stays &= drawn
     chosen = np.flatnonzero(stays)
     if len(chosen) < batch.n_rows:

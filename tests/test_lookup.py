@@ -91,10 +91,24 @@ def test_words_are_read_as_captions_are_in_lower_case_and_one_by_one(counts: Pat
     ]
 
 
-def test_a_dropped_word_is_known_and_never_kept(counts: Path):
+def test_a_dropped_word_is_known_and_said_to_be_dropped(counts: Path):
     found = look(counts, "cat", balance=Balance(rule="top_k", threshold=1))
     assert (found.facts[0].status, found.facts[0].keep) == ("dropped", 0.0)
-    assert "never kept by this rule" in words_text(found)
+    assert "dropped by this rule" in words_text(found)
+
+
+def test_a_phrase_is_looked_up_as_the_one_word_that_it_is(tmp_path: Path, captioned_tar: Callable[..., Path]):
+    options = WordOptions(phrases="red missile\n", deny="cat\n")
+    tar = str(captioned_tar("data.tar", CAPTIONS))
+    counts = count(tar, out=tmp_path / "counts", config=CountConfig(words=options, running=QUIET))
+    assert [(fact.word, fact.status, fact.df) for fact in look(counts, "Red missile", "the red", "cat").facts] == [
+        ("red missile", "known", 1),
+        ("the", "stop_word", 0),
+        ("red", "known", 1),
+        ("cat", "denied", 0),
+    ]
+    covers = look(counts, classes=names_file(tmp_path, "red missile", "missile", "dog")).classes
+    assert [(c.words, c.cover) for c in covers] == [(("red missile",), "all"), (("missile",), "none"), (("dog",), "all")]
 
 
 def test_explaining_a_text_agrees_with_analysing_it(data_root: Path):
@@ -104,9 +118,11 @@ def test_explaining_a_text_agrees_with_analysing_it(data_root: Path):
 
     with gzip.open(data_root / "captions" / "laion-alttext.csv.gz", "rt", encoding="utf-8") as file:
         lines = [next(file).strip() for _ in range(2_000)]
-    analyzer = Analyzer(WordOptions())
-    analysed = [[analyzer.words[i] for i in row] for row in analyzer.analyse(pa.array(lines))]
-    assert analysed == [[word for word, fault in analyzer.explain(line) if fault is None] for line in lines]
+    for options in (WordOptions(), WordOptions(phrases="new york\nfor sale\nthe best\n", deny="new york\n")):
+        analyzer = Analyzer(options)
+        analysed = [[analyzer.words[i] for i in row] for row in analyzer.analyse(pa.array(lines))]
+        assert analysed == [[word for word, fault in analyzer.explain(line) if fault is None] for line in lines]
+    assert "for sale" in analyzer.words
 
 
 def test_classes_are_covered_wholly_partly_or_not_at_all(counts: Path, tmp_path: Path):
@@ -185,6 +201,13 @@ def test_whole_samples_left_out_by_level_pair_are_shown_as_left_out(bagged: Path
     out = [bag for bag in found.tried.shown if not bag.stays]
     assert len(out) == found.tried.n_out > 0
     assert "  balanced  (left out)" in words_text(found)
+
+
+def test_words_are_not_dropped_where_whole_samples_are_thinned_out(counts: Path, tmp_path: Path):
+    found = look(counts, "cat", classes=names_file(tmp_path, "cat", "dog"), balance=Balance(rule="top_k", threshold=1, level="pair"))
+    assert [(c.cover, c.dropped) for c in found.classes] == [("all", ()), ("all", ())]
+    assert (found.facts[0].status, found.facts[0].keep) == ("known", 0.0)
+    assert "dropped by this rule" not in words_text(found)
 
 
 def test_a_budget_shows_that_many_words(bagged: Path):

@@ -58,6 +58,8 @@ class TowerEncoder:
     """What should be known before its scores are believed."""
     trained_on: tuple[str, ...] = ()
     """Fingerprints of the data folders that it learnt from, where they are known."""
+    word_options: WordOptions | None = None
+    """How the captions that it learnt from became words, where it is known."""
     _transform: Any = None
 
     def prepare(self, image: Image.Image) -> np.ndarray:
@@ -109,6 +111,7 @@ def encoder_of(exported: Exported, folder: Path, name: str) -> TowerEncoder:
         words=exported.words if shape.head else None,
         word_scores=(lambda images: on_images(standardised, images, preprocess, shape.n_words)) if shape.head else None,
         trained_on=tuple(lineage.data),
+        word_options=WordOptions(**lineage.word_options),
     )
 
 

@@ -107,7 +107,7 @@ def _part(data: Data, vocabulary: Vocabulary, truth: dict[str, str], others: Seq
     words = dict(zip(names, true_words(list(names.values()), vocabulary, _word_options(data)), strict=True)) if names else {}
     checked = Checked(rows, [words[row["source_key"]] for row in rows]) if rows else None
     cards = Cards(data.path, vocabulary, names, words)
-    measured = _measured(checked, others, config.seed)
+    measured = _measured(checked, others)
     return Labels(
         name=data.name,
         facts=tuple(_facts(data)),
@@ -145,22 +145,32 @@ def _facts(data: Data) -> list[tuple[str, str]]:
         "held_out_images": "held-out captioned pictures measured on",
     }
     facts += [(text, number(stats[name])) for name, text in counts.items() if stats.get(name) is not None]
-    shares = {"held_out_precision": "right words there", "held_out_recall": "of their words found"}
-    facts += [(text, f"{percent(stats[name])}\u00a0%") for name, text in shares.items() if stats.get(name) is not None]
+    shares = {
+        "held_out_precision": "right words there",
+        "held_out_precision_by_chance": "if the same words went to any pictures",
+        "held_out_recall": "of their words found",
+    }
+    facts += [(text, _share(stats, name)) for name, text in shares.items() if stats.get(name) is not None]
     if options.get("min_precision") is not None:
         facts.append(("least share of right words asked for", f"{percent(options['min_precision'])}\u00a0%"))
     return facts
 
 
-def _measured(checked: Checked | None, others: Sequence[Measured], seed: int) -> list[Measured]:
+def _share(stats: dict[str, Any], name: str) -> str:
+    low, high = stats.get(f"{name}_low"), stats.get(f"{name}_high")
+    between = "" if low is None or high is None else f" (95\u00a0% interval {percent(low)} to {percent(high)})"
+    return f"{percent(stats[name])}\u00a0%{between}"
+
+
+def _measured(checked: Checked | None, others: Sequence[Measured]) -> list[Measured]:
     if checked is None:
         return list(others)
     given = checked.given()
     frequent = most_frequent(given.tolist(), checked.truth)
     words = np.array([word for row in checked.rows for word in row["words"]], np.int64)
     most = np.concatenate([np.arange(n) for n in given.tolist()])
-    own = [precision(checked.right(), given, words, seed, "these pseudo-labels")]
-    own.append(precision(frequent, given, most, seed, "as many of the most frequent words"))
+    own = [precision(checked.right(), given, words, "these pseudo-labels")]
+    own.append(precision(frequent, given, most, "as many of the most frequent words"))
     return own + [other for other in others if other.name not in ("labels", "most frequent words")]
 
 

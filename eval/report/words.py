@@ -51,14 +51,9 @@ def words_of(material: Material) -> tuple[Words, ...]:
     )
 
 
-def has_shares(vocabulary: Vocabulary) -> bool:
-    """Tell whether `keep` is each word's own probability: for budget it is a weight, and pairs stay whole."""
-    return vocabulary.balance.n_words is None and vocabulary.balance.level == "word"
-
-
 def _part(data: Data, vocabulary: Vocabulary) -> Words:
     df, keep = vocabulary.df, vocabulary.keep
-    plain = has_shares(vocabulary)
+    plain = vocabulary.balance.by_word
     after = df * keep if plain else None
     facts = [
         ("rule", rule_of(vocabulary)),
@@ -93,7 +88,7 @@ def rule_of(vocabulary: Vocabulary) -> str:
 def _note(vocabulary: Vocabulary) -> str:
     if vocabulary.balance.rule == "none":
         return "This folder's words are not balanced; its runs may have thinned them out by a rule of their own."
-    if not has_shares(vocabulary):
+    if not vocabulary.balance.by_word:
         return "This rule has no keep probability for a single word, so only the words before it are drawn."
     return "A run can balance by a rule of its own (--rule); these are the probabilities of the data folder."
 

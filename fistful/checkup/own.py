@@ -107,7 +107,7 @@ def _judge_stats(folder: Path, stats: dict[str, Any]) -> list[Finding]:
         )
     emptied = stats.get("bags_emptied", 0)
     if emptied > MANY_EMPTIED * max(1, stats.get("kept", 0)):
-        said = f"balancing emptied {emptied:,} of {stats['kept']:,} bags, which kept their rarest word"
+        said = f"balancing emptied {emptied:,} of {stats['kept']:,} bags, which kept one word each"
         command = f"fistful words {folder} --rule cap --kept 0.7 (tries another rule)"
         found.append(Finding("warning", said, "the rule thins short captions too hard", command))
     return found

@@ -20,9 +20,9 @@ KEEPS = st.lists(st.one_of(SOMETIMES, st.sampled_from([0, 2**31, 2**32 - 1])), m
 SEEDS = st.integers(0, 2**31)
 
 
-def draw(rows: list[list[int]], keep: list[int], seed: int = 0, epoch: int = 0, first: int = 0) -> tuple[list[list[int]], list[bool]]:
+def draw(rows: list[list[int]], keep: list[int], seed: int = 0, first: int = 0, blind: bool = False) -> tuple[list[list[int]], list[bool]]:
     samples = sample_number(0, np.arange(first, first + len(rows)))
-    bags, emptied = draw_bags(make_ragged(rows), samples, np.array(keep, np.uint32), seed, epoch)
+    bags, emptied = draw_bags(make_ragged(rows), samples, np.array(keep, np.uint32), seed, blind=blind)
     return rows_of(bags), emptied.tolist()
 
 
@@ -31,9 +31,19 @@ def test_words_of_probability_one_stay_and_words_of_probability_zero_go() -> Non
     assert draw([[2, 1, 0], [1, 2], []], keep) == ([[2, 0], [2], []], [False, False, False])
 
 
-def test_an_emptied_bag_keeps_the_word_of_largest_probability_and_of_equals_the_smaller_id() -> None:
-    keep = [0, 1, 1, 0]  # 1 is one chance in 2**32
-    assert draw([[0, 1], [2, 1], [3, 0], []], keep) == ([[1], [1], [0], []], [True, True, True, False])
+def test_an_emptied_bag_keeps_the_word_of_largest_probability_and_of_equals_the_rarer() -> None:
+    keep = [0, 1, 1, 0]  # 1 is one chance in 2**32; a vocabulary falls by df, so that the greater id is rarer
+    assert draw([[0, 1], [2, 1], [3, 0], []], keep) == ([[1], [2], [3], []], [True, True, True, False])
+
+
+def test_a_blind_rule_draws_the_word_that_an_emptied_bag_keeps() -> None:
+    n = 30_000
+    bags = Ragged(np.arange(n + 1) * 3, np.tile([5, 0, 2], n))
+    drawn, emptied = draw_bags(bags, sample_number(0, np.arange(n)), np.full(N_WORDS, 2**30, np.uint32), seed=1, blind=True)
+    assert emptied.mean() == pytest.approx(0.75**3, abs=0.01)
+    left = drawn.take(emptied[drawn.rows()])
+    assert left.lengths().tolist() == emptied.astype(int).tolist()
+    assert np.bincount(left.values)[[0, 2, 5]] / emptied.sum() == pytest.approx([1 / 3] * 3, abs=0.015)
 
 
 @given(ragged(N_WORDS), KEEPS, SEEDS)
@@ -46,20 +56,21 @@ def test_a_drawn_bag_is_a_subset_in_order_and_never_empty(bags: Ragged, keep: li
         assert bool(drawn) == bool(full)
         if was_emptied:
             best = max(keep[word] for word in full)
-            assert drawn == [min(word for word in full if keep[word] == best)]
+            assert drawn == [max(word for word in full if keep[word] == best)]
         else:
             assert [word for word in full if keep[word] == 2**32 - 1] == [word for word in drawn if keep[word] == 2**32 - 1]
             assert not [word for word in drawn if keep[word] == 0]
 
 
-@given(ragged(N_WORDS), KEEPS, SEEDS)
-def test_neither_order_nor_company_changes_a_draw(bags: Ragged, keep: list[int], seed: int) -> None:
-    rows = rows_of(bags)
-    together, _ = draw(rows, keep, seed)
+@given(ragged(N_WORDS), st.one_of(KEEPS, st.integers(0, 2**32 - 1)), SEEDS)
+def test_neither_order_nor_company_changes_a_draw(bags: Ragged, keep: list[int] | int, seed: int) -> None:
+    rows, blind = rows_of(bags), isinstance(keep, int)
+    keep = [keep] * N_WORDS if isinstance(keep, int) else keep
+    together, _ = draw(rows, keep, seed, blind=blind)
 
-    assert [draw([row], keep, seed, first=i)[0][0] for i, row in enumerate(rows)] == together
+    assert [draw([row], keep, seed, first=i, blind=blind)[0][0] for i, row in enumerate(rows)] == together
     turned = [row[::-1] for row in rows]
-    assert [sorted(row) for row in draw(turned, keep, seed)[0]] == [sorted(row) for row in together]
+    assert [sorted(row) for row in draw(turned, keep, seed, blind=blind)[0]] == [sorted(row) for row in together]
 
 
 @pytest.mark.parametrize("probability", [0.01, 0.25, 0.5, 0.9])

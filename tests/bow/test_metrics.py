@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fistful.bow.metrics import bootstrap, interval, per_class_recall, resamples, top_classes, true_ranks, wilson
+from fistful.bow.metrics import bootstrap, interval, per_class_recall, ratio_interval, resamples, top_classes, true_ranks, wilson
 
 
 def test_ties_go_to_the_smaller_class():
@@ -76,3 +76,25 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says():
         low, high = interval(over_images[:, 0])
         hits += low <= 0.3 <= high
     assert 88 <= hits <= 99
+
+
+@pytest.mark.parametrize("n", [5, 30])
+@pytest.mark.parametrize("alike", [1.0, 1e6])  # words of an image: all nearly equally likely right, or each by itself
+def test_the_interval_of_a_ratio_holds_the_truth_as_often_as_it_says(n, alike):
+    rng, held = np.random.default_rng(n), 0
+    for _ in range(500):
+        totals = rng.integers(1, 7, n)
+        low, high = ratio_interval(rng.binomial(totals, rng.beta(0.3 * alike, 0.7 * alike, n)), totals)
+        held += low <= 0.3 <= high
+    assert held >= 0.93 * 500
+
+
+def test_the_interval_of_a_ratio_by_hand():
+    one = np.ones(40, int)
+    assert ratio_interval(one[:1], one[:1]) == (0.0, 1.0)
+    assert ratio_interval(np.zeros(3), np.zeros(3)) == (0.0, 1.0)
+    assert ratio_interval(np.arange(40) < 10, one) == pytest.approx(wilson(10, 40), abs=0.02)  # one word an image: a share of images
+    few, many = ratio_interval(np.arange(40) < 10, one), ratio_interval(9 * (np.arange(40) < 10), 9 * one)
+    assert many == pytest.approx(few)  # nine words that are right together say no more than one
+    low, high = ratio_interval(3 * one, 3 * one)
+    assert 0.85 < low < high == 1.0  # all right: a width is left

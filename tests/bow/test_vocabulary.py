@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from fistful.bow.balance import Balance
 from fistful.bow.vocabulary import Limits, choose_words, count_table, counts_of, merge_counts, read_vocabulary, write_vocabulary
+from fistful.bow.words import Ragged
 from fistful.errors import DataError, UsageError
 
 COUNTS = count_table(["dog", "cat", "ant", "bee", "never"], np.array([9, 5, 5, 1, 0]), np.array([7, 5, 5, 1, 0]))
@@ -44,6 +45,22 @@ def test_another_rule_changes_the_probabilities_alone() -> None:
 
     assert vocabulary.keep.tolist() == [1] * 4
     assert (random.words, random.keep.tolist()) == (vocabulary.words, [0.5] * 4)
+
+
+@pytest.mark.parametrize(
+    ("rule", "often"),
+    [
+        (Balance(rule="top_k", threshold=4), [0, 0, 0, 1]),  # all words are dropped: the rarest stays
+        (Balance(rule="cap", threshold=1e-6), [0, 0, 0, 1]),
+        (Balance(rule="random", kept=1e-6), [0.25, 0.25, 0.25, 0.25]),  # the control may lean to neither end
+    ],
+)
+def test_which_word_an_emptied_bag_keeps_is_the_rules_choice(rule: Balance, often: list[float]) -> None:
+    vocabulary, n = choose_words(COUNTS, 10, Limits(min_count=1), rule), 10_000
+    for seed, epoch in ((0, 0), (3, 7)):
+        drawn, emptied = vocabulary.thin(Ragged(np.arange(n + 1) * 4, np.tile(np.arange(4), n)), np.arange(n, dtype=np.uint64), seed, epoch)
+        assert emptied.all()
+        assert np.bincount(drawn.values, minlength=4) / n == pytest.approx(often, abs=0.02)
 
 
 def tables() -> st.SearchStrategy[list[pa.Table]]:

@@ -61,6 +61,7 @@ def make_data(folder: Path, words: list[str], *, n: int = 30, pseudo: bool = Fal
     stats = {"rows": n + 2, "kept": n, "refused": {"no_label": 2}, "words_in_bags": 3 * n}
     if pseudo:
         stats |= {"steps": [[-1.0, 0.0, 1.0], [0.05, 0.3, 0.9]], "accept_score": 0.0, "held_out_images": 40, "held_out_precision": 0.4}
+        stats |= {"held_out_precision_low": 0.25, "held_out_precision_high": 0.57, "held_out_precision_by_chance": 0.1}
     else:
         stats |= {"bags_emptied": 1, "kept_fraction_realised": 0.5}
     write_json(folder, "stats.json", stats)

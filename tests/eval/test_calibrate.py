@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fistful.bow.labelling import Candidates
+from fistful.bow.labelling import Candidates, top_words
 from fistful.bow.words import Ragged
 from fistful.errors import DataError
 from fistful.eval.calibrate import BIN, calibrate_shares, measure
@@ -29,19 +29,74 @@ def test_a_lucky_few_prove_nothing() -> None:
 
 
 def one_word_each(n: int, right: np.ndarray) -> tuple[Candidates, Ragged, np.ndarray]:
-    """n images with one candidate each, word 0 if right, else word 1; real bags are {0}."""
-    offsets = np.arange(n + 1)
-    return (
-        Candidates(Ragged(offsets, np.where(right, 0, 1)), right.astype(float)),
-        Ragged(offsets, np.zeros(n, np.int64)),
-        np.arange(n, dtype=np.uint64),
-    )
+    """n images with one candidate each, a word of 10 that their real bag holds alone if right, else word 10."""
+    offsets, real = np.arange(n + 1), np.arange(n) % 10
+    return Candidates(Ragged(offsets, np.where(right, real, 10)), right.astype(float)), Ragged(offsets, real), np.arange(n, dtype=np.uint64)
 
 
 def test_what_held_out_images_would_get_is_measured() -> None:
     right = np.arange(200) < 150
     found = measure(*one_word_each(200, right), sizes=np.array([1]), min_precision=0.9, seed=0)
     assert (found.accept, found.n_images, found.n_labelled, found.precision, found.recall) == (1.0, 200, 150, 1.0, 0.75)
+    assert (found.precision_low, found.precision_high) == pytest.approx((0.974, 1.0), abs=0.001)
+    assert found.by_chance == 0.1
+
+
+def random_labels(seed: int, n: int, known: float) -> tuple[Candidates, Ragged, np.ndarray]:
+    """n images of some 10 of 100 words each, and as many candidates drawn by frequency alone, of random scores.
+
+    Args:
+        seed: Of all draws.
+        n: How many.
+        known: What is added to the score of a word that is right.
+    """
+    rng, often = np.random.default_rng(seed), np.minimum(0.3, 2 / np.arange(3, 103))
+    real_NV, drawn_NV = rng.random((2, n, 100)) < often
+    scores_NV = np.where(drawn_NV, rng.random((n, 100)) + known * real_NV, -1.0)
+    candidates = top_words(scores_NV, 40)
+    return candidates.filtered(candidates.scores >= 0), bags_of(real_NV), np.arange(n, dtype=np.uint64)
+
+
+def bags_of(real_NV: np.ndarray) -> Ragged:
+    return Ragged(np.concatenate([[0], np.cumsum(real_NV.sum(axis=1))]), np.nonzero(real_NV)[1])
+
+
+def test_a_labeller_that_knows_nothing_is_refused_forty_times_of_forty() -> None:
+    for seed in range(40):
+        with pytest.raises(DataError, match=r"no score has a share|would be if they went to any images"):
+            measure(*random_labels(seed, 60, known=0.0), sizes=np.array([3]), min_precision=0.15, seed=seed)
+
+
+def test_a_labeller_that_knows_something_passes_with_more_than_chance_would_give() -> None:
+    for seed in range(10):
+        found = measure(*random_labels(seed, 60, known=0.5), sizes=np.array([3]), min_precision=0.15, seed=seed)
+        assert found.by_chance < found.precision_low < found.precision < found.precision_high
+
+
+def test_what_is_reported_is_not_what_was_fitted() -> None:
+    # scores that say nothing: what the labels are worth is what any words are, however the steps have fallen
+    over = [measure(*random_labels(seed, 60, known=0.0), sizes=np.array([3]), min_precision=0.0, seed=seed) for seed in range(20)]
+    assert np.mean([found.precision - found.by_chance for found in over]) == pytest.approx(0.0, abs=0.01)
+
+
+def test_images_that_are_one_picture_count_as_one() -> None:
+    right = np.arange(200) < 150
+    whole, repeated = one_word_each(200, right), (np.arange(200) % 50)
+    found = [measure(*whole, np.array([1]), 0.5, 0, pictures) for pictures in (None, repeated)]
+    assert found[0].precision == found[1].precision == 1.0
+    assert found[1].precision_low < found[0].precision_low
+
+
+def test_words_right_no_more_often_than_asked_are_refused_with_their_interval() -> None:
+    right = np.arange(100) % 10 < 8
+    real = np.arange(100) % 20
+    candidates = Candidates(Ragged(np.arange(101), np.where(right, real, 20)), np.ones(100))
+    with pytest.raises(DataError) as error:
+        measure(candidates, Ragged(np.arange(101), real), np.arange(100, dtype=np.uint64), np.array([1]), 0.75, 0)
+    assert str(error.value) == (
+        "calibration: of the words that 100 held-out captioned images would get 80.0% are right (95 % interval 70.9% to 86.8%), "
+        "expected 75.0% even at the lower end; a smaller --min-precision, or a larger --holdout in training, helps"
+    )
 
 
 def test_too_few_held_out_images_measure_nothing() -> None:

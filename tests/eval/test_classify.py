@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from fistful.errors import DataError, UsageError
-from fistful.eval.classify import Answer, ClassifyConfig, answers_table, classify, load
+from fistful.eval.classify import Answer, ClassifyConfig, LoadedModel, answers_table, classify, load
+from tests.eval.colours import ColourEncoder
 
 
 def test_a_loaded_model_classifies_images_by_any_names(squares, colours):
@@ -17,6 +18,13 @@ def test_a_loaded_model_classifies_images_by_any_names(squares, colours):
     found = model.classify([squares / "red" / "0.png", squares / "green" / "1.png"], ["a green thing", "something red"])
     assert [answer.name for answer in found] == ["something red", "a green thing"]
     assert all(0.99 < answer.probability <= 1.0 for answer in found)
+
+
+def test_the_head_is_asked_for_a_phrase_as_a_whole(squares):
+    encoder = ColourEncoder(head=True)
+    encoder.words = ["red", "pale green", "blue"]
+    found = LoadedModel(encoder).classify([squares / "green" / "1.png"], ["Pale green", "blue"], ClassifyConfig(prompts="head"))
+    assert [answer.name for answer in found] == ["Pale green"]
 
 
 def test_classify_writes_csv_and_jsonl_with_what_cannot_be_read(squares, colours, tmp_path):

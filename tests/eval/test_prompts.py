@@ -8,7 +8,8 @@ import pytest
 from fistful.bow.words import WordOptions
 from fistful.errors import UsageError
 from fistful.eval.names import ClassName
-from fistful.eval.prompts import build_prompts, class_words, read_templates
+from fistful.eval.prompts import build_prompts, class_words, options_for, read_templates
+from tests.eval.colours import ColourEncoder
 
 CLASSES = [ClassName("0", "the dog's bowl", ("bowl", "dish {c}")), ClassName("1", "The Who")]
 
@@ -26,6 +27,26 @@ def test_bare_names_bags_and_templates():
 def test_synonyms_are_further_prompts_of_the_class_and_braces_in_them_stay():
     assert say("name", synonyms=True) == [["the dog's bowl", "bowl", "dish {c}"], ["The Who"]]
     assert say("set", own=("a {c}",), synonyms=True)[0] == ["a the dog's bowl", "a bowl", "a dish {c}"]
+
+
+def test_the_head_is_asked_for_words_and_phrases_stay_whole():
+    assert say("head", synonyms=True) == [["dog", "bowl", "dish", "c"], []]
+    hydrant = [ClassName("0", "Fire hydrant", ("red fire hydrant", "hydrant"))]
+    options = WordOptions(phrases="fire hydrant\n")
+    found = build_prompts("head", hydrant, own=[], options=options, synonyms=True)
+    assert found.texts == [["fire hydrant", "red", "hydrant"]]
+    assert build_prompts("bag", hydrant, own=[], options=options, synonyms=False).texts == [["fire hydrant"]]
+
+
+def test_names_become_words_as_the_captions_did_that_the_model_learnt_from():
+    model, mine, others = ColourEncoder(), WordOptions(min_length=2), WordOptions(stop_words=True)
+    assert options_for(model, others) == others  # it has no words, and does not say
+    model.words = ["cat", "fire hydrant"]
+    assert class_words(["a fire hydrant"], options_for(model, others)) == [["a", "fire hydrant"]]
+    both = options_for(model, WordOptions(phrases="bird of prey\n"))
+    assert class_words(["bird of prey on a fire hydrant"], both) == [["bird of prey", "fire hydrant"]]
+    model.word_options = mine  # pyright: ignore[reportAttributeAccessIssue]
+    assert options_for(model, others) == mine
 
 
 def test_clips_own_sets_have_80_and_7_templates():

@@ -200,12 +200,15 @@ def test_pseudo_words_are_measured_against_true_names(tmp_path: Path) -> None:
     text = write(tmp_path / "page.html", labels, truth=str(truth), precision=str(others))
     given = sum(len({row % 3, 0, row * 7 % 3}) for row in range(15))
     assert f"these pseudo-labels</bdi></th><td>{100 * 15 / given:.1f} " in text
+    plain = " ".join(re.sub(r"<[^>]+>|\u00a0", " ", text).split())
+    assert "right words there 40.0 % (95 % interval 25.0 to 57.0)" in plain
+    assert "if the same words went to any pictures 10.0 %" in plain
     assert "nearest caption</bdi></th><td>25.0" in text
     assert "of 30 labelled pictures" in text
 
 
-def test_precision_resamples_pictures_not_words() -> None:
-    found = precision(np.array([2, 0] * 200), np.array([2, 2] * 200), np.array([0, 1] * 400), 0, "x")
+def test_precision_counts_pictures_not_words() -> None:
+    found = precision(np.array([2, 0] * 200), np.array([2, 2] * 200), np.array([0, 1] * 400), "x")
     assert (found.share, found.effective) == (0.5, 2)
     assert found.low is not None
     assert found.low == pytest.approx(0.45, abs=0.01)  # 1.96 * .5 / sqrt(400): of 800 words it would be .465

@@ -155,6 +155,51 @@ def test_repeated_images_and_captions_of_a_unit_are_counted_and_kept(tmp_path: P
     assert [(stats_of(folder)["kept"], stats_of(folder)["duplicates"]) for folder in found] == [(5, 2), (4, 2)]
 
 
+@pytest.fixture(scope="module")
+def zipf(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[set[str]]]:
+    """3,000 captions of some of 26 words, the first the most frequent: the table, its counts, and each caption's words."""
+    root = tmp_path_factory.mktemp("zipf")
+    has = np.random.default_rng(0).random((3_000, 26)) < 0.9 / np.arange(1, 27)
+    captions = [{f"qz{chr(97 + i)}" for i in np.flatnonzero(row)} for row in has]
+    (root / "a.tsv").write_text("".join(" ".join(sorted(words)) + "\n" for words in captions if words))
+    config = CountConfig(source=SourceOptions(caption="1"), running=QUIET)
+    return root / "a.tsv", count(str(root / "a.tsv"), out=root / "counts", config=config), [words for words in captions if words]
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        Balance(),
+        Balance(rule="cap", kept=0.5),
+        Balance(rule="w2v", kept=0.7),
+        Balance(rule="top_k", threshold=2),
+        Balance(rule="random", kept=0.4),
+        Balance(rule="budget", n_words=2),
+        Balance(rule="cap", kept=0.2, level="pair"),
+    ],
+    ids=lambda rule: f"{rule.rule}-{rule.level}",
+)
+def test_what_balancing_is_said_to_keep_and_to_have_kept_is_so(
+    zipf: tuple[Path, Path, list[set[str]]], tmp_path: Path, rule: Balance
+) -> None:
+    table, counts, captions = zipf
+    config = BagsConfig(source=SourceOptions(caption="1"), limits=Limits(min_count=1), balance=rule, running=QUIET)
+    folder = bags(str(table), counts=counts, out=tmp_path / "bags", config=config)
+    stats, texts = json.loads((folder / "stats.json").read_bytes()), [text.split() for text in texts_of(folder).values()]
+
+    n_before, n_after = sum(map(len, captions)), sum(map(len, texts))
+    assert stats["kept_fraction_realised"] == pytest.approx(n_after / n_before, abs=1e-6)
+    assert stats["words_in_bags"] + stats["words_thinned_out"] == n_before
+    if rule.rule == "budget" or rule.level == "pair":
+        assert (stats["kept_fraction_expected"], stats["effective_words_after"]) == (None, None)
+        return
+    drawn = (n_after - stats["bags_emptied"]) / n_before  # without the words that emptied bags kept
+    assert drawn == pytest.approx(stats["kept_fraction_expected"], abs=0.02)
+    often = np.unique([word for words in texts for word in words], return_counts=True)[1] / n_after
+    if stats["bags_emptied"] < 30:
+        assert np.exp(-(often * np.log(often)).sum()) == pytest.approx(stats["effective_words_after"], rel=0.05)
+
+
 def test_phrases_go_with_the_counts_into_the_bags(tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text("Fire Engine\n")
     (tmp_path / "a.tsv").write_text("a red fire engine\nthe engine\n")
