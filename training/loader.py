@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 import time
@@ -94,8 +93,7 @@ class Loader:
 
     def batches(self, first: int, steps: int) -> Iterator[Batch]:
         """Yield the batches of the steps from `first` on, made ahead in threads."""
-        decoders = ThreadPoolExecutor(self._config.decoders)
-        with ThreadPoolExecutor(1) as maker, decoders, contextlib.closing(self.pictures.reader):
+        with ThreadPoolExecutor(self._config.decoders) as decoders, ThreadPoolExecutor(1) as maker:
             queue: deque[Future[Batch]] = deque()
             try:
                 for step in range(first, steps):
