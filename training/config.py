@@ -82,7 +82,7 @@ class TrainConfig:
     clip_norm: float = semantic(0.0)
     """Longest gradient, as one vector; longer ones are scaled down. 0: any."""
     ema: float = semantic(0.0)
-    """Decay of a running mean of the weights, which then is the model; 0: the last weights are."""
+    """Decay of a running mean of the weights, which then is the model; it rises to it over the first steps. 0: the last weights are."""
     temperature: float = semantic(0.07)
     """Softmax temperature at the start; learnt from there, never below 0.01."""
     context_length: int = semantic(0)

@@ -185,7 +185,9 @@ def _order(config: TrainConfig, samples: Samples) -> Order:
         n_each = np.bincount(samples.folder[mask], minlength=len(samples.folders))
         weights = tuple(zip(n_each.tolist(), samples.weights, strict=True))
         streams.append(Stream(members=np.flatnonzero(mask), weights=weights, seed=config.seed, salt=salt))
-    n_epoch = sum(stream.per_epoch() for stream in streams)
+    order = Order(real=streams[0], pseudo=streams[1], batch_size=config.batch_size, pseudo_share=config.pseudo_share)
+    _check_shown(samples, order)
+    n_epoch = order.per_epoch()
     if not n_epoch:
         raise UsageError(f"--exclude {config.exclude} --holdout {config.holdout}: leave no sample to learn from")
     if config.batch_size > n_epoch:
@@ -194,7 +196,23 @@ def _order(config: TrainConfig, samples: Samples) -> Order:
         raise UsageError(f"--batch-size {config.batch_size}: does not divide among {config.world_size} processes; use a multiple of it")
     if not streams[0].per_epoch() and config.pseudo_share < 1:
         raise UsageError(f"--pseudo-share {config.pseudo_share}: all samples are pseudo-labelled; add a folder of real ones, or use 1")
-    return Order(real=streams[0], pseudo=streams[1], batch_size=config.batch_size, pseudo_share=config.pseudo_share)
+    if streams[1].per_epoch() and config.pseudo_share and not order.most_pseudo:
+        raise UsageError(
+            f"--batch-size {config.batch_size} --pseudo-share {config.pseudo_share}: a batch has no room for a pseudo-labelled sample; "
+            "use a larger batch or share, or --pseudo-share 0"
+        )
+    return order
+
+
+def _check_shown(samples: Samples, order: Order) -> None:
+    """Refuse a folder that weighs so little that no epoch shows a sample of it."""
+    for number, folder in enumerate(samples.folders):
+        n = sum(stream.weights[number][0] for stream in (order.real, order.pseudo))
+        if n and not any(stream.slots()[number] for stream in (order.real, order.pseudo)):
+            raise UsageError(
+                f"{folder}*{samples.weights[number]:g}: an epoch shows none of its {n:,} samples; "
+                f"give {folder}*{1 / n:.2g} or more, or leave it out"
+            )
 
 
 def _train(job: Job) -> None:
@@ -244,17 +262,19 @@ def _begins(job: Job, trainer: Trainer) -> str:
 
 
 def _about_texts(job: Job) -> list[str]:
-    """Say which texts are no captions though captions were asked for, are empty, or are cut; and note it in the run's logs."""
+    """Say which folders show nothing, and which texts are no captions though captions were asked for, are empty, or are cut."""
     from fistful.training.text import reads_caption
 
     config, samples = job.config, job.samples
-    if not config.has_text:
-        return []
     members = np.concatenate([job.order.real.members, job.order.pseudo.members])
+    unseen = np.bincount(samples.folder[members], minlength=len(samples.folders)) == 0
+    lines = [f"{path}: no sample of it is shown" for path, is_unseen in zip(samples.folders, unseen, strict=True) if is_unseen]
+    if not config.has_text:
+        return [f"train: {line}" for line in lines]
     captioned = reads_caption(config, samples, members)
     n_empty = int((~captioned & (samples.bags.lengths()[members] == 0)).sum())
     n_bags = int((~captioned).sum()) - n_empty if config.text == "caption" else 0
-    lines = [f"{n_bags:,} of {len(members):,} samples have no caption: their bag is their text"] if n_bags else []
+    lines += [f"{n_bags:,} of {len(members):,} samples have no caption: their bag is their text"] if n_bags else []
     lines += [f"{n_empty:,} of {len(members):,} samples have no word: their text is empty; --exclude leaves them out"] if n_empty else []
     if job.lengths is not None:
         cut = job.lengths.cut_at(config.context_length)
