@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from fistful.bow.store.config import semantic
+from fistful.bow.store.config import check_numbers, semantic
 from fistful.bow.store.files import local_out, write_json
 from fistful.errors import UsageError
 
@@ -58,6 +58,7 @@ class DemoConfig:
     def __post_init__(self) -> None:
         if self.steps < 1 or self.seed < 0:
             raise UsageError(f"--steps {self.steps} --seed {self.seed}: expected steps above 0 and a seed from 0")
+        check_numbers(self)
 
 
 def demo(out: str | Path, config: DemoConfig | None = None, say: Callable[[str], None] = print) -> Path:

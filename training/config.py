@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Literal
 
 from fistful.bow.balance import Balance
-from fistful.bow.store.config import execution, semantic
+from fistful.bow.store.config import check_numbers, execution, semantic
 from fistful.errors import UsageError
 
+MAX_STEPS = 1_000_000_000
+"""More than any run takes; a number beyond is a slip of the hand."""
 MAX_THREADS = 1_024
 """More than any machine has processors for; a number beyond is a slip of the hand."""
 
@@ -123,6 +125,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulation", "checkpoint_every", "keep_checkpoints", "decoders"):
             _check(self, name, getattr(self, name) >= 1, "1 or more")
+        _check(self, "steps", self.steps <= MAX_STEPS, f"at most {MAX_STEPS:,}")
         for name in ("warmup", "weight_decay", "word_weight", "threads", "seed", "image_size", "embed_dim", "bank", "epochs", "clip_norm"):
             _check(self, name, getattr(self, name) >= 0, "0 or more")
         for name in ("world_size", "evaluate_every", "cache_mb", "context_length"):
@@ -135,6 +138,7 @@ class TrainConfig:
         _check(self, "ema", 0 <= self.ema < 1, "0, or a number below 1 such as 0.999")
         _check(self, "holdout", 0 <= self.holdout <= 0.5, "0 to 0.5")
         _check(self, "context_length", self.context_length == 0 or self.context_length >= 4, "0, or 4 or more")
+        check_numbers(self)
         self.balance()
         _check_together(self)
 

@@ -27,7 +27,7 @@ from fistful.bow.store.config import semantic_values, sha256_hex
 from fistful.bow.store.files import local_out, write_json
 from fistful.bow.vocabulary import Vocabulary
 from fistful.errors import UsageError
-from fistful.training.config import TrainConfig, resolve
+from fistful.training.config import MAX_STEPS, TrainConfig, resolve
 from fistful.training.data import Samples, read_lines, read_samples
 from fistful.training.order import Order, Stream
 
@@ -144,7 +144,10 @@ def _of_data(config: TrainConfig, order: Order, lengths: TextLengths | None, pre
     from fistful.training.text import LEAST_CONTEXT, MOST_CONTEXT
 
     if config.epochs:
-        config = dataclasses.replace(config, steps=max(1, round(config.epochs * order.per_epoch() / config.batch_size)))
+        steps = config.epochs * order.per_epoch() / config.batch_size
+        if steps > MAX_STEPS:
+            raise UsageError(f"--epochs {config.epochs:g}: are {steps:g} steps, expected at most {MAX_STEPS:,}")
+        config = dataclasses.replace(config, steps=max(1, round(steps)))
     if config.context_length:
         return config
     most = MOST_CONTEXT
