@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import signal
 import threading
@@ -248,6 +249,11 @@ def test_an_unfinished_data_folder_is_refused(write_data, tmp_path):
             "leave --rule out, or use --objective joint",
         ),
         ({"rule": "cap"}, "--rule cap: needs --threshold or --kept, found none"),
+        ({"lr": math.inf}, "--lr inf: expected a finite number"),
+        ({"lr": math.nan}, "--lr nan: expected a number above 0"),
+        ({"epochs": math.inf}, "--epochs inf: expected a finite number"),
+        ({"seed": 2**63}, "--seed 9223372036854775808: expected a number below 2**63"),
+        ({"steps": 10**12}, "--steps 1000000000000: expected at most 1,000,000,000"),
         (
             {"text": "caption", "text_tower": "words"},
             "--text-tower words: reads words of the vocabulary, found --text caption; use --text bag or balanced",
@@ -264,6 +270,7 @@ def test_a_configuration_at_fault_says_what_to_do(options, message):
     ("options", "message"),
     [
         ({"batch_size": 49}, "--batch-size 49: an epoch has only 48 samples; use a smaller batch or more data"),
+        ({"epochs": 1e300}, "--epochs 1e+300: are 6e+300 steps, expected at most 1,000,000,000"),
         ({"model": "no-such"}, "--model no-such: found no such model, expected tiny-resnet"),
         ({"model": "roberta-ViT-B-32"}, "--model roberta-ViT-B-32: its text tower comes from a model hub; use --text-tower words"),
     ],
