@@ -43,6 +43,9 @@ LABELLER, PSEUDO = "balanced", "pseudo"
 PAIRS = (("captions", "bags"), ("bags", "balanced"), ("bags", "random"), ("random", "balanced"), ("balanced", "pseudo"))
 FROZEN_STEPS = 200
 """Of 512 pictures, as in our probe: five epochs."""
+CONTEXT = 48
+"""Text positions of every model: as many as `train` would choose for the arm with the longest texts, full bags, of which 0.4 % are cut
+(of captions 0.2 %); one number for all, so that they differ in what they read alone."""
 RUNNING = Running(workers=2, progress=False)
 
 TEXTS = {
@@ -133,6 +136,7 @@ def photos(options: Options) -> Path:
     """Go the whole way, and write what was found."""
     from fistful.pipelines.bags import BagOptions, BagsConfig, bags
     from fistful.pipelines.count import CountConfig, count
+    from fistful.training.run import TEXTS
 
     out, clock = options.out, Clock(options.out / "logs" / "minutes.jsonl")
     with clock.stage("photos cut into parts"):
@@ -145,13 +149,14 @@ def photos(options: Options) -> Path:
         aside = BagsConfig(bags=BagOptions(txt="caption"), running=RUNNING)
         for source in HELD:
             bags(str(out / "data/held" / source), counts=counts, out=out / "held" / source, config=aside)
-    rows: dict[str, Any] = {"photos": taken, "bags": _bag_figures(bagged), "starts": {}, "pseudo_labels": {}}
+    rows: dict[str, Any] = {"photos": taken, "bags": _bag_figures(bagged), "starts": {}, "pseudo_labels": {}, "texts_cut": {}}
     runs: list[Path] = []
     for way in (scratch(options, clock), frozen(options, clock)):
         arms, labels = _train(way, bagged)
         start, prompts, measured = _evaluate(way, bagged, arms)
         rows["starts"][way.name] = {"prompts": prompts, "prompts_on_dev": measured, **figures_of(start)}
         rows["pseudo_labels"][way.name] = labels
+        rows["texts_cut"] |= {run.name: read_json(run / TEXTS) for run in way.runs(arms) if (run / TEXTS).exists()}
         runs += way.runs(arms)
         with clock.stage(f"{way.name}: page"):
             print(f"{'':10} {_page(way, bagged, arms, start.results)}")
@@ -160,12 +165,13 @@ def photos(options: Options) -> Path:
 
 def scratch(options: Options, clock: Clock) -> Way:
     """Return the start from random weights: the demo's models, and the recipes without a word head."""
-    joint = dataclasses.replace(recipes.tiny_joint(options.steps), holdout=HOLDOUT, progress=False)
+    common = {"context_length": CONTEXT, "holdout": HOLDOUT, "progress": False}
+    joint = dataclasses.replace(recipes.tiny_joint(options.steps), **common)
     plain = {"tiny-clip": recipes.tiny_clip(options.steps), "tiny-fistful": recipes.tiny_fistful(options.steps)}
     arms = {
         "captions": dataclasses.replace(joint, text="caption"),
         **_bag_arms(joint),
-        **{name: dataclasses.replace(config, holdout=HOLDOUT, progress=False) for name, config in plain.items()},
+        **{name: dataclasses.replace(config, **common) for name, config in plain.items()},
     }
     return Way("scratch", options, clock, {arm: [config] for arm, config in arms.items()}, str)
 

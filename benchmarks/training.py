@@ -266,8 +266,16 @@ def prepared(bench: Bench, folder: Path, decode: str) -> Callable[[], np.ndarray
     from fistful.training.loader import Loader
     from fistful.training.run import _order
 
-    options = {"text": "caption", "augment": "resized", "decode": decode, "batch_size": 64, "cache_mb": 0, "decoders": 1}
-    config = resolve(TrainConfig(**options, threads=1))
+    options = {
+        "text": "caption",
+        "augment": "resized",
+        "decode": decode,
+        "context_length": 32,
+        "batch_size": 64,
+        "cache_mb": 0,
+        "decoders": 1,
+    }
+    config = resolve(TrainConfig(**options, threads=1, context_length=32))
     samples = read_samples((str(folder),), needs_words=False, cache=bench.fresh())
     mean, std = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
 

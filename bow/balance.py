@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from fistful.bow.store.config import semantic
+from fistful.bow.store.config import check_numbers, semantic
 from fistful.errors import UsageError
 
 Rule = Literal["none", "top_k", "power", "w2v", "cap", "budget", "random", "auto"]
@@ -75,6 +75,7 @@ class Balance:
             raise UsageError(f"--n-words {self.n_words}: expected 1 or more")
         if self.level == "pair" and self.rule == "budget":
             raise UsageError("--level pair: --rule budget draws words of a bag and cannot thin out whole samples; use --level word")
+        check_numbers(self)
 
     @property
     def by_word(self) -> bool:

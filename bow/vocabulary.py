@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from fistful.bow import balance
 from fistful.bow.balance import Balance
 from fistful.bow.draw import draw_bags, draw_some
-from fistful.bow.store.config import canonical_json, semantic
+from fistful.bow.store.config import canonical_json, check_numbers, semantic
 from fistful.bow.store.tables import read_table, write_table
 from fistful.bow.words import Ragged
 from fistful.errors import DataError, UsageError
@@ -50,6 +50,7 @@ class Limits:
     def __post_init__(self) -> None:
         if self.min_count < 1 or self.max_words < 1:
             raise UsageError(f"--min-count {self.min_count} --max-words {self.max_words}: expected 1 or more")
+        check_numbers(self)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fistful.bow.phrases import Phrases, inline
-from fistful.bow.store.config import semantic
+from fistful.bow.store.config import check_numbers, semantic
 from fistful.errors import UsageError
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class WordOptions:
             raise UsageError(f"--language {self.language}: its script has no spaces between words, which is not supported")
         if self.min_length < 1:
             raise UsageError(f"--min-length {self.min_length}: expected 1 or more")
+        check_numbers(self)
 
     def inlined(self) -> WordOptions:
         """Return the same options with the content of files in their place.

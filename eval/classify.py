@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fistful.bow.store.config import execution, semantic
+from fistful.bow.store.config import check_numbers, execution, semantic
 from fistful.bow.store.dead_letters import Refused
 from fistful.bow.store.files import write_own_file
 from fistful.bow.store.images import EXTENSIONS, decode_image
@@ -68,6 +68,7 @@ class ClassifyConfig:
             raise UsageError(f"--threshold {self.threshold}: expected a probability, 0 to 1")
         if self.batch_size < 1:
             raise UsageError(f"--batch-size {self.batch_size}: expected 1 or more")
+        check_numbers(self)
 
 
 DEFAULTS = ClassifyConfig()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from fistful.bow.store.config import execution, semantic
+from fistful.bow.store.config import check_numbers, execution, semantic
 from fistful.errors import UsageError
 from fistful.eval.prompts import check_prompts
 
@@ -50,3 +50,4 @@ class EvaluateConfig:
             raise UsageError(f"--max-bad-fraction {self.max_bad_fraction}: expected 0 to 1")
         if self.batch_size < 1:
             raise UsageError(f"--batch-size {self.batch_size}: expected 1 or more")
+        check_numbers(self)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from fistful.bow.store.config import semantic
+from fistful.bow.store.config import check_numbers, semantic
 from fistful.bow.store.files import local_out, write_json
 from fistful.errors import UsageError
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 KEPT = 0.5
 """Fraction of words that balancing leaves in the demo, and blind thinning with it."""
+CONTEXT = 24
+"""Text positions of every model, so that they differ in what they read alone: enough for the longest text, a name of 21 tokens."""
 HIDDEN = 0.35
 """Fraction of the drawings whose names are hidden, to be labelled."""
 HOLDOUT = 0.1
@@ -56,6 +58,7 @@ class DemoConfig:
     def __post_init__(self) -> None:
         if self.steps < 1 or self.seed < 0:
             raise UsageError(f"--steps {self.steps} --seed {self.seed}: expected steps above 0 and a seed from 0")
+        check_numbers(self)
 
 
 def demo(out: str | Path, config: DemoConfig | None = None, say: Callable[[str], None] = print) -> Path:
@@ -130,7 +133,7 @@ def recipes(config: DemoConfig) -> dict[str, TrainConfig]:
     """Return how each model is trained: all alike but for their text."""
     from fistful.training.config import TrainConfig
 
-    base = TrainConfig(objective="joint", steps=config.steps, seed=config.seed, context_length=16, lr=2e-3, holdout=HOLDOUT)
+    base = TrainConfig(objective="joint", steps=config.steps, seed=config.seed, context_length=CONTEXT, lr=2e-3, holdout=HOLDOUT)
     return {
         "captions": dataclasses.replace(base, text="caption"),
         "bags": dataclasses.replace(base, text="bag"),

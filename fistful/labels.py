@@ -16,7 +16,7 @@ import numpy as np
 from fistful.bow.draw import held_out, mix_all, number_of_key
 from fistful.bow.labelling import quota_thresholds
 from fistful.bow.store import manifest
-from fistful.bow.store.config import semantic, semantic_values
+from fistful.bow.store.config import check_numbers, semantic, semantic_values
 from fistful.bow.store.embeddings import Embeddings, read_embeddings
 from fistful.bow.store.files import atomic_file, local_out, read_json, write_bytes, write_json
 from fistful.bow.store.index import read_index, unit_name
@@ -62,6 +62,7 @@ class LabelOptions:
             )
         if not 0 <= self.min_precision <= 1:
             raise UsageError(f"--min-precision {self.min_precision}: expected a share from 0 to 1")
+        check_numbers(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

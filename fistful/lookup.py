@@ -16,7 +16,7 @@ import pyarrow as pa
 from fistful.bow.balance import Balance, effective_words, kept_fraction
 from fistful.bow.draw import draw_pairs, mix_all, number_of_key, sample_number
 from fistful.bow.lookup import WordFact, look_up, make_lookup
-from fistful.bow.store.config import execution, semantic
+from fistful.bow.store.config import check_numbers, execution, semantic
 from fistful.bow.store.index import read_index
 from fistful.bow.store.manifest import CONFIG, read_config
 from fistful.bow.vocabulary import FILE, Limits, Vocabulary, choose_words, counts_of, read_vocabulary
@@ -56,6 +56,7 @@ class WordsConfig:
     def __post_init__(self) -> None:
         if self.show < 0:
             raise UsageError(f"--show {self.show}: expected 0 or more")
+        check_numbers(self)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from fistful.bow.balance import Balance, effective_words, kept_fraction
 from fistful.bow.draw import draw_pairs, draw_share, sample_number
 from fistful.bow.store import manifest
-from fistful.bow.store.config import semantic, semantic_values
+from fistful.bow.store.config import check_numbers, semantic, semantic_values
 from fistful.bow.store.dead_letters import Letters, Refused
 from fistful.bow.store.files import atomic_file, local_out, write_json
 from fistful.bow.store.images import EXTENSIONS, Header, read_header
@@ -60,6 +60,7 @@ class BagOptions:
             raise UsageError(f"--intact {self.intact}: expected a share from 0 to 1")
         if self.intact and self.txt == "caption":
             raise UsageError("--intact with --txt caption: every sample keeps its caption already")
+        check_numbers(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

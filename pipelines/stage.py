@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fistful.bow.store import manifest
-from fistful.bow.store.config import canonical_json, execution
+from fistful.bow.store.config import canonical_json, check_numbers, execution
 from fistful.bow.store.dead_letters import DeadLetter, Letters
 from fistful.bow.store.files import read_json, write_bytes, write_json
 from fistful.bow.store.index import unit_name
@@ -57,6 +57,7 @@ class Running:
             raise UsageError(f"--workers {self.workers}: expected 1 with --engine {self.engine}, whose own --beam-option says how many")
         if self.units and not re.fullmatch(r"\d+(-\d+)?", str(self.units)):
             raise UsageError(f"--units {self.units}: expected numbers from 0, such as 0-99")
+        check_numbers(self)
 
     def on(self) -> Engine:
         """Return what carries the units."""

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from fistful.bow.store.config import canonical_json, semantic, sha256_hex
+from fistful.bow.store.config import canonical_json, check_numbers, semantic, sha256_hex
 from fistful.bow.store.files import is_url, open_input
 from fistful.errors import UsageError
 from fistful.pipelines.finding import Kind, find_files, is_compressed
@@ -35,6 +35,7 @@ class PlanOptions:
     def __post_init__(self) -> None:
         if not 0 < self.unit_mb < math.inf or self.unit_files < 1:
             raise UsageError(f"--unit-mb {self.unit_mb} --unit-files {self.unit_files}: expected numbers above 0")
+        check_numbers(self)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

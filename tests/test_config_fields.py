@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import math
 import textwrap
 import typing
 from collections.abc import Iterator
@@ -88,6 +89,19 @@ def test_the_configurations_of_all_verbs_are_walked() -> None:
     assert {"CountConfig", "BagsConfig", "TrainConfig", "EvaluateConfig"} <= {config.__name__ for config in CONFIGS}
     assert Balance in GROUPS
     assert Running in GROUPS
+
+
+@pytest.mark.parametrize(("group", "field"), FIELDS, ids=[f"{group.__name__}.{field.name}" for group, field in FIELDS])
+def test_no_field_takes_a_number_that_cannot_be_computed_with(group: type, field: dataclasses.Field[Any]) -> None:
+    hint = typing.get_type_hints(group)[field.name]
+    kinds = {hint, *typing.get_args(hint)}
+    wrong = [math.nan, math.inf, -math.inf] if float in kinds else [2**63, -(2**63), 10**30] if int in kinds else []
+    beside = {k: v for k, v in BASES.get(field.name, [{}])[0].items() if k in {f.name for f in dataclasses.fields(group)}}
+    for value in wrong:
+        with pytest.raises(UsageError) as error:
+            group(**{**beside, field.name: value})
+        assert f"--{field.name.replace('_', '-')} {value}" in str(error.value)
+        assert "expected" in str(error.value)
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.__name__)

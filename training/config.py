@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Literal
 
 from fistful.bow.balance import Balance
-from fistful.bow.store.config import execution, semantic
+from fistful.bow.store.config import check_numbers, execution, semantic
 from fistful.errors import UsageError
 
-CONTEXT_OF_TEXT = {"caption": 32, "bag": 16, "balanced": 16}
-"""Text positions where none are asked for. A bag of ten words has some 14 tokens; captions rarely pass 32."""
-
-
+MAX_STEPS = 1_000_000_000
+"""More than any run takes; a number beyond is a slip of the hand."""
 MAX_THREADS = 1_024
 """More than any machine has processors for; a number beyond is a slip of the hand."""
 
@@ -86,11 +84,11 @@ class TrainConfig:
     clip_norm: float = semantic(0.0)
     """Longest gradient, as one vector; longer ones are scaled down. 0: any."""
     ema: float = semantic(0.0)
-    """Decay of a running mean of the weights, which then is the model; 0: the last weights are."""
+    """Decay of a running mean of the weights, which then is the model; it rises to it over the first steps. 0: the last weights are."""
     temperature: float = semantic(0.07)
     """Softmax temperature at the start; learnt from there, never below 0.01."""
     context_length: int = semantic(0)
-    """Text positions of the transformer; 0: 16 for bags, 32 for captions."""
+    """Text positions of the transformer; 0: as few, of 16 to 77, as hold 99 of 100 texts whole. Give it where runs are to be compared."""
     precision: Literal["fp32", "bf16"] = semantic("fp32")
     """bf16 only where the machine has units for it."""
     augment: Literal["none", "crop", "resized"] = semantic("none")
@@ -127,6 +125,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulation", "checkpoint_every", "keep_checkpoints", "decoders"):
             _check(self, name, getattr(self, name) >= 1, "1 or more")
+        _check(self, "steps", self.steps <= MAX_STEPS, f"at most {MAX_STEPS:,}")
         for name in ("warmup", "weight_decay", "word_weight", "threads", "seed", "image_size", "embed_dim", "bank", "epochs", "clip_norm"):
             _check(self, name, getattr(self, name) >= 0, "0 or more")
         for name in ("world_size", "evaluate_every", "cache_mb", "context_length"):
@@ -139,6 +138,7 @@ class TrainConfig:
         _check(self, "ema", 0 <= self.ema < 1, "0, or a number below 1 such as 0.999")
         _check(self, "holdout", 0 <= self.holdout <= 0.5, "0 to 0.5")
         _check(self, "context_length", self.context_length == 0 or self.context_length >= 4, "0, or 4 or more")
+        check_numbers(self)
         self.balance()
         _check_together(self)
 
@@ -205,7 +205,7 @@ def _check_together(config: TrainConfig) -> None:
 
 
 def resolve(config: TrainConfig) -> TrainConfig:
-    """Make open choices definite: context length, device, threads, processes. The result gives the run its id.
+    """Make open choices definite that the data does not decide: device, threads, processes.
 
     Raises:
         UsageError: If the machine lacks what is asked for.
@@ -230,7 +230,6 @@ def resolve(config: TrainConfig) -> TrainConfig:
         config,
         model=config.model if config.model != "auto" or config.init else "tiny-resnet",
         device=device,
-        context_length=config.context_length or max(CONTEXT_OF_TEXT[config.text], CONTEXT_OF_TEXT["caption"] if config.intact else 0),
         threads=config.threads or max(1, len(os.sched_getaffinity(0)) // here),
         world_size=world_size,
     )

@@ -21,9 +21,6 @@ from fistful.bow.vocabulary import Vocabulary
 from fistful.bow.words import Ragged
 from fistful.errors import DataError, UsageError
 
-OPEN_SHARDS = 200
-"""Shards held open at a time; systems commonly allow 1,024 files."""
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Samples:
@@ -269,35 +266,20 @@ def _ragged(lists: pa.ListArray, n_words: int, folders: list[Path]) -> Ragged:
     return Ragged(offsets - offsets[0], values)
 
 
-class ShardReader:
-    """Reads pictures' bytes out of shards, from any thread."""
+def read_picture(samples: Samples, row: int) -> bytes:
+    """Return the bytes of a sample's picture, from any thread; fewer where the shard is cut off.
 
-    def __init__(self, samples: Samples) -> None:
-        self._samples = samples
-        self._open: dict[tuple[int, int], int] = {}
+    The shard is opened for each picture, 4 us on a local disk where decoding takes hundreds: a table of open
+    shards that threads share must never close what another one reads, and thousands of shards never fit in it.
 
-    def read(self, row: int) -> bytes:
-        """Return the bytes of a sample's picture; fewer where the shard is cut off.
-
-        Raises:
-            DataError: If the shard is missing.
-        """
-        samples = self._samples
-        return os.pread(self._handle(int(samples.folder[row]), int(samples.unit[row])), samples.size[row], samples.offset[row])
-
-    def _handle(self, folder: int, unit: int) -> int:
-        if (folder, unit) not in self._open:
-            if len(self._open) >= OPEN_SHARDS:
-                self.close()
-            path = self._samples.shard(folder, unit)
-            try:
-                self._open[folder, unit] = os.open(path, os.O_RDONLY)
-            except FileNotFoundError:
-                raise DataError(f"{path}: missing; the index of {self._samples.folders[folder]} names it") from None
-        return self._open[folder, unit]
-
-    def close(self) -> None:
-        """Close all shards."""
-        for handle in self._open.values():
-            os.close(handle)
-        self._open.clear()
+    Raises:
+        DataError: If the shard is missing or cannot be read.
+    """
+    folder = int(samples.folder[row])
+    path = samples.shard(folder, int(samples.unit[row]))
+    try:
+        with open(path, "rb", buffering=0) as shard:
+            return os.pread(shard.fileno(), samples.size[row], samples.offset[row])
+    except OSError as error:
+        why = "missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
+        raise DataError(f"{path}: {why}; the index of {samples.folders[folder]} names it") from None

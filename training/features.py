@@ -7,6 +7,7 @@ ID is made of all that decides them, so several runs can share a folder.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 KIND = np.float16
 """Half the space; a feature's rounding, 1 in 2,000, is far below what separates pictures."""
+OPEN_TABLES = 200
+"""Units mapped at a time: each holds a file open, and systems commonly allow 1,024. One that is still read stays until it was."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ class Features:
     """Features by row; those of broken pictures are replaced as pictures are."""
 
     def __init__(self, parts: list[Part], n_rows: int, pictures: Pictures) -> None:
-        self._tables = [np.load(part.path, mmap_mode="r", allow_pickle=False) for part in parts]
+        self._table = functools.lru_cache(OPEN_TABLES)(lambda number: np.load(parts[number].path, mmap_mode="r", allow_pickle=False))
         self._part, self._place = np.empty(n_rows, np.int32), np.empty(n_rows, np.int64)
         for number, part in enumerate(parts):
             self._part[part.rows], self._place[part.rows] = number, np.arange(len(part.rows))
@@ -63,11 +66,11 @@ class Features:
         return rows, found
 
     def _read(self, rows: np.ndarray) -> np.ndarray:
-        out = np.empty((len(rows), self._tables[0].shape[1]), KIND)
+        out = np.empty((len(rows), self._table(0).shape[1]), KIND)
         parts = self._part[rows]
         for number in np.unique(parts):
             here = parts == number
-            out[here] = self._tables[number][self._place[rows[here]]]
+            out[here] = self._table(number)[self._place[rows[here]]]
         return out
 
 

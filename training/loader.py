@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 import time
@@ -23,7 +22,7 @@ from fistful.training.distributed import Ranks
 from fistful.training.features import Features
 from fistful.training.order import Order
 from fistful.training.pictures import Pictures
-from fistful.training.text import BagTokens, CaptionTokens, bags_of, caption_bags, captions_of, intact_rows
+from fistful.training.text import BagTokens, CaptionTokens, bags_of, caption_bags, captions_of, reads_caption
 
 AHEAD = 3
 """Batches made ahead: enough to bridge one slow picture, few enough to stop at once."""
@@ -94,8 +93,7 @@ class Loader:
 
     def batches(self, first: int, steps: int) -> Iterator[Batch]:
         """Yield the batches of the steps from `first` on, made ahead in threads."""
-        decoders = ThreadPoolExecutor(self._config.decoders)
-        with ThreadPoolExecutor(1) as maker, decoders, contextlib.closing(self.pictures.reader):
+        with ThreadPoolExecutor(self._config.decoders) as decoders, ThreadPoolExecutor(1) as maker:
             queue: deque[Future[Batch]] = deque()
             try:
                 for step in range(first, steps):
@@ -148,13 +146,12 @@ class Loader:
 
     def _text(self, rows: np.ndarray, epochs: np.ndarray) -> Text:
         config, samples = self._config, self._samples
-        if config.text == "caption":
-            return (torch.from_numpy(self._caption_tokens(captions_of(samples, rows, epochs, config.seed))),)
-        bags: Ragged = bags_of(config, samples, self._vocabulary, rows, epochs, self._of_captions)
+        captioned = reads_caption(config, samples, rows)
+        bags: Ragged = bags_of(config, samples, self._vocabulary, rows[~captioned], epochs[~captioned], self._of_captions)
         if config.text_tower == "words":
             return torch.from_numpy(bags.values), torch.from_numpy(bags.offsets[:-1].copy())
-        tokens = self._bag_tokens(bags)
-        intact = intact_rows(config, samples, rows) if config.intact else np.zeros(len(rows), bool)
-        if intact.any():
-            tokens[intact] = self._caption_tokens(captions_of(samples, rows[intact], epochs[intact], config.seed))
+        tokens = np.empty((len(rows), config.context_length), np.int64)
+        tokens[~captioned] = self._bag_tokens(bags)
+        if captioned.any():
+            tokens[captioned] = self._caption_tokens(captions_of(samples, rows[captioned], epochs[captioned], config.seed))
         return (torch.from_numpy(tokens),)

@@ -202,7 +202,7 @@ class Trainer:
         with torch.no_grad():
             self.model.scale_parameter.clamp_(0, MAX_LOGIT_SCALE)
             self.ranks.average_buffers(self.model)
-            self.mean.update()
+            self.mean.update(self.step - len(self.skipped))
         for _, objective in self.objectives.values():
             objective.learnt()
 
@@ -218,14 +218,18 @@ class Trainer:
             return {name: loss.detach() for name, loss in parts.items()}
         n = self.config.accumulation
         buffers = [buffer.clone() for buffer in self.model.buffers()]
+        found, random = [], []
         with torch.no_grad():
-            found = [self.embed(images, text) for images, text in batch.parts(n)]
+            for images, text in batch.parts(n):
+                random.append(get_random_state(self.device))
+                found.append(self.embed(images, text))
         for buffer, before in zip(self.model.buffers(), buffers, strict=True):
             buffer.copy_(before)
         whole: Any = [None if kind[0] is None else torch.cat(kind).requires_grad_() for kind in zip(*found, strict=True)]
         parts = self.losses_of(batch, tuple(whole))
         torch.stack(list(parts.values())).sum().backward()
-        for (start, stop), (images, text) in zip(batch.edges(n), batch.parts(n), strict=True):
+        for (start, stop), (images, text), state in zip(batch.edges(n), batch.parts(n), random, strict=True):
+            set_random_state(self.device, state)  # dropout drops the same again
             wanted = [(now, all_.grad[start:stop]) for now, all_ in zip(self.embed(images, text), whole, strict=True) if now is not None]
             wanted = [(now, gradient) for now, gradient in wanted if now.requires_grad]
             if wanted:
@@ -293,6 +297,18 @@ class Trainer:
                 images = torch.from_numpy(np.stack([self.loader.pictures.plain(int(row)) for row in rows])).to(self.device)
                 channels = self.model.channels(normalise(images, self.preprocess["mean"], self.preprocess["std"]))
             return self.model.head(channels).cpu()
+
+
+def get_random_state(device: str) -> list[torch.Tensor]:
+    """Return torch's random state on the CPU and, where that is another, on the device."""
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device != "cpu" else [])]
+
+
+def set_random_state(device: str, state: list[torch.Tensor]) -> None:
+    """Put back what `get_random_state` returned."""
+    torch.set_rng_state(state[0])
+    for on_device in state[1:]:
+        torch.cuda.set_rng_state(on_device, device)
 
 
 def _truncate_metrics(run: Path, step: int, evaluated: set[float]) -> None:

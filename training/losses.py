@@ -80,6 +80,15 @@ def objectives_of(config: TrainConfig, df: np.ndarray, n_samples: int, ranks: Ra
     return found
 
 
+def shown_again(number_B: torch.Tensor, number_G: torch.Tensor, ranks: Ranks) -> torch.Tensor:
+    """Return which pairs of a batch show one sample twice, bool (B, G): neither right nor wrong. A pair of its own place is none of them.
+
+    A batch over the end of an epoch can have a sample twice, and so can one that has another in the place of a broken picture.
+    """
+    own_B = torch.arange(len(number_B), device=number_B.device) + ranks.rank * len(number_B)
+    return (number_B[:, None] == number_G).scatter(1, own_B[:, None], False)
+
+
 class Contrastive:
     """The symmetric InfoNCE loss over the samples of all ranks, and earlier ones as further negatives.
 
@@ -93,14 +102,16 @@ class Contrastive:
         self._latest: dict[str, torch.Tensor] = {}
 
     def __call__(self, model: Model, seen: Seen) -> torch.Tensor:
-        """Return the loss; a remembered sample is no negative of itself."""
+        """Return the loss; a sample that is shown twice, or is remembered, is no negative of itself."""
         assert seen.image_BD is not None
         assert seen.text_BD is not None
         images_GD, texts_GD = self._ranks.gather(seen.image_BD), self._ranks.gather(seen.text_BD)
         scale = model.scale_parameter.exp()
         to_texts, to_images = scale * seen.image_BD @ texts_GD.T, scale * seen.text_BD @ images_GD.T
+        number_G = self._ranks.gather(seen.number_B)
+        again_BG = shown_again(seen.number_B, number_G, self._ranks)
+        to_texts, to_images = to_texts.masked_fill(again_BG, -torch.inf), to_images.masked_fill(again_BG, -torch.inf)
         if self._bank:
-            number_G = self._ranks.gather(seen.number_B)
             self._latest = {"images": images_GD.detach(), "texts": texts_GD.detach(), "numbers": number_G}
             if self.tensors:
                 same_BM = seen.number_B[:, None] == self.tensors["numbers"]
@@ -137,7 +148,9 @@ class Sigmoid:
         logits_BG = model.scale_parameter.exp() * seen.image_BD @ self._ranks.gather(seen.text_BD).T + model.bias_parameter
         own_B = torch.arange(len(logits_BG), device=logits_BG.device) + self._ranks.rank * len(logits_BG)
         signs_BG = torch.full_like(logits_BG, -1.0).scatter(1, own_B[:, None], 1.0)
-        return -(functional.logsigmoid(signs_BG * logits_BG).sum(dim=1) * seen.weight_B).sum() / len(own_B)
+        again_BG = shown_again(seen.number_B, self._ranks.gather(seen.number_B), self._ranks)
+        terms_BG = functional.logsigmoid(signs_BG * logits_BG).masked_fill(again_BG, 0.0)
+        return -(terms_BG.sum(dim=1) * seen.weight_B).sum() / len(own_B)
 
     def learnt(self) -> None:
         """Nothing is remembered."""

@@ -47,19 +47,27 @@ def clip_gradients(config: TrainConfig, model: nn.Module) -> torch.Tensor:
 
 
 class RunningMean:
-    """A running mean of the weights (EMA); batch statistics are the latest ones."""
+    """A running mean of the weights (EMA); batch statistics are the latest ones.
+
+    Its decay rises with the number n of updates, min(decay, (1 + n) / (10 + n)): of a run of 1,000 steps the random start
+    would else be a third of the mean at a decay of 0.999.
+
+    Source:
+        TensorFlow's tf.train.ExponentialMovingAverage, `num_updates`.
+    """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self._model, self._decay = model, decay
         self.tensors = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad} if decay else {}
 
-    def update(self) -> None:
-        """Take the weights of this step in."""
+    def update(self, n_before: int) -> None:
+        """Take the weights of this step in, after so many earlier updates."""
         if self._decay:
+            decay = min(self._decay, (1 + n_before) / (10 + n_before))
             named = dict(self._model.named_parameters())
             means = list(self.tensors.values())
             latest = [named[name].detach() for name in self.tensors]
-            torch._foreach_lerp_(means, latest, 1 - self._decay)  # pyright: ignore[reportPrivateImportUsage]
+            torch._foreach_lerp_(means, latest, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
 
     @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:

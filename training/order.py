@@ -1,11 +1,12 @@
 """The order of the data: a pure function of (seed, epoch, place), so that any step can be computed.
 
 Samples and pseudo-labelled samples are two streams. A stream repeats its members epoch by epoch,
-each epoch in another order; a batch takes the next members of each.
+each epoch in another order; a batch takes the next members of each. What a folder shows several times an
+epoch lies in as many parts of it.
 
 >>> stream = Stream(members=np.array([10, 20, 30]), weights=((3, 1.0),), seed=0, salt=0)
->>> rows, epochs = stream.take(np.arange(6))
->>> sorted(rows[:3].tolist()), epochs.tolist()
+>>> rows, draws = stream.take(np.arange(6))
+>>> sorted(rows[:3].tolist()), draws.tolist()
 ([10, 20, 30], [0, 0, 0, 1, 1, 1])
 """
 
@@ -60,34 +61,61 @@ class Stream:
 
     def per_epoch(self) -> int:
         """Return how many samples an epoch shows."""
-        return sum(self._slots())
+        return sum(self.slots())
 
-    def _slots(self) -> list[int]:
+    def slots(self) -> list[int]:
+        """Return how many samples of each folder an epoch shows."""
         return [round(n * weight) for n, weight in self.weights]
 
-    def take(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the rows, int64, and the epochs, int64, at these places of the endless stream."""
-        size = self.per_epoch()
-        epochs, rows = places // size, np.empty(len(places), np.int64)
-        for epoch in np.unique(epochs):
-            here = epochs == epoch
-            slots = permute(places[here] % size, size, self.seed, self.salt, int(epoch))
-            rows[here] = self.members[self._member_of(slots, int(epoch))]
-        return rows, epochs
+    def _showings(self) -> list[int]:
+        """Return how often at most an epoch shows a member of each folder."""
+        return [-(-n_slots // n) if n else 0 for (n, _), n_slots in zip(self.weights, self.slots(), strict=True)]
 
-    def _member_of(self, slots: np.ndarray, epoch: int) -> np.ndarray:
-        """A folder of n members at weight 2.5 has 2.5 n slots: all twice, and half of them, other ones each epoch, once more."""
-        result = np.empty(len(slots), np.int64)
-        first_slot = first_member = 0
-        for folder, ((n, _), n_slots) in enumerate(zip(self.weights, self._slots(), strict=True)):
-            here = (slots >= first_slot) & (slots < first_slot + n_slots)
-            place = slots[here] - first_slot
-            rest = place >= n_slots // n * n if n else np.zeros(0, bool)
-            place[~rest] %= max(n, 1)
-            place[rest] = permute(place[rest] % n, n, self.seed, self.salt, epoch, folder + 1)
-            result[here] = first_member + place
-            first_slot, first_member = first_slot + n_slots, first_member + n
-        return result
+    def _edges(self) -> np.ndarray:
+        """Return where the parts of an epoch start and end for each folder, int64 (folders, parts + 1).
+
+        As many parts as the most often shown samples have showings, each with its share of every folder: no part
+        shows a sample twice.
+        """
+        n_parts = max([1, *self._showings()])
+        return np.arange(n_parts + 1) * np.array(self.slots(), np.int64)[:, None] // n_parts
+
+    def take(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows, int64, and the draws, int64, at these places of the endless stream.
+
+        A draw's number is how often the sample was shown before, if no folder weighs more than 1 the epoch's: what is
+        drawn with it (words, caption, crop) is another one each time.
+        """
+        size, edges = self.per_epoch(), self._edges()
+        ends, several = edges.sum(axis=0), edges.shape[1] > 2
+        epochs, rows, draws = places // size, np.empty(len(places), np.int64), np.empty(len(places), np.int64)
+        parts = np.searchsorted(ends, places % size, side="right") - 1
+        for epoch, part in np.unique(np.stack([epochs, parts], axis=1), axis=0).tolist():
+            here = (epochs == epoch) & (parts == part)
+            key = (self.seed, self.salt, epoch, *([part] if several else []))
+            slots = permute(places[here] % size - ends[part], int(ends[part + 1] - ends[part]), *key)
+            members, showings, folders = self._member_of(slots, edges[:, part : part + 2], epoch, several)
+            rows[here], draws[here] = self.members[members], epoch * np.maximum(self._showings(), 1)[folders] + showings
+        return rows, draws
+
+    def _member_of(self, slots: np.ndarray, edges: np.ndarray, epoch: int, several: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return member, its showing of this epoch, and folder of each slot of a part.
+
+        A folder of n members at weight 2.5 has 2.5 n slots an epoch: it goes round its members, in an order of the
+        epoch's own, two and a half times.
+        """
+        ends = np.cumsum(edges[:, 1] - edges[:, 0])
+        folders = np.searchsorted(ends, slots, side="right")
+        turns = slots - ends[folders] + edges[folders, 1]
+        members, showings, first = np.empty(len(slots), np.int64), np.empty(len(slots), np.int64), 0
+        for folder, ((n, _), n_slots) in enumerate(zip(self.weights, self.slots(), strict=True)):
+            here = folders == folder
+            if here.any():
+                showings[here], place = np.divmod(turns[here], n)
+                in_order = n_slots == n and not several  # all of them once, and the slots are shuffled already
+                members[here] = first + (place if in_order else permute(place, n, self.seed, self.salt, epoch, folder + 1))
+            first += n
+        return members, showings, folders
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -104,18 +132,22 @@ class Order:
         """Return how many samples an epoch shows, real and pseudo-labelled."""
         return self.real.per_epoch() + self.pseudo.per_epoch()
 
+    @property
+    def most_pseudo(self) -> int:
+        """The most pseudo-labelled samples of a batch: its share of the batch, rounded down."""
+        return self.batch_size if not self.real.per_epoch() else int(self.batch_size * self.pseudo_share + 1e-9)
+
     def pseudo_before(self, step: int) -> int:
-        """Return how many pseudo-labelled samples the steps before this one took: the share, rounded down at every step."""
+        """Return how many pseudo-labelled samples the steps before this one took: their share of the data, or the most that may be."""
         n_real, n_pseudo = self.real.per_epoch(), self.pseudo.per_epoch()
-        share = 1.0 if not n_real else min(self.pseudo_share, n_pseudo / (n_real + n_pseudo))
-        return int(step * self.batch_size * share)
+        return min(step * self.most_pseudo, step * self.batch_size * n_pseudo // (n_real + n_pseudo))
 
     def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the rows and the epochs of the batch of this step, counted from 0."""
+        """Return the rows and the draws of the batch of this step, counted from 0."""
         start, stop = self.pseudo_before(step), self.pseudo_before(step + 1)
         first_real = step * self.batch_size - start
         parts = [self.pseudo.take(np.arange(start, stop))] if stop > start else []
         if stop - start < self.batch_size:
             parts.append(self.real.take(np.arange(first_real, first_real + self.batch_size - (stop - start))))
-        rows, epochs = zip(*parts, strict=True)
-        return np.concatenate(rows), np.concatenate(epochs)
+        rows, draws = zip(*parts, strict=True)
+        return np.concatenate(rows), np.concatenate(draws)

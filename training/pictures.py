@@ -9,7 +9,7 @@ from fistful.bow.store.dead_letters import Refused
 from fistful.errors import DataError
 from fistful.training import pixels
 from fistful.training.config import TrainConfig
-from fistful.training.data import Samples, ShardReader
+from fistful.training.data import Samples, read_picture
 from fistful.training.order import Order
 
 ATTEMPTS = 16
@@ -22,7 +22,6 @@ class Pictures:
 
     def __init__(self, config: TrainConfig, samples: Samples, order: Order, size: int) -> None:
         self._config, self._samples, self._order, self.size = config, samples, order, size
-        self.reader = ShardReader(samples)
         self._kept: dict[int, np.ndarray] = {}
         self._room = config.cache_mb << 20
         self.broken: dict[int, str] = {}
@@ -88,4 +87,4 @@ class Pictures:
         return picture
 
     def _decode(self, row: int, side: int) -> np.ndarray:
-        return pixels.decode(self.reader.read(row), side if self._config.decode == "scaled" else 0)
+        return pixels.decode(read_picture(self._samples, row), side if self._config.decode == "scaled" else 0)

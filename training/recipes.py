@@ -75,11 +75,11 @@ def joint(seed: int = 0) -> TrainConfig:
     """Return `clip`'s image tower on balanced bags, with a word head beside the contrastive loss.
 
     Source: SuperCLIP (arXiv 2512.14480) for the joint form and its weight of 1; SuperClass (arXiv 2411.03313) for the loss.
-    Our choices: bags for the text tower, of 16 positions; the rest as `clip`.
+    Our choices: bags for the text tower, of as many positions as they need; the rest as `clip`.
     Command: `fistful train DATA --out RUN --recipe joint`
     Hours, result: not measured. Untested by us.
     """
-    return dataclasses.replace(clip(seed), text="balanced", context_length=16, objective="joint")
+    return dataclasses.replace(clip(seed), text="balanced", context_length=0, objective="joint")
 
 
 def cc3m_8gpu(seed: int = 0) -> TrainConfig:

@@ -24,9 +24,10 @@ from fistful.bow import vocabulary as vocabularies
 from fistful.bow.draw import held_out
 from fistful.bow.store import manifest
 from fistful.bow.store.config import semantic_values, sha256_hex
-from fistful.bow.store.files import local_out
+from fistful.bow.store.files import local_out, write_json
+from fistful.bow.vocabulary import Vocabulary
 from fistful.errors import UsageError
-from fistful.training.config import TrainConfig, resolve
+from fistful.training.config import MAX_STEPS, TrainConfig, resolve
 from fistful.training.data import Samples, read_lines, read_samples
 from fistful.training.order import Order, Stream
 
@@ -36,8 +37,11 @@ if TYPE_CHECKING:
     from fistful.training.export import About
     from fistful.training.loop import Trainer
     from fistful.training.pretrained import Pretrained
+    from fistful.training.text import TextLengths
 
 LOCK = "logs/lock"
+TEXTS = "logs/texts.json"
+"""How many texts there are, and how much of them the context cuts off."""
 Evaluate = Callable[["Encoder"], Mapping[str, float]]
 
 
@@ -54,6 +58,8 @@ class Job:
     """Fingerprint of the weights to start from."""
     evaluate: Evaluate | None
     ranks: Ranks
+    lengths: TextLengths | None
+    """Of the texts; None where no transformer reads any."""
 
 
 def train(*data: str, out: str | Path, config: TrainConfig = TrainConfig(), evaluate: Evaluate | None = None) -> Path:
@@ -91,12 +97,13 @@ def train(*data: str, out: str | Path, config: TrainConfig = TrainConfig(), eval
         if config.text == "balanced" and config.balance() is None and not samples.has_rule:
             raise UsageError("--text balanced: tars have no rule of their own; give --rule, or use --text bag")
         order = _order(config, samples)
-        config = _in_steps(config, order)
+        lengths = _text_lengths(config, samples, order)
+        config = _of_data(config, order, lengths, pretrained)
         inputs = [{"fingerprint": f, "weight": w} for f, w in zip(samples.fingerprints, samples.weights, strict=True)]
         values = _identity(config, init, getattr(evaluate, "fingerprint", ""))
         if ranks.by_first(lambda: manifest.claim(run, "train", values, inputs)):
             return run
-        _train(Job(run, config, samples, order, pretrained, init, evaluate, ranks))
+        _train(Job(run, config, samples, order, pretrained, init, evaluate, ranks, lengths))
     return run
 
 
@@ -132,10 +139,45 @@ def _identity(config: TrainConfig, init: str, evaluated: str) -> dict[str, Any]:
     return {**semantic_values(config), "init": init, "exclude": exclude, **({"evaluated_on": evaluated} if evaluated else {})}
 
 
-def _in_steps(config: TrainConfig, order: Order) -> TrainConfig:
-    if not config.epochs:
+def _of_data(config: TrainConfig, order: Order, lengths: TextLengths | None, pretrained: Pretrained | None) -> TrainConfig:
+    """Make the choices definite that the data decides: steps, text positions."""
+    from fistful.training.text import LEAST_CONTEXT, MOST_CONTEXT
+
+    if config.epochs:
+        steps = config.epochs * order.per_epoch() / config.batch_size
+        if steps > MAX_STEPS:
+            raise UsageError(f"--epochs {config.epochs:g}: are {steps:g} steps, expected at most {MAX_STEPS:,}")
+        config = dataclasses.replace(config, steps=max(1, round(steps)))
+    if config.context_length:
         return config
-    return dataclasses.replace(config, steps=max(1, round(config.epochs * order.per_epoch() / config.batch_size)))
+    most = MOST_CONTEXT
+    if config.init_towers == "both" and pretrained is not None and pretrained.model_cfg is not None:
+        most = min(most, pretrained.model_cfg.get("text_cfg", {}).get("context_length", most))
+    return dataclasses.replace(config, context_length=LEAST_CONTEXT if lengths is None else lengths.fitting(most))
+
+
+def _text_lengths(config: TrainConfig, samples: Samples, order: Order) -> TextLengths | None:
+    """Look at the texts that the transformer will read, the same ones in every process.
+
+    Raises:
+        UsageError: If captions are asked for, and there are none.
+    """
+    from open_clip import SimpleTokenizer
+
+    from fistful.training.text import measure_texts, reads_caption
+
+    members = np.concatenate([order.real.members, order.pseudo.members])
+    if config.text == "caption" and config.has_text and not reads_caption(config, samples, members).any():
+        raise UsageError("--text caption: found no sample with a caption; use --text bag or balanced, or add a folder that has captions")
+    if not config.has_text or config.text_tower == "words":
+        return None
+    return measure_texts(config, samples, _vocabulary(config, samples), SimpleTokenizer(), members)
+
+
+def _vocabulary(config: TrainConfig, samples: Samples) -> Vocabulary:
+    """Return the words, with the keep probabilities of the run's rule."""
+    rule = config.balance()
+    return samples.vocabulary if rule is None else samples.vocabulary.balanced(rule)
 
 
 def _order(config: TrainConfig, samples: Samples) -> Order:
@@ -146,7 +188,9 @@ def _order(config: TrainConfig, samples: Samples) -> Order:
         n_each = np.bincount(samples.folder[mask], minlength=len(samples.folders))
         weights = tuple(zip(n_each.tolist(), samples.weights, strict=True))
         streams.append(Stream(members=np.flatnonzero(mask), weights=weights, seed=config.seed, salt=salt))
-    n_epoch = sum(stream.per_epoch() for stream in streams)
+    order = Order(real=streams[0], pseudo=streams[1], batch_size=config.batch_size, pseudo_share=config.pseudo_share)
+    _check_shown(samples, order)
+    n_epoch = order.per_epoch()
     if not n_epoch:
         raise UsageError(f"--exclude {config.exclude} --holdout {config.holdout}: leave no sample to learn from")
     if config.batch_size > n_epoch:
@@ -155,7 +199,23 @@ def _order(config: TrainConfig, samples: Samples) -> Order:
         raise UsageError(f"--batch-size {config.batch_size}: does not divide among {config.world_size} processes; use a multiple of it")
     if not streams[0].per_epoch() and config.pseudo_share < 1:
         raise UsageError(f"--pseudo-share {config.pseudo_share}: all samples are pseudo-labelled; add a folder of real ones, or use 1")
-    return Order(real=streams[0], pseudo=streams[1], batch_size=config.batch_size, pseudo_share=config.pseudo_share)
+    if streams[1].per_epoch() and config.pseudo_share and not order.most_pseudo:
+        raise UsageError(
+            f"--batch-size {config.batch_size} --pseudo-share {config.pseudo_share}: a batch has no room for a pseudo-labelled sample; "
+            "use a larger batch or share, or --pseudo-share 0"
+        )
+    return order
+
+
+def _check_shown(samples: Samples, order: Order) -> None:
+    """Refuse a folder that weighs so little that no epoch shows a sample of it."""
+    for number, folder in enumerate(samples.folders):
+        n = sum(stream.weights[number][0] for stream in (order.real, order.pseudo))
+        if n and not any(stream.slots()[number] for stream in (order.real, order.pseudo)):
+            raise UsageError(
+                f"{folder}*{samples.weights[number]:g}: an epoch shows none of its {n:,} samples; "
+                f"give {folder}*{1 / n:.2g} or more, or leave it out"
+            )
 
 
 def _train(job: Job) -> None:
@@ -170,6 +230,9 @@ def _train(job: Job) -> None:
             print(problem, file=sys.stderr)
         if first and job.config.progress:
             print(_begins(job, trainer), file=sys.stderr)
+        if first:
+            for line in _about_texts(job):
+                print(line, file=sys.stderr)
         trainer.train(stop)
         if job.evaluate is not None:
             scores = trainer.evaluate()
@@ -201,6 +264,30 @@ def _begins(job: Job, trainer: Trainer) -> str:
     return f"train: {what}, steps {trainer.step:,} to {config.steps:,} of {config.batch_size} samples on {where}"
 
 
+def _about_texts(job: Job) -> list[str]:
+    """Say which folders show nothing, and which texts are no captions though captions were asked for, are empty, or are cut."""
+    from fistful.training.text import reads_caption
+
+    config, samples = job.config, job.samples
+    members = np.concatenate([job.order.real.members, job.order.pseudo.members])
+    unseen = np.bincount(samples.folder[members], minlength=len(samples.folders)) == 0
+    lines = [f"{path}: no sample of it is shown" for path, is_unseen in zip(samples.folders, unseen, strict=True) if is_unseen]
+    if not config.has_text:
+        return [f"train: {line}" for line in lines]
+    captioned = reads_caption(config, samples, members)
+    n_empty = int((~captioned & (samples.bags.lengths()[members] == 0)).sum())
+    n_bags = int((~captioned).sum()) - n_empty if config.text == "caption" else 0
+    lines += [f"{n_bags:,} of {len(members):,} samples have no caption: their bag is their text"] if n_bags else []
+    lines += [f"{n_empty:,} of {len(members):,} samples have no word: their text is empty; --exclude leaves them out"] if n_empty else []
+    if job.lengths is not None:
+        cut = job.lengths.cut_at(config.context_length)
+        write_json(job.run, TEXTS, {**cut, "samples": len(members), "bags_for_captions": n_bags, "empty": n_empty})
+        if cut["texts_cut"]:
+            share = f"{cut['texts_cut'] / cut['texts']:.2%} of the texts, {cut['tokens_cut'] / cut['tokens']:.2%} of their tokens"
+            lines.append(f"{config.context_length} text positions cut {share}; --context-length {job.lengths.tokens.max()} would hold all")
+    return [f"train: {line}" for line in lines]
+
+
 def _trainer(job: Job) -> Trainer:
     import open_clip
 
@@ -212,10 +299,8 @@ def _trainer(job: Job) -> Trainer:
 
     config, samples = job.config, job.samples
     shape = shape_of(config, len(samples.vocabulary), job.pretrained)
-    rule = config.balance()
-    vocabulary = samples.vocabulary if rule is None else samples.vocabulary.balanced(rule)
     tokenizer = open_clip.SimpleTokenizer(context_length=config.context_length)
-    loader = Loader(config, samples, job.order, square_size(shape), vocabulary, tokenizer, job.ranks)
+    loader = Loader(config, samples, job.order, square_size(shape), _vocabulary(config, samples), tokenizer, job.ranks)
     model = Model(shape, config.temperature)
     preprocess = export.preprocess_config()
     if job.pretrained is not None:

@@ -9,8 +9,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
+
+from fistful.errors import UsageError
 
 FORMAT = 1
 """Version of the folders that we write. A reader refuses a newer one."""
@@ -24,6 +27,23 @@ def semantic(default: Any = dataclasses.MISSING) -> Any:
 def execution(default: Any = dataclasses.MISSING) -> Any:
     """Declare a field that may not change a byte of the output: it is left out of the identity."""
     return dataclasses.field(default=default, metadata={"role": "execution"})
+
+
+def check_numbers(config: Any) -> None:
+    """Check that each number of an option group is one that can be computed with: finite, and below 2**63.
+
+    Every group with numbers calls it at the end of its own checks, which know the range that makes sense.
+
+    Raises:
+        UsageError: If one is not.
+    """
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        option = f"--{field.name.replace('_', '-')} {value}"
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UsageError(f"{option}: expected a finite number")
+        if isinstance(value, int) and abs(value) >= 2**63:
+            raise UsageError(f"{option}: expected a number below 2**63")
 
 
 def walk_fields(config: Any) -> Iterator[tuple[str, str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from fistful.bow.store.config import semantic
+from fistful.bow.store.config import check_numbers, semantic
 from fistful.errors import UsageError
 
 
@@ -39,3 +39,4 @@ class ReportConfig:
             raise UsageError(f"--samples {self.samples}: expected 0 to 100; pictures are part of the page")
         if self.seed < 0:
             raise UsageError(f"--seed {self.seed}: expected 0 or more")
+        check_numbers(self)

@@ -11,26 +11,16 @@ import pytest
 from fistful.bow.draw import number_of_key
 from fistful.errors import DataError, UsageError
 from fistful.training import data as data_module
-from fistful.training.data import ShardReader, parse_folder, read_samples
+from fistful.training.data import parse_folder, read_picture, read_samples
 from fistful.training.recipes import tiny_clip, tiny_fistful, tiny_joint
 from tests.training.conftest import picture_bytes
 
 
 def test_samples_are_rows_of_the_index_and_bytes_of_the_shards(data):
     samples = read_samples((data,))
-    reader = ShardReader(samples)
     assert len(samples) == 48
     assert [number_of_key(key) for key in samples.keys.to_pylist()] == samples.number.tolist()
-    assert reader.read(30) == picture_bytes(2 * 6 + 1)  # row 30 is row 6 of unit 1, which has the odd samples
-    reader.close()
-
-
-def test_more_shards_than_may_be_open_are_read_all_the_same(data, monkeypatch):
-    monkeypatch.setattr(data_module, "OPEN_SHARDS", 1)
-    samples = read_samples((data,))
-    reader = ShardReader(samples)
-    assert [reader.read(row) for row in (0, 30, 1)] == [picture_bytes(0), picture_bytes(13), picture_bytes(2)]
-    reader.close()
+    assert read_picture(samples, 30) == picture_bytes(2 * 6 + 1)  # row 30 is row 6 of unit 1, which has the odd samples
 
 
 def test_several_folders_follow_each_other_with_their_weights(data, write_data, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import signal
 import threading
@@ -135,6 +136,33 @@ def test_data_given_twice_is_refused(data, tmp_path):
         train(data, f"{data}*3", out=tmp_path / "run", config=TrainConfig(**QUICK))
 
 
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_weight_that_shows_no_sample_is_refused(data, write_data, tmp_path, alone):
+    other = write_data(tmp_path / "other", n=24)
+    folders = [f"{other}*0.02"] if alone else [data, f"{other}*0.02"]
+    with pytest.raises(UsageError) as error:
+        train(*folders, out=tmp_path / "run", config=TrainConfig(**QUICK))
+    said = f"{other}*0.02: an epoch shows none of its 24 samples; give {other}*0.042 or more, or leave it out"
+    assert str(error.value) == said
+
+
+def test_a_folder_that_is_left_out_whole_is_said(data, write_data, tmp_path, capsys):
+    other = write_data(tmp_path / "other", n=12, units=1)
+    keys = read_samples((data,)).keys.to_pylist()
+    (tmp_path / "keys.txt").write_text("\n".join(keys))  # its keys are those of the first twelve too
+    more = write_data(tmp_path / "more", n=96, units=1)
+    train(more, other, out=tmp_path / "run", config=TrainConfig(**QUICK, exclude=str(tmp_path / "keys.txt")))
+    assert capsys.readouterr().err == f"train: {other}: no sample of it is shown\n"
+
+
+def test_a_batch_without_room_for_a_pseudo_labelled_sample_is_refused(data, write_data, tmp_path):
+    pseudo = write_data(tmp_path / "pseudo", n=24, pseudo=True)
+    with pytest.raises(
+        UsageError, match=r"^--batch-size 1 --pseudo-share 0.5: a batch has no room for a pseudo-labelled sample; use a larger"
+    ):
+        train(data, pseudo, out=tmp_path / "run", config=TrainConfig(**{**QUICK, "batch_size": 1}))
+
+
 def test_excluding_everything_is_said(data, tmp_path):
     keys = read_samples((data,)).keys.to_pylist()
     (tmp_path / "keys.txt").write_text("\n".join(keys))
@@ -221,6 +249,11 @@ def test_an_unfinished_data_folder_is_refused(write_data, tmp_path):
             "leave --rule out, or use --objective joint",
         ),
         ({"rule": "cap"}, "--rule cap: needs --threshold or --kept, found none"),
+        ({"lr": math.inf}, "--lr inf: expected a finite number"),
+        ({"lr": math.nan}, "--lr nan: expected a number above 0"),
+        ({"epochs": math.inf}, "--epochs inf: expected a finite number"),
+        ({"seed": 2**63}, "--seed 9223372036854775808: expected a number below 2**63"),
+        ({"steps": 10**12}, "--steps 1000000000000: expected at most 1,000,000,000"),
         (
             {"text": "caption", "text_tower": "words"},
             "--text-tower words: reads words of the vocabulary, found --text caption; use --text bag or balanced",
@@ -237,6 +270,7 @@ def test_a_configuration_at_fault_says_what_to_do(options, message):
     ("options", "message"),
     [
         ({"batch_size": 49}, "--batch-size 49: an epoch has only 48 samples; use a smaller batch or more data"),
+        ({"epochs": 1e300}, "--epochs 1e+300: are 6e+300 steps, expected at most 1,000,000,000"),
         ({"model": "no-such"}, "--model no-such: found no such model, expected tiny-resnet"),
         ({"model": "roberta-ViT-B-32"}, "--model roberta-ViT-B-32: its text tower comes from a model hub; use --text-tower words"),
     ],

@@ -14,7 +14,7 @@ from fistful.bow.store import manifest
 from fistful.errors import DataError, UsageError
 from fistful.training import foreign
 from fistful.training.config import TrainConfig
-from fistful.training.data import ShardReader, read_samples
+from fistful.training.data import read_picture, read_samples
 from fistful.training.run import train
 from tests.training.conftest import picture_bytes, sample
 
@@ -51,9 +51,7 @@ def test_tars_are_read_as_our_own_folders_are(tars, tmp_path):
     assert len(samples) == 48
     assert samples.captions[5].as_py() == ["A green bar.", "bar of green"]
     assert samples.keys[30].as_py() == "00001_0000006"
-    reader = ShardReader(samples)
-    assert reader.read(30) == picture_bytes(30)
-    reader.close()
+    assert read_picture(samples, 30) == picture_bytes(30)
     assert set(samples.vocabulary.words) == {"red", "green", "blue", "yellow", "square", "bar", "stripe"}
     assert [samples.vocabulary.words[w] for w in samples.bags.pick(np.array([5])).values] == ["green", "bar"]
 

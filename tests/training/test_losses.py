@@ -56,6 +56,23 @@ def test_contrastive_by_hand():
     assert math.isclose(Contrastive(Ranks())(model(scale=2.0), both).item(), math.log(1 + math.exp(-2)), rel_tol=1e-6)
 
 
+@pytest.mark.parametrize("loss", [Contrastive(Ranks()), Sigmoid(Ranks())])
+def test_a_sample_that_is_shown_twice_is_no_negative_of_itself(loss):
+    """Of samples 0, 1, 0 the pairs (0, 2) and (2, 0) count for nothing, whatever their logits are."""
+    found = seen(n=3)
+    found.number_B = torch.tensor([0, 1, 0])
+    scale, bias = (12.0, 0.0) if isinstance(loss, Contrastive) else (12.0, -3.0)
+    logits = (scale * found.image_BD @ found.text_BD.T + bias).detach().double().numpy()
+    if isinstance(loss, Contrastive):
+        rows = [([0, 1], 0), ([0, 1, 2], 1), ([1, 2], 1)]
+        expected = -sum(log_softmax(table[i][kept])[own] for table in (logits, logits.T) for i, (kept, own) in enumerate(rows)) / 6
+    else:
+        signs = 2 * np.eye(3) - 1
+        terms = np.log1p(np.exp(-signs * logits))
+        expected = (terms.sum() - terms[0, 2] - terms[2, 0]) / 3
+    assert loss(model(), found).item() == pytest.approx(expected, rel=1e-5)
+
+
 def test_contrastive_equals_open_clips_loss():
     found = seen()
     theirs = open_clip.ClipLoss()(found.image_BD, found.text_BD, torch.tensor(12.0))

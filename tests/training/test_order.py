@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -52,6 +53,44 @@ def test_a_folder_of_weight_two_and_a_half_is_shown_twice_and_half_of_it_once_mo
     assert set(first[4:]) == set(second[4:]) == {1}
 
 
+@given(st.lists(st.tuples(st.integers(1, 30), st.sampled_from([0.5, 1.0, 1.5, 2.0, 3.0])), min_size=1, max_size=3), st.integers(0, 9))
+def test_each_showing_of_a_sample_is_another_draw(weights, seed):
+    n = sum(n for n, _ in weights)
+    stream = Stream(members=np.arange(n), weights=tuple(weights), seed=seed, salt=0)
+    rows, draws = stream.take(np.arange(3 * stream.per_epoch()))
+    assert len(np.unique(np.stack([rows, draws]), axis=1).T) == len(rows)
+    shown = np.bincount(rows, minlength=n)
+    first = 0
+    for n_own, weight in weights:
+        own = shown[first : first + n_own]
+        assert own.sum() == 3 * round(n_own * weight)
+        assert 3 * int(weight) <= own.min()
+        assert own.max() <= 3 * -(-weight // 1)
+        first += n_own
+
+
+def test_two_showings_of_a_sample_lie_in_two_halves_of_the_epoch():
+    """A folder of weight 2 beside one of weight 1: no batch but that over a border has a sample twice."""
+    stream = Stream(members=np.arange(160), weights=((40, 2.0), (120, 1.0)), seed=0, salt=0)
+    halves = [stream.take(np.arange(start, start + 100)) for start in (0, 100)]
+    for rows, draws in halves:
+        assert len(set(rows)) == 100
+        assert set(rows) >= set(range(40))
+        assert len(set(draws[rows < 40])) == 1
+        assert set(draws[rows >= 40]) == {0}
+    assert set(halves[0][0]) | set(halves[1][0]) == set(range(160))
+    later = stream.take(np.arange(200, 300))[0]
+    assert 20 < len(set(halves[0][0][halves[0][0] >= 40]) & set(later)) < 50  # which 60 of 120 come first is drawn anew each epoch
+
+
+def test_weights_of_one_and_less_keep_the_order_that_they_had():
+    """What earlier versions showed at these places."""
+    stream = Stream(members=np.arange(14), weights=((4, 0.5), (10, 1.0)), seed=0, salt=0)
+    rows, draws = stream.take(np.arange(24))
+    assert rows.tolist() == [7, 11, 5, 13, 1, 6, 12, 2, 9, 4, 10, 8, 11, 13, 5, 4, 9, 2, 12, 0, 6, 7, 10, 8]
+    assert draws.tolist() == [0] * 12 + [1] * 12
+
+
 def test_pseudo_labelled_samples_keep_their_share():
     many = order(real=50, pseudo=200, share=0.25)
     assert [int((many.batch(step)[0] >= 50).sum()) for step in range(6)] == [2] * 6
@@ -59,3 +98,13 @@ def test_pseudo_labelled_samples_keep_their_share():
     assert sum(int((few.batch(step)[0] >= 90).sum()) for step in range(100)) == 80
     assert not (order(real=50, pseudo=200, share=0).batch(3)[0] >= 50).any()
     assert (order(real=0, pseudo=20, share=1).batch(0)[0] < 20).all()
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "share", "most"), [(1, 0.5, 0), (2, 0.5, 1), (5, 0.5, 2), (7, 0.5, 3), (10, 0.3, 3), (100, 0.29, 29), (3, 0.9, 2)]
+)
+def test_no_batch_has_more_than_its_share_of_pseudo_labelled_samples(batch_size, share, most):
+    many = order(real=30, pseudo=3_000, batch_size=batch_size, share=share)
+    assert {int((many.batch(step)[0] >= 30).sum()) for step in range(50)} == {most}
+    few = order(real=300, pseudo=30, batch_size=batch_size, share=share)
+    assert max(int((few.batch(step)[0] >= 300).sum()) for step in range(50)) <= most
