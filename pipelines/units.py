@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from fistful.bow.store.config import canonical_json, semantic, sha256_hex
 from fistful.bow.store.files import is_url, open_input
+from fistful.bow.store.kinds import PassedOver
 from fistful.errors import UsageError
 from fistful.pipelines.finding import Kind, find_files, is_compressed
 
@@ -76,12 +77,13 @@ class Input:
         return os.path.join(self.root, self.relative)
 
 
-def plan_units(sources: tuple[str, ...], options: PlanOptions) -> tuple[list[Unit], dict[str, Any]]:
+def plan_units(sources: tuple[str, ...], options: PlanOptions, passed: PassedOver | None = None) -> tuple[list[Unit], dict[str, Any]]:
     """Cut sources into units.
 
     Args:
         sources: Files, folders, globs, brace lists and URLs, in any order.
         options: How to cut.
+        passed: Receives what of them is not read.
 
     Returns:
         The units by number, and the inputs' fingerprint: of relative names and sizes.
@@ -91,7 +93,9 @@ def plan_units(sources: tuple[str, ...], options: PlanOptions) -> tuple[list[Uni
     """
     if not sources:
         raise UsageError("no SOURCE given; expected files (TSV, CSV, JSONL, parquet, tar) or folders")
-    found = [Input(f.root, f.relative, f.size, f.kind, f.relative) for source in sources for f in find_files(source, options.input_format)]
+    passed = PassedOver() if passed is None else passed
+    files = [f for source in sources for f in find_files(source, options.input_format, passed)]
+    found = [Input(f.root, f.relative, f.size, f.kind, f.name) for f in files]
     twice = [path for path, n in Counter(i.path if is_url(i.path) else os.path.realpath(i.path) for i in found).items() if n > 1]
     if twice:
         raise UsageError(f"{min(twice)}: given twice; every input counts once")
@@ -104,10 +108,12 @@ def plan_units(sources: tuple[str, ...], options: PlanOptions) -> tuple[list[Uni
 
 def _with_distinct_names(inputs: list[Input]) -> list[Input]:
     """Put the folders above before the names while two are equal: a/0.tar and b/0.tar, not 0.tar twice."""
-    depth = 0
+    depth, names = 0, [i.name for i in inputs]
     while len({i.name for i in inputs}) < len(inputs):
         depth += 1
-        inputs = [dataclasses.replace(i, name="/".join([*Path(i.root).parts[-depth:], i.relative])) for i in inputs]
+        inputs = [
+            dataclasses.replace(i, name="/".join([*Path(i.root).parts[-depth:], name])) for i, name in zip(inputs, names, strict=True)
+        ]
     return inputs
 
 

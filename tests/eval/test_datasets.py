@@ -136,7 +136,7 @@ def test_splits_are_not_taken_for_classes(tmp_path):
 
 def test_a_folder_without_images_says_what_was_expected(tmp_path):
     (tmp_path / "a.txt").write_text("x")
-    with pytest.raises(UsageError, match="no images in class folders; expected ROOT/CLASS/IMAGE with jpg, jpeg, png, webp"):
+    with pytest.raises(UsageError, match="no images in class folders; expected ROOT/CLASS/IMAGE with jpg, jpeg, png, webp, jfif, jpe"):
         open_set(str(tmp_path), None)
 
 
