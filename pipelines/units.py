@@ -142,22 +142,24 @@ def _cut(inputs: list[Input], options: PlanOptions) -> Iterator[Unit]:
 
 def _runs_of_row_groups(path: str, step: int) -> Iterator[tuple[int, int, int]]:
     """Yield first, end and bytes of runs of row groups; (0, 0, 0) for a file that is no parquet, which its unit then tells."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
+
+    from fistful.bow.store.columns import BROKEN_PARQUET, check_damage
 
     try:
         with open_input(path) as file:
             about = pq.ParquetFile(file).metadata
-    except pa.ArrowInvalid:
-        yield 0, 0, 0
-        return
+            sizes = [about.row_group(group).total_byte_size for group in range(about.num_row_groups)]
+    except BROKEN_PARQUET as error:
+        check_damage(error)
+        sizes = []
     first = size = 0
-    for group in range(about.num_row_groups):
-        size += about.row_group(group).total_byte_size
-        if size >= step or group + 1 == about.num_row_groups:
+    for group, n_bytes in enumerate(sizes):
+        size += n_bytes
+        if size >= step or group + 1 == len(sizes):
             yield first, group + 1, size
             first, size = group + 1, 0
-    if not about.num_row_groups:
+    if not sizes:
         yield 0, 0, 0
 
 
