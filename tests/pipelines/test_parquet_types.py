@@ -66,7 +66,7 @@ def test_a_file_whose_captions_are_all_missing_is_refused_row_by_row_and_the_oth
     assert [(x.file, x.reason) for x in letters] == [("b.parquet", "no_caption")]
 
 
-TIME = datetime.datetime(2020, 1, 2, 3, 4, 5)
+TIME = datetime.datetime.fromisoformat("2020-01-02T03:04:05")
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_no_damage_of_a_footer_ends_a_job(tmp_path: Path) -> None:
     pq.write_table(pa.table({"caption": ["red fox", "dog"] * 50, "n": range(100)}), path, row_group_size=30)
     data = path.read_bytes()
     footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
-    chance, broken = random.Random(0), 0
+    chance, broken, unnamed = random.Random(0), 0, 0
     for _ in range(300):
         damaged = bytearray(data)
         for _ in range(chance.choice([1, 2, 8])):
@@ -116,8 +116,8 @@ def test_no_damage_of_a_footer_ends_a_job(tmp_path: Path) -> None:
         path.write_bytes(damaged)
         try:
             _, letters = read(path)
-        except UsageError as error:  # the column's name was hit
-            assert "no column 'caption'" in str(error) or "expected text" in str(error)
+        except UsageError:  # its name or its type was hit: the call could be at fault
+            unnamed += 1
         else:
             broken += any(x.reason == "truncated" for x in letters)
-    assert broken > 50
+    assert broken > 50 > unnamed
