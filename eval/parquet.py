@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from fistful.bow.store.columns import BROKEN_PARQUET, check_damage, is_list, is_text
 from fistful.bow.store.dead_letters import DeadLetter, Refused
 from fistful.bow.store.files import hash_file
 from fistful.errors import DataError, UsageError
@@ -50,7 +51,7 @@ def open_parquet(files: list[Path], name: str, names: str | None) -> EvalSet:
             "files": [[path.name, path.stat().st_size] for path in files],
             "names": hash_file(Path(names))["sha256"] if names else "",
         },
-        multilabel=_is_list(schema.field(label).type),
+        multilabel=is_list(schema.field(label).type),
         warnings=[*missing_parts(files), *warnings, *repeated_names(classes)],
     )
 
@@ -72,9 +73,11 @@ def missing_parts(files: list[Path]) -> list[str]:
 
 def _open(path: Path) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{path}: not a readable parquet file ({str(error).splitlines()[0]})") from None
+        file = pq.ParquetFile(path)
+        _ = file.schema_arrow.names  # read only now
+        return file
+    except BROKEN_PARQUET as error:
+        raise DataError(f"{path}: not a readable parquet file ({check_damage(error)})") from None
 
 
 def _column(schema: pa.Schema, wanted: tuple[str, ...], path: Path) -> str:
@@ -87,9 +90,8 @@ def _column(schema: pa.Schema, wanted: tuple[str, ...], path: Path) -> str:
 def _classes(files: list[Path], schema: pa.Schema, label: str, names: str | None) -> tuple[list[ClassName], list[str]]:
     """Take class names from the table given, from the names a hub keeps in the schema, or from labels that are text."""
     kind = schema.field(label).type
-    kind = kind.value_type if _is_list(kind) else kind
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        folders = sorted(str(value) for value in _values(files, label))
+    if is_text(kind):
+        folders = sorted(_written(value) for value in _values(files, label))
         return from_table(folders, Path(names)) if names else (from_folders(folders), [])
     hub = _hub_names(schema, label)
     if names is None and not hub:
@@ -100,17 +102,21 @@ def _classes(files: list[Path], schema: pa.Schema, label: str, names: str | None
     return from_table([str(i) for i in range(max(seen, default=-1) + 1)], Path(names))
 
 
-def _is_list(kind: pa.DataType) -> bool:
-    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-
-
 def _values(files: list[Path], label: str) -> set[Any]:
     """Return every label that occurs."""
     found: set[Any] = set()
     for path in files:
-        for part in pq.read_table(path, columns=[label])[label].chunks:
-            found |= {value for value in (pc.list_flatten(part) if _is_list(part.type) else part).unique().to_pylist() if value is not None}
-    return found
+        try:
+            for part in pq.read_table(path, columns=[label])[label].chunks:
+                found.update((pc.list_flatten(part) if is_list(part.type) else part).to_pylist())
+        except BROKEN_PARQUET as error:
+            raise DataError(f"{path}: its labels cannot be read ({check_damage(error)}); fetch it again") from None
+    return found - {None}
+
+
+def _written(label: Any) -> str:
+    """Return a label as text."""
+    return label.decode("utf-8", "replace") if isinstance(label, bytes) else str(label)
 
 
 def _hub_names(schema: pa.Schema, label: str) -> list[str]:
@@ -136,8 +142,8 @@ def _read(files: list[Path], image: str, label: str, source: str | None, place: 
                         yield _sample(name, values[image], values[label], place, str(values.get(source) or "") if source else "")
                     except Refused as refused:
                         yield DeadLetter(refused.reason, path.name, name, refused.detail, b"")
-        except (pa.ArrowInvalid, OSError) as error:
-            raise DataError(f"{path}: broken after row {row} ({str(error).splitlines()[0]}); fetch it again") from None
+        except BROKEN_PARQUET as error:
+            raise DataError(f"{path}: broken after row {row} ({check_damage(error)}); fetch it again") from None
 
 
 def _sample(name: str, image: Any, label: Any, place: dict[str, int], source: str) -> Sample:
@@ -146,8 +152,8 @@ def _sample(name: str, image: Any, label: Any, place: dict[str, int], source: st
         raise Refused("no_image", f"the image is {type(data).__name__}, expected bytes")
     several = isinstance(label, list)
     own = label if several else [label]
-    wrong = [one for one in own if one is None or str(one) not in place]
+    wrong = [one for one in own if one is None or _written(one) not in place]
     if wrong:
         raise Refused("no_label", f"the label is {wrong[0]!r}, which is not one of the {len(place)} classes")
-    numbers = sorted({place[str(one)] for one in own})
+    numbers = sorted({place[_written(one)] for one in own})
     return Sample(name, data, SEVERAL, source, tuple(numbers)) if several else Sample(name, data, numbers[0], source)

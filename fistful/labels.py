@@ -20,13 +20,14 @@ from fistful.bow.store.config import check_numbers, semantic, semantic_values
 from fistful.bow.store.embeddings import Embeddings, read_embeddings
 from fistful.bow.store.files import atomic_file, local_out, read_json, write_bytes, write_json
 from fistful.bow.store.index import read_index, unit_name
+from fistful.bow.store.kinds import PassedOver
 from fistful.bow.vocabulary import FILE as VOCABULARY
 from fistful.bow.vocabulary import Vocabulary, read_vocabulary
 from fistful.bow.words import Ragged
 from fistful.errors import DataError, UsageError
 from fistful.pipelines.label import Captioned, LabelJob, Source, candidates_of, save_captioned
 from fistful.pipelines.run import Work
-from fistful.pipelines.stage import Running, close_folder, run_stage
+from fistful.pipelines.stage import Running, close_folder, run_stage, say_passed_over
 from fistful.pipelines.units import PlanOptions, Unit, plan_units
 
 if TYPE_CHECKING:
@@ -109,12 +110,13 @@ def label(*images: str, model: str, like: str | Path, out: str | Path, config: L
     if (verb := manifest.read_config(like_folder)["verb"]) != "bags":
         raise UsageError(f"--like {like}: was written by fistful {verb}, expected a folder that fistful bags wrote")
     digest = manifest.fingerprint(like_folder)
-    units, inputs = plan_units(images, config.plan)
+    units, inputs = plan_units(images, config.plan, passed := PassedOver())
     encoder, fraction = _fitting(model, like_folder, config.label.by)
     words = manifest.read_config(like_folder)["inputs"].get("word_options", {})
     inputs |= {"like": digest, "encoder": encoder.fingerprint, "word_options": words}
     if manifest.claim(folder, "label", semantic_values(config), inputs, write=not config.running.dry_run):
         return folder
+    say_passed_over(folder, passed, config.running)
     if config.running.dry_run:
         print(_forecast(units, model, like_folder, folder, config.running))
         return folder

@@ -26,7 +26,7 @@ from fistful.lookup import WordsConfig
 from fistful.pipelines.bags import BagOptions, BagsConfig
 from fistful.pipelines.count import CountConfig
 from fistful.pipelines.sources import SourceOptions
-from fistful.pipelines.stage import Running
+from fistful.pipelines.stage import PASSED_OVER, Running
 from fistful.pipelines.units import PlanOptions
 from fistful.training.config import TrainConfig
 
@@ -51,7 +51,8 @@ def count(*sources: str, out: str, config: CountConfig = CountConfig()) -> None:
     if _nothing_more(folder, config.running):
         return
     stats = read_json(folder / "stats.json")
-    print(f"{done}{_rows(stats)}{_rates(folder)}\n{_n(stats['words'], 'word')} in {out}/vocabulary.parquet, most frequent first")
+    print(f"{done}{_rows(stats)}{_rates(folder)}\n{_passed_over(folder)}", end="")
+    print(f"{_n(stats['words'], 'word')} in {out}/vocabulary.parquet, most frequent first")
     given = shlex.join(sources) + _given(config.plan, config.source)
     print(f"next: fistful bags {given} --counts {shlex.quote(out)} --out DATA --rule cap --kept 0.5")
 
@@ -72,7 +73,7 @@ def bags(*sources: str, counts: str, out: str, config: BagsConfig = BagsConfig()
     if _nothing_more(folder, config.running):
         return
     stats = read_json(folder / "stats.json")
-    print(done + _rows(stats) + _rates(folder))
+    print(done + _rows(stats) + _rates(folder) + "\n" + _passed_over(folder), end="")
     if stats["duplicates"]:
         repeat = "sample repeats" if stats["duplicates"] == 1 else "samples repeat"
         print(f"{stats['duplicates']:,} {repeat} an earlier one of their unit, byte for byte; all were kept")
@@ -136,6 +137,12 @@ def _finished(out: str) -> str:
 def _rows(stats: dict) -> str:
     refused = ", ".join(f"{reason} {n:,}" for reason, n in sorted(stats["refused"].items())) or "none"
     return f"{_n(stats['rows'], 'row')} read, {stats['kept']:,} kept; refused: {refused}"
+
+
+def _passed_over(folder: Path) -> str:
+    """Return lines that say what of the sources was not read; "" where all was."""
+    path = folder / PASSED_OVER
+    return "".join(f"passed over: {line}\n" for line in read_json(path)) if path.exists() else ""
 
 
 def _n(n: int, what: str) -> str:
@@ -242,7 +249,7 @@ def label(*images: str, model: str, like: str, out: str, config: LabelConfig = L
     if _nothing_more(folder, config.running):
         return
     stats = read_json(folder / "stats.json")
-    print(done + _rows(stats))
+    print(done + _rows(stats) + "\n" + _passed_over(folder), end="")
     print(
         f"{stats['words_in_bags']:,} words given, {stats['words_in_bags'] / max(1, stats['kept']):.1f} an image; on "
         f"{stats['held_out_images']:,} held-out captioned images {stats['held_out_precision']:.1%} of such words were right "

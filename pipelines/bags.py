@@ -23,6 +23,7 @@ from fistful.bow.store.dead_letters import Letters, Refused
 from fistful.bow.store.files import atomic_file, local_out, write_json
 from fistful.bow.store.images import EXTENSIONS, Header, read_header
 from fistful.bow.store.index import unit_name
+from fistful.bow.store.kinds import PassedOver
 from fistful.bow.store.shard import end_tar
 from fistful.bow.store.tables import write_table
 from fistful.bow.vocabulary import FILE, Limits, Vocabulary, choose_words, read_counted, read_vocabulary, write_vocabulary
@@ -34,7 +35,7 @@ from fistful.pipelines.rows import BATCH_ROWS, Batch, make_letter
 from fistful.pipelines.run import Work
 from fistful.pipelines.samples import NO_IMAGE, Samples, SampleWriter, join_words
 from fistful.pipelines.sources import SourceOptions, check_unit, open_unit
-from fistful.pipelines.stage import Running, check_out, close_folder, run_stage, uncollected, write_unit
+from fistful.pipelines.stage import Running, check_out, close_folder, run_stage, say_passed_over, uncollected, write_unit
 from fistful.pipelines.units import PlanOptions, Unit, plan_units
 
 
@@ -105,7 +106,7 @@ def bags(*sources: str, counts: str | Path, out: str | Path, config: BagsConfig 
     config = config or BagsConfig()
     folder, counts_folder = local_out(out), Path(counts)
     check_out(folder, sources)
-    units, inputs = plan_units(sources, config.plan)
+    units, inputs = plan_units(sources, config.plan, passed := PassedOver())
     check_unit(units[0], config.source)
     inputs["counts"] = manifest.fingerprint(counts_folder)
     counted = manifest.read_config(counts_folder)
@@ -116,6 +117,7 @@ def bags(*sources: str, counts: str | Path, out: str | Path, config: BagsConfig 
     running = config.running
     if manifest.claim(folder, "bags", semantic_values(config), inputs, write=not running.dry_run):
         return folder
+    say_passed_over(folder, passed, running)
     manifest.check_file(counts_folder, FILE)
     vocabulary = choose_words(*read_counted(counts_folder), config.limits, config.balance)
     if not len(vocabulary):

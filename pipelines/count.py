@@ -18,6 +18,7 @@ from fistful.bow.store.config import semantic_values
 from fistful.bow.store.dead_letters import Letters
 from fistful.bow.store.files import local_out, write_json
 from fistful.bow.store.index import unit_name
+from fistful.bow.store.kinds import PassedOver
 from fistful.bow.store.tables import read_table, write_table
 from fistful.bow.vocabulary import COUNTS_SCHEMA, count_table, merge_counts, write_counted
 from fistful.bow.words import Analyzer, WordOptions, check_language, first_appearances
@@ -25,7 +26,7 @@ from fistful.pipelines.forecast import forecast
 from fistful.pipelines.rows import Batch
 from fistful.pipelines.run import Work, run_units
 from fistful.pipelines.sources import SourceOptions, check_unit, open_unit
-from fistful.pipelines.stage import Running, check_out, close_folder, run_stage, uncollected, write_unit
+from fistful.pipelines.stage import Running, check_out, close_folder, run_stage, say_passed_over, uncollected, write_unit
 from fistful.pipelines.units import PlanOptions, Unit, plan_units
 from fistful.progress import progress_bar
 
@@ -63,11 +64,12 @@ def count(*sources: str, out: str | Path, config: CountConfig | None = None) -> 
     check_out(folder, sources)
     check_language(config.words.language)
     config = dataclasses.replace(config, words=config.words.inlined())
-    units, inputs = plan_units(sources, config.plan)
+    units, inputs = plan_units(sources, config.plan, passed := PassedOver())
     check_unit(units[0], config.source)
     running = config.running
     if manifest.claim(folder, "count", semantic_values(config), inputs, write=not running.dry_run):
         return folder
+    say_passed_over(folder, passed, running)
     if running.dry_run:
         print(forecast(units, lambda place: Work("fistful.pipelines.count:count_unit", place, config, "count"), running, folder))
         return folder

@@ -19,7 +19,7 @@ from typing import Any, Literal, cast
 import fsspec
 
 from fistful.bow.store.files import is_url, missing_protocol
-from fistful.bow.store.images import EXTENSIONS
+from fistful.bow.store.kinds import COMPRESSED, PassedOver, extension_of, files_under, is_image, size_of, unread_kind, visible
 from fistful.errors import UsageError
 
 Kind = Literal["tsv", "csv", "jsonl", "parquet", "tar", "images"]
@@ -31,15 +31,15 @@ KINDS: dict[str, Kind] = {
     "ndjson": "jsonl",
     "parquet": "parquet",
     "tar": "tar",
+    "tgz": "tar",
 }
 """Kind of a file from its extension, without .gz or .zst."""
-
-COMPRESSED = (".gz", ".zst")
-"""Ends of names of compressed files, which cannot be entered in the middle."""
 
 IN_TURN: tuple[tuple[Kind, ...], ...] = (("tar",), ("tsv", "csv", "jsonl"), ("images",), ("parquet",))
 """What is taken of a folder: the first kinds that are there. img2dataset writes a parquet beside each
 tar that repeats its captions, and beside each folder of images too."""
+
+WEB = ("http://", "https://")
 
 BRACES = re.compile(r"\{([^{}]*)\}")
 MOST_NAMES = 10_000_000
@@ -56,20 +56,27 @@ class Found:
     size: int
     kind: Kind
 
+    @property
+    def name(self) -> str:
+        """What it is called: `relative` without what is asked of a web server."""
+        return path_of(f"{self.root}/{self.relative}")[len(self.root) + 1 :]
 
-def find_files(source: str, input_format: str) -> list[Found]:
+
+def find_files(source: str, input_format: str, passed: PassedOver | None = None) -> list[Found]:
     """Find the files that a source names.
 
     Args:
         source: A file, a folder, a glob, a brace list, or a URL of one of these.
         input_format: A kind, or "auto".
+        passed: Receives what of it is not read.
 
     Raises:
         UsageError: If there is none, or it is nothing that can be read.
     """
+    passed = PassedOver() if passed is None else passed
     if not is_url(source) and os.path.exists(source):
-        return _find_local(source, input_format)
-    found = [f for name in expand_braces(source) for f in _find_expanded(name, input_format)]
+        return _find_local(source, input_format, passed)
+    found = [f for name in expand_braces(source) for f in _find_expanded(name, input_format, passed)]
     if not found:
         raise UsageError(f"{source}: no file matches")
     return found
@@ -93,35 +100,34 @@ def _choices(inside: str) -> list[str]:
     return [f"{n:0{width}d}" for n in range(first, last + 1)]
 
 
-def _find_expanded(name: str, input_format: str) -> list[Found]:
+def _find_expanded(name: str, input_format: str, passed: PassedOver) -> list[Found]:
     if is_url(name):
-        return _find_remote(name, input_format)
+        return _find_remote(name, input_format, passed)
     if not os.path.exists(name) and glob.has_magic(name):
-        return [f for path in sorted(glob.glob(name, recursive=True)) for f in _find_local(path, input_format)]
-    return _find_local(name, input_format)
+        return [f for path in sorted(glob.glob(name, recursive=True)) for f in _find_local(path, input_format, passed)]
+    return _find_local(name, input_format, passed)
 
 
-def _find_local(source: str, input_format: str) -> list[Found]:
+def _find_local(source: str, input_format: str, passed: PassedOver) -> list[Found]:
     path = Path(source)
     if path.is_dir():
-        files = {p.relative_to(path).as_posix(): p for p in path.rglob("*") if p.is_file()}
-        wanted = _choose(source, sorted(files), input_format)
-        return [Found(os.path.abspath(path), name, files[name].stat().st_size, kind) for name, kind in wanted]
+        root = os.path.abspath(path)
+        wanted = _choose(source, files_under(root, passed), input_format, passed)
+        return [Found(root, name, size_of(os.path.join(root, name)), kind) for name, kind in wanted]
     if not path.is_file():
         raise UsageError(f"{source}: no such file or folder")
     kind = _kind_of_file(path.name, source, input_format)
     return [Found(os.path.dirname(os.path.abspath(path)), path.name, path.stat().st_size, kind)]
 
 
-def _find_remote(url: str, input_format: str) -> list[Found]:
+def _find_remote(url: str, input_format: str, passed: PassedOver) -> list[Found]:
     try:
         system, path = fsspec.core.url_to_fs(url)
     except (ImportError, ValueError) as error:
         raise UsageError(missing_protocol(url, error)) from None
-    protocol = url.partition("://")[0]
     try:
-        names = sorted(system.glob(path)) if glob.has_magic(path) else [path]
-        return [f for name in names for f in _find_in_system(system, protocol, name, input_format)]
+        names = sorted(system.glob(path)) if glob.has_magic(path_of(path)) else [path]
+        return [f for name in names for f in _find_in_system(system, name, input_format, passed)]
     except FileNotFoundError:
         raise UsageError(f"{url}: no such file or folder") from None
     except UsageError:
@@ -130,28 +136,54 @@ def _find_remote(url: str, input_format: str) -> list[Found]:
         raise UsageError(f"{url}: cannot be listed ({type(error).__name__}: {error}); are address and credentials right?") from error
 
 
-def _find_in_system(system: Any, protocol: str, name: str, input_format: str) -> list[Found]:
+def _find_in_system(system: Any, name: str, input_format: str, passed: PassedOver) -> list[Found]:
     about = system.info(name)
+    address = system.unstrip_protocol(name)
     if about["type"] != "directory":
-        root, _, base = name.rpartition("/")
-        return [Found(f"{protocol}://{root.lstrip('/')}", base, int(about["size"]), _kind_of_file(base, name, input_format))]
-    root = name.rstrip("/")
-    files = {path[len(root) + 1 :]: entry for path, entry in system.find(name, detail=True).items()}
-    wanted = _choose(f"{protocol}://{name}", sorted(files), input_format)
-    return [Found(f"{protocol}://{root.lstrip('/')}", relative, int(files[relative]["size"]), kind) for relative, kind in wanted]
+        root, base = _split_address(address)
+        kind = _kind_of_file(path_of(address).rpartition("/")[2], address, input_format)
+        if about["size"] is None:
+            raise UsageError(f"{address}: the server does not say how large it is; fetch it first, such as by curl -L -O")
+        return [Found(root, base, int(about["size"]), kind)]
+    start = len(name.rstrip("/")) + 1
+    files = {path[start:]: entry for path, entry in system.find(name, detail=True).items()}
+    wanted = _choose(address, visible(sorted(files), passed), input_format, passed)
+    return [Found(address.rstrip("/"), relative, int(files[relative]["size"]), kind) for relative, kind in wanted]
+
+
+def _split_address(address: str) -> tuple[str, str]:
+    """Return a URL's folder and the name in it, with what is asked of the server there.
+
+    >>> _split_address("https://hub/a/b.tsv?download=true&from=/x")
+    ('https://hub/a', 'b.tsv?download=true&from=/x')
+    """
+    end = address.rindex("/", 0, len(path_of(address)))
+    return address[:end], address[end + 1 :]
+
+
+def path_of(address: str) -> str:
+    """Return a URL without what is asked of a web server; anything else as it is.
+
+    >>> path_of("https://hub/b.tsv?download=true"), path_of("s3://bucket/why?.tsv")
+    ('https://hub/b.tsv', 's3://bucket/why?.tsv')
+    """
+    return re.split("[?#]", address, maxsplit=1)[0] if address.startswith(WEB) else address
 
 
 def _kind_of_file(name: str, source: str, input_format: str) -> Kind:
     if input_format != "auto":
         return cast(Kind, input_format)
     kind = _kind_of(name)
+    if kind is None and (unread := unread_kind(name)):
+        way = "pack it as .tar or .tar.gz" if unread[0] == "archive" else "make it a PNG or JPEG"
+        raise UsageError(f"{source}: {unread[1]} is not read; {way}")
     if kind is None:
         raise UsageError(f"{source}: cannot tell what it is from its name; --input-format tsv, csv, jsonl, parquet or tar says so")
     return kind
 
 
 def _kind_of(name: str) -> Kind | None:
-    return "images" if extension_of(name) in EXTENSIONS else KINDS.get(extension_of(name))
+    return "images" if is_image(name) else KINDS.get(extension_of(name))
 
 
 def is_compressed(name: str) -> bool:
@@ -159,19 +191,20 @@ def is_compressed(name: str) -> bool:
     return name.lower().endswith(COMPRESSED)
 
 
-def extension_of(name: str) -> str:
-    """Return a name's extension, without .gz or .zst and in lower case."""
-    name = name.lower()
-    for end in COMPRESSED:
-        name = name.removesuffix(end)
-    return name.rpartition(".")[2]
-
-
-def _choose(source: str, names: list[str], input_format: str) -> list[tuple[str, Kind]]:
+def _choose(source: str, names: list[str], input_format: str, passed: PassedOver) -> list[tuple[str, Kind]]:
     """Return which files of a folder are taken: of one kind, the first of IN_TURN that is there."""
-    kinds = [(name, kind) for name in names if (kind := _kind_of(name))]
-    for wanted in IN_TURN if input_format == "auto" else ((input_format,),):
-        if chosen := [(name, kind) for name, kind in kinds if kind in wanted]:
+    kinds = {name: kind for name in names if (kind := _kind_of(name))}
+    unread = [(unread, name) for name in names if name not in kinds and (unread := unread_kind(name))]
+    for wanted in IN_TURN if input_format == "auto" else ((cast(Kind, input_format),),):
+        if chosen := [(name, kind) for name, kind in kinds.items() if kind in wanted]:
+            for (why, end), name in unread:
+                if input_format == "auto" and (why == "archive" or "images" in wanted):
+                    passed.add(why, name, end)
+            for name, kind in kinds.items():
+                if input_format == "auto" and kind not in wanted:
+                    passed.add("beside", name, f".{extension_of(name)}")
             return chosen
     what = "tar, TSV, CSV, JSONL, image or parquet" if input_format == "auto" else input_format
-    raise UsageError(f"{source}: holds no {what}")
+    for (why, end), name in unread:
+        passed.add(why, name, end)
+    raise UsageError("; ".join([f"{source}: holds no {what}", *passed.lines()]))

@@ -67,7 +67,7 @@ def forecast(units: Sequence[Unit], work_in: Callable[[Path], Work], running: Ru
 def cut(unit: Unit) -> tuple[Unit, Unit]:
     """Return two pieces of a unit, one after the other; where it cannot be cut, the whole of it twice."""
     first, second = unit, unit
-    if unit.kind in ("tsv", "jsonl") and not is_compressed(unit.path) and unit.size > 1:
+    if unit.kind in ("tsv", "jsonl") and not is_compressed(unit.name) and unit.size > 1:
         step = min(PIECE_BYTES, unit.size // 2)
         first = dataclasses.replace(unit, stop=unit.start + step, size=step)
         second = dataclasses.replace(unit, start=unit.start + step, stop=unit.start + 2 * step, size=step)

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from fistful.bow.store.columns import BROKEN_PARQUET, check_damage, is_text
 from fistful.bow.store.dead_letters import DeadLetter, Refused
 from fistful.errors import UsageError
 from fistful.pipelines.rows import (
@@ -38,24 +39,47 @@ def read_row_groups(unit: Unit, options: SourceOptions, raw: IO[bytes], content:
     places = Places(f" from row group {unit.start}" if unit.start else "")
     number, digest = 0, hashlib.sha256()
     try:
-        file = pq.ParquetFile(raw)
+        file = _opened(raw)
         captions, extra = _find(unit, options, file.schema_arrow)
         layout = Layout(unit, (), tuple((name, 0) for name in extra), 0, places, need_captions)
         wanted = list(dict.fromkeys([*captions, *extra]))
-        for part in file.iter_batches(BATCH_ROWS, range(unit.start, unit.stop), wanted, use_threads=False):
-            columns = {name: _decoded(part.column(name)) for name in wanted}
-            digest.update(pa.record_batch(columns).serialize())
+        for columns in _parts(file, unit, wanted, digest):
             batch = _batch_at_once(columns, captions, extra, number, layout)
             if batch is None:
                 batch = _batch_of_rows(columns, captions, extra, number, layout)
             number += batch.n_read
             yield batch
-    except (pa.ArrowInvalid, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        detail = f"file broken from here on ({str(error).splitlines()[0][:200]})"
-        yield letters_only([make_letter("truncated", unit, places.at(number), detail, b"")])
+    except Refused as refused:
+        yield letters_only([make_letter(refused.reason, unit, places.at(number), refused.detail, b"")])
     content[f"{unit.name}[row groups {unit.start}:{unit.stop}]"] = digest.hexdigest()
+
+
+def _opened(raw: IO[bytes]) -> pq.ParquetFile:
+    try:
+        file = pq.ParquetFile(raw)
+        _ = file.schema_arrow.names  # read only now
+        return file
+    except BROKEN_PARQUET as error:
+        raise _broken(error) from None
+
+
+def _parts(file: pq.ParquetFile, unit: Unit, wanted: list[str], digest: Any) -> Iterator[dict[str, Any]]:
+    """Yield some rows of the columns that are wanted, and add them to the digest."""
+    parts = file.iter_batches(BATCH_ROWS, range(unit.start, unit.stop), wanted, use_threads=False)
+    while True:
+        try:
+            part = next(parts, None)
+            columns = {name: _decoded(part.column(name)) for name in wanted} if part is not None else None
+        except BROKEN_PARQUET as error:
+            raise _broken(error) from None
+        if columns is None:
+            return
+        digest.update(pa.record_batch(columns).serialize())
+        yield columns
+
+
+def _broken(error: Exception) -> Refused:
+    return Refused("truncated", f"file broken from here on ({check_damage(error)})")
 
 
 def _find(unit: Unit, options: SourceOptions, schema: pa.Schema) -> tuple[list[str], list[str]]:
@@ -68,15 +92,9 @@ def _find(unit: Unit, options: SourceOptions, schema: pa.Schema) -> tuple[list[s
             shown = ", ".join(repr(n[:40]) for n in schema.names[:12])
             raise UsageError(f"{unit.path}: no column {name!r} ({shown}); --caption NAME names the column of captions")
     for name in captions:
-        if not _is_text(schema.field(name).type):
+        if not is_text(schema.field(name).type):
             raise UsageError(f"{unit.path}: column {name!r} is {schema.field(name).type}, expected text or lists of texts")
     return captions, extra
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return _is_text(kind.value_type)
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
 
 def _decoded(column: Any) -> Any:
@@ -116,6 +134,8 @@ def _batch_of_rows(columns: dict[str, Any], captions: list[str], extra: list[str
 def _texts(value: Any) -> list[str]:
     if not value.is_valid:
         return []
+    if isinstance(value, pa.DictionaryScalar | pa.ExtensionScalar):
+        return _texts(value.value)
     if hasattr(value, "values"):
         return [text for item in value.values for text in _texts(item)]
     data = value.as_buffer().to_pybytes()
@@ -130,9 +150,32 @@ def _texts(value: Any) -> list[str]:
 def _plain(value: Any) -> Any:
     """Return a value as JSON has it: what JSON does not know is written as text."""
     try:
-        found = value.as_py()
+        return _as_json(value.as_py())
     except UnicodeDecodeError:
         raise Refused("bad_caption", "a column that passes through is not UTF-8") from None
+    except (ValueError, OverflowError, LookupError):
+        return _plain_in_parts(value)
+
+
+def _as_json(found: Any) -> Any:
+    if isinstance(found, dict):
+        return {str(name): _as_json(item) for name, item in found.items()}
+    if isinstance(found, list | tuple):
+        return [_as_json(item) for item in found]
     if isinstance(found, float) and not math.isfinite(found):
         return None
-    return found if found is None or isinstance(found, bool | int | float | str | list | dict) else str(found)
+    return found if found is None or isinstance(found, bool | int | float | str) else str(found)
+
+
+def _plain_in_parts(value: Any) -> Any:
+    """Return a value that Python cannot hold: nanoseconds, years past 9999, unknown time zones, fields of one name."""
+    if isinstance(value, pa.DictionaryScalar | pa.ExtensionScalar):
+        return _plain(value.value)
+    if isinstance(value, pa.StructScalar):
+        return {field.name: _plain(value[i]) for i, field in enumerate(value.type)}
+    if hasattr(value, "values"):
+        return [_plain(item) for item in value.values]
+    try:
+        return value.cast(pa.string()).as_py()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        raise Refused("bad_json", f"a column that passes through holds a {value.type} that cannot be written") from None

@@ -7,16 +7,18 @@ KEY says where it stood.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import os
 from collections.abc import Generator, Iterable, Iterator
-from typing import IO
+from typing import IO, cast
 
 from fistful.bow.store.dead_letters import DeadLetter, Refused
 from fistful.bow.store.files import open_input
+from fistful.bow.store.images import IN_SHARDS
 from fistful.errors import UsageError
-from fistful.pipelines.finding import is_compressed
+from fistful.pipelines.finding import is_compressed, path_of
 from fistful.pipelines.jsonl import read_json_lines
 from fistful.pipelines.lines import BLOCK, HashingReader, decompressed, read_blocks
 from fistful.pipelines.parquet import read_row_groups
@@ -40,6 +42,8 @@ from fistful.pipelines.units import Unit
 
 TABLES = ("tsv", "csv", "jsonl", "parquet")
 """Kinds of units without images."""
+UNREADABLE = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG)
+"""Errors that say that one file cannot be read, rather than that the disk fails."""
 
 
 @contextlib.contextmanager
@@ -115,9 +119,10 @@ def _read_whole(
 ) -> Iterator[Batch]:
     """Read a file from its beginning to its end."""
     hashed = HashingReader(raw)
-    stream = decompressed(io.BufferedReader(hashed, BLOCK), unit.name)
+    buffered = io.BufferedReader(hashed, BLOCK)
+    stream = decompressed(cast(IO[bytes], buffered), unit.name) if unit.kind != "tar" else buffered
     if unit.kind == "tar":
-        yield from _batches(read_tar(unit, stream, with_images), unit, need_captions)
+        yield from _batches(read_tar(unit, buffered, with_images, need_captions), unit, need_captions)
     elif unit.kind == "jsonl":
         yield from read_json_lines(unit, options, read_blocks(stream), need_captions)
     else:
@@ -159,16 +164,22 @@ def _rest_of_line(stream: IO[bytes]) -> int:
 def _read_images(unit: Unit, content: dict[str, str], with_images: bool) -> Iterator[Row | DeadLetter]:
     digest = hashlib.sha256()
     for number, name in enumerate(unit.files):
-        stem, extension = os.path.splitext(name)
+        address = os.path.join(unit.path, name)
+        asked = address[len(path_of(address)) :]  # of a web server
+        stem, extension = os.path.splitext(name.removesuffix(asked))
         text = b""
         try:
             if SURROGATE.search(name):
                 raise Refused("bad_name", "name is not UTF-8")
-            image = _read_file(os.path.join(unit.path, name), MAX_MEMBER)
-            text = _read_file(os.path.join(unit.path, stem + ".txt"), MAX_TEXT) or b""
-            digest.update((image or b"") + text)
+            image = _read_file(address, MAX_MEMBER)
+            if image is None:
+                raise Refused("no_image", "no such file" if not os.path.islink(address) else "a link that leads nowhere")
+            beside = (_read_file(os.path.join(unit.path, stem + end + asked), MAX_TEXT) for end in (".txt", ".TXT"))
+            text = next((found for found in beside if found is not None), b"")
+            digest.update(image + text)
             captions = [line.strip() for line in text.decode("utf-8").splitlines()]
-            yield Row(number, stem, captions, image if with_images else None, extension[1:].lower(), os.path.dirname(name))
+            extension = extension[1:].lower()
+            yield Row(number, stem, captions, image if with_images else None, IN_SHARDS.get(extension, extension), os.path.dirname(name))
         except Refused as refused:
             yield make_letter(refused.reason, unit, name, refused.detail, text)
         except UnicodeDecodeError as error:
@@ -183,6 +194,10 @@ def _read_file(path: str, most: int) -> bytes | None:
             data = file.read(most + 1)
     except (UsageError, IsADirectoryError):
         return None
+    except OSError as error:
+        if error.errno not in UNREADABLE:
+            raise
+        raise Refused("no_image" if most == MAX_MEMBER else "no_caption", f"{os.path.basename(path)}: {error.strerror}") from None
     if len(data) > most:
         raise Refused("bad_name", f"{os.path.basename(path)} has more than the {most} bytes that are read")
     return data

@@ -18,6 +18,7 @@ from fistful.bow.store.config import canonical_json, check_numbers, execution
 from fistful.bow.store.dead_letters import DeadLetter, Letters
 from fistful.bow.store.files import read_json, write_bytes, write_json
 from fistful.bow.store.index import unit_name
+from fistful.bow.store.kinds import PassedOver
 from fistful.errors import DataError, UsageError
 from fistful.pipelines.run import ENGINES, Engine, Work, run_units, stats_path
 from fistful.progress import progress_bar
@@ -99,6 +100,21 @@ def check_out(folder: Path, sources: tuple[str, ...]) -> None:
     for source in sources:
         if folder.resolve().is_relative_to(Path(source).resolve()):
             raise UsageError(f"--out {folder}: lies in the source {source}, which it would change; choose a folder outside")
+
+
+PASSED_OVER = "logs/passed_over.json"
+"""Lines that say what of the sources was not read."""
+
+
+def say_passed_over(folder: Path, passed: PassedOver, running: Running) -> None:
+    """Note in a claimed folder what is not read of the sources; a dry run, which writes nothing, prints it."""
+    lines = passed.lines()
+    if running.dry_run:
+        print("".join(f"passed over: {line}\n" for line in lines), end="")
+    elif lines:
+        write_json(folder, PASSED_OVER, lines)
+    else:
+        (folder / PASSED_OVER).unlink(missing_ok=True)
 
 
 NOT_BAD = ("no_label",)

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from fistful.bow.store.config import canonical_json, check_numbers, semantic, sha256_hex
 from fistful.bow.store.files import is_url, open_input
+from fistful.bow.store.kinds import PassedOver
 from fistful.errors import UsageError
 from fistful.pipelines.finding import Kind, find_files, is_compressed
 
@@ -77,12 +78,13 @@ class Input:
         return os.path.join(self.root, self.relative)
 
 
-def plan_units(sources: tuple[str, ...], options: PlanOptions) -> tuple[list[Unit], dict[str, Any]]:
+def plan_units(sources: tuple[str, ...], options: PlanOptions, passed: PassedOver | None = None) -> tuple[list[Unit], dict[str, Any]]:
     """Cut sources into units.
 
     Args:
         sources: Files, folders, globs, brace lists and URLs, in any order.
         options: How to cut.
+        passed: Receives what of them is not read.
 
     Returns:
         The units by number, and the inputs' fingerprint: of relative names and sizes.
@@ -92,7 +94,9 @@ def plan_units(sources: tuple[str, ...], options: PlanOptions) -> tuple[list[Uni
     """
     if not sources:
         raise UsageError("no SOURCE given; expected files (TSV, CSV, JSONL, parquet, tar) or folders")
-    found = [Input(f.root, f.relative, f.size, f.kind, f.relative) for source in sources for f in find_files(source, options.input_format)]
+    passed = PassedOver() if passed is None else passed
+    files = [f for source in sources for f in find_files(source, options.input_format, passed)]
+    found = [Input(f.root, f.relative, f.size, f.kind, f.name) for f in files]
     twice = [path for path, n in Counter(i.path if is_url(i.path) else os.path.realpath(i.path) for i in found).items() if n > 1]
     if twice:
         raise UsageError(f"{min(twice)}: given twice; every input counts once")
@@ -105,10 +109,12 @@ def plan_units(sources: tuple[str, ...], options: PlanOptions) -> tuple[list[Uni
 
 def _with_distinct_names(inputs: list[Input]) -> list[Input]:
     """Put the folders above before the names while two are equal: a/0.tar and b/0.tar, not 0.tar twice."""
-    depth = 0
+    depth, names = 0, [i.name for i in inputs]
     while len({i.name for i in inputs}) < len(inputs):
         depth += 1
-        inputs = [dataclasses.replace(i, name="/".join([*Path(i.root).parts[-depth:], i.relative])) for i in inputs]
+        inputs = [
+            dataclasses.replace(i, name="/".join([*Path(i.root).parts[-depth:], name])) for i, name in zip(inputs, names, strict=True)
+        ]
     return inputs
 
 
@@ -137,22 +143,24 @@ def _cut(inputs: list[Input], options: PlanOptions) -> Iterator[Unit]:
 
 def _runs_of_row_groups(path: str, step: int) -> Iterator[tuple[int, int, int]]:
     """Yield first, end and bytes of runs of row groups; (0, 0, 0) for a file that is no parquet, which its unit then tells."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
+
+    from fistful.bow.store.columns import BROKEN_PARQUET, check_damage
 
     try:
         with open_input(path) as file:
             about = pq.ParquetFile(file).metadata
-    except pa.ArrowInvalid:
-        yield 0, 0, 0
-        return
+            sizes = [about.row_group(group).total_byte_size for group in range(about.num_row_groups)]
+    except BROKEN_PARQUET as error:
+        check_damage(error)
+        sizes = []
     first = size = 0
-    for group in range(about.num_row_groups):
-        size += about.row_group(group).total_byte_size
-        if size >= step or group + 1 == about.num_row_groups:
+    for group, n_bytes in enumerate(sizes):
+        size += n_bytes
+        if size >= step or group + 1 == len(sizes):
             yield first, group + 1, size
             first, size = group + 1, 0
-    if not about.num_row_groups:
+    if not sizes:
         yield 0, 0, 0
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from fistful.cli import ALIASES, VERBS, run
 from fistful.verbs import _scores
+from tests.conftest import picture
 from tests.folders import environment, fistful
 
 HELP = "--help shows what there is."
@@ -52,6 +53,42 @@ def test_the_verbs_count_bags_and_verify_work_in_order(
     assert capsys.readouterr().out == f"done already: {first}"
     assert run(["verify", "counts", "data"]) == 0
     assert capsys.readouterr().out == "counts: every byte as written\ndata: every byte as written\n"
+
+
+def test_what_is_passed_over_is_said_by_kind_each_time_and_before_a_dry_run(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fistful.verbs._rates", lambda _: "")
+    Path("photos").mkdir()
+    for name in ("a.jpg", "b.gif", "c.avif", "._a.jpg"):
+        Path("photos", name).write_bytes(picture(format="JPEG"))
+    Path("photos/a.txt").write_text("red fox")
+    passed = (
+        "passed over: 2 pictures of kinds that are not read (1 .avif, 1 .gif), such as b.gif: "
+        "as PNG or JPEG they are (mogrify -format png)\n"
+        "passed over: 1 hidden file or folder, such as ._a.jpg: those are read only where they are given by name\n"
+    )
+    count = ["count", "photos", "--out", "counts", "--no-progress"]
+    assert run([*count, "--dry-run"]) == 0
+    assert capsys.readouterr().out.startswith(passed + "dry run")
+    for done in ("", "done already: "):
+        assert run(count) == 0
+        assert capsys.readouterr().out.startswith(f"{done}1 row read, 1 kept; refused: none\n{passed}2 words")
+    assert run(["bags", "photos", "--counts", "counts", "--out", "data", "--min-count", "1", "--no-progress"]) == 0
+    assert f"1 row read, 1 kept; refused: none\n{passed}2 words" in capsys.readouterr().out
+    assert run(["verify", "counts", "data"]) == 0
+
+
+def test_an_archive_that_is_not_read_is_named(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("packed").mkdir()
+    Path("packed/a.zip").write_bytes(b"")
+    assert run(["count", "packed", "--out", "counts"]) == 2
+    assert capsys.readouterr().err == (
+        "fistful: packed: holds no tar, TSV, CSV, JSONL, image or parquet; "
+        "1 archive of a kind that is not read (.zip), such as a.zip: packed as .tar or .tar.gz they are\n"
+    )
+    assert run(["count", "packed/a.zip", "--out", "counts"]) == 2
+    assert capsys.readouterr().err == "fistful: packed/a.zip: .zip is not read; pack it as .tar or .tar.gz\n"
 
 
 FAULTS = [

@@ -71,7 +71,7 @@ FAULTS = [
     ("classify {model} none.png --names names.txt", "none.png: no such image or folder"),
     (
         "classify {model} empty --names names.txt",
-        "empty: no images; expected files that end in jpg, jpeg, png, webp, or folders of them",
+        "empty: no images; expected files that end in jpg, jpeg, png, webp, jfif, jpe, or folders of them",
     ),
     (
         "classify nowhere mine --names names.txt",

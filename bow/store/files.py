@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import io
 import json
@@ -136,6 +137,8 @@ def hash_file(path: Path) -> dict[str, Any]:
 
 URL_BUFFER = 1 << 20
 """Bytes asked of a URL at once."""
+MOST_SKIPPED = 1 << 26
+"""Bytes of a file that are fetched for nothing where a web server gives no pieces of files."""
 
 
 def open_input(path: str) -> IO[bytes]:
@@ -160,6 +163,7 @@ class _Remote(io.RawIOBase):
     def __init__(self, url: str) -> None:
         self._url = url
         self._file: Any = None
+        self._is_stream = False
         self._file = self._told(lambda: fsspec.open(url, "rb").open())  # pyright: ignore[reportAttributeAccessIssue]
 
     def _told(self, call: Callable[[], Any]) -> Any:
@@ -177,13 +181,30 @@ class _Remote(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        return self._told(lambda: self._file.seek(offset, whence))
+        try:
+            return self._told(lambda: self._file.seek(offset, whence))
+        except ValueError as error:
+            raise self._only_whole() from error
 
     def tell(self) -> int:
         return self._file.tell()
 
     def readinto(self, buffer: Any) -> int:
-        return self._told(lambda: self._file.readinto(buffer))
+        try:
+            return self._told(lambda: self._file.readinto(buffer))
+        except ValueError as error:  # a web server that gives no pieces of files
+            at = self._file.tell()
+            if self._is_stream or at > MOST_SKIPPED:
+                raise self._only_whole() from error
+        self._file.close()
+        self._is_stream = True
+        self._file = self._told(lambda: _open_as_stream(self._url))
+        while at > 0 and (skipped := self._told(functools.partial(self._file.read, min(at, URL_BUFFER)))):
+            at -= len(skipped)
+        return self.readinto(buffer)
+
+    def _only_whole(self) -> UsageError:
+        return UsageError(f"{self._url}: its server gives no pieces of files; fetch it first (curl -L -O), or give a larger --unit-mb")
 
     def close(self) -> None:
         if self._file is not None:
@@ -191,12 +212,17 @@ class _Remote(io.RawIOBase):
         super().close()
 
 
+def _open_as_stream(url: str) -> Any:
+    system, path = fsspec.core.url_to_fs(url)
+    return system.open(path, "rb", block_size=0)
+
+
 def is_url(path: str) -> bool:
     """Return whether a path is a URL such as s3://bucket/name."""
     return bool(re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", path))
 
 
-EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "http": "http", "https": "http"}
 """Our extra that brings the package for a protocol."""
 
 

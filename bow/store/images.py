@@ -18,8 +18,11 @@ MAX_PIXELS = 89_478_485
 FORMATS = ("JPEG", "PNG", "WEBP")
 """What Pillow may open. By default it opens more, EPS (a program) among them."""
 
-EXTENSIONS = {"jpg": "JPEG", "jpeg": "JPEG", "png": "PNG", "webp": "WEBP"}
+EXTENSIONS = {"jpg": "JPEG", "jpeg": "JPEG", "png": "PNG", "webp": "WEBP", "jfif": "JPEG", "jpe": "JPEG"}
 """File name extensions that are taken as images."""
+
+IN_SHARDS = {"jfif": "jpg", "jpe": "jpg"}
+"""What images are called in shards where other readers do not know their extension."""
 
 
 class Header(NamedTuple):

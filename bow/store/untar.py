@@ -13,9 +13,11 @@ an error, and a header has a largest size.
 
 from __future__ import annotations
 
+import gzip
+import io
 import tarfile
 from collections.abc import Callable, Iterator
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, cast
 from zlib import adler32
 
 from fistful.bow.store.shard import BLOCK
@@ -24,6 +26,10 @@ MAX_HEADER = 1 << 20
 """Largest pax or GNU header, in bytes: a name has at most 4,096."""
 
 STEP = 1 << 20
+
+GZIP, ZSTD, ZSTD_SKIPPED = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\x2a\x4d\x18"
+OTHER_PACKING = {b"BZh": "packed with bzip2", b"\xfd7zXZ": "packed with xz", b"PK\3\4": "a zip", b"7z\xbc\xaf": "a 7z", b"Rar!": "a rar"}
+"""First bytes of archives that are not read."""
 
 
 class Member(NamedTuple):
@@ -60,6 +66,8 @@ class TarReader:
         self._buffer, self._at = b"", 0
         self._left = 0  # bytes of the current member, not read yet
         self._padding = 0
+        self.between = True
+        """Whether the last member was read, or passed, to its end."""
 
     def __iter__(self) -> Iterator[Member]:
         long_name: bytes | None = None
@@ -67,7 +75,7 @@ class TarReader:
         while block := self._next_block():
             header = plain_header(block) or _any_header(block)
             if header.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and long_name is None and not pax and not header.is_folder:
-                self._left, self._padding = header.size, -header.size % BLOCK
+                self._left, self._padding, self.between = header.size, -header.size % BLOCK, False
                 yield Member(header.name, header.size, "file")
             elif header.type in (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE):
                 pax |= _pax_records(self._read_header(header.size))
@@ -76,7 +84,9 @@ class TarReader:
             elif header.type in (tarfile.XGLTYPE, tarfile.GNUTYPE_LONGLINK):
                 self._read_header(header.size)
             else:
-                yield self._open(header, pax, long_name)
+                member = self._open(header, pax, long_name)
+                self.between = False
+                yield member
                 long_name, pax = None, {}
 
     def read(self) -> bytes:
@@ -104,7 +114,7 @@ class TarReader:
     def _next_block(self) -> bytes:
         """Return the next header's block, empty at the end."""
         self._skip(self._left + self._padding)
-        self._left = self._padding = 0
+        self._left, self._padding, self.between = 0, 0, True
         block = self._read(BLOCK)
         if not block:
             raise tarfile.ReadError("no end marker")
@@ -151,6 +161,25 @@ class TarReader:
                 self._buffer, self._at = part, n_bytes
             n_bytes -= len(parts[-1])
         return b"".join(parts)
+
+
+def unpacked(stream: io.BufferedReader) -> IO[bytes]:
+    """Return the tar in a stream, which may be packed with gzip or zstd: its first bytes say so, whatever it is called.
+
+    Raises:
+        tarfile.ReadError: If it is packed with something else.
+    """
+    start = stream.peek(BLOCK)[:BLOCK]
+    if start.startswith(GZIP):
+        return cast(IO[bytes], gzip.GzipFile(fileobj=stream))
+    if start.startswith(ZSTD) or start[1:4] == ZSTD_SKIPPED:
+        import pyarrow as pa
+
+        return cast(IO[bytes], pa.CompressedInputStream(pa.PythonFile(stream, "r"), "zstd"))
+    is_tar = start[257:262] == b"ustar"
+    if other := next((kind for magic, kind in OTHER_PACKING.items() if start.startswith(magic) and not is_tar), ""):
+        raise tarfile.ReadError(f"it is {other}, which is not read; pack it as .tar or .tar.gz")
+    return stream
 
 
 def check_end(file: IO[bytes], at: int) -> None:

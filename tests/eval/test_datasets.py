@@ -136,7 +136,7 @@ def test_splits_are_not_taken_for_classes(tmp_path):
 
 def test_a_folder_without_images_says_what_was_expected(tmp_path):
     (tmp_path / "a.txt").write_text("x")
-    with pytest.raises(UsageError, match="no images in class folders; expected ROOT/CLASS/IMAGE with jpg, jpeg, png, webp"):
+    with pytest.raises(UsageError, match="no images in class folders; expected ROOT/CLASS/IMAGE with jpg, jpeg, png, webp, jfif, jpe"):
         open_set(str(tmp_path), None)
 
 
@@ -273,6 +273,41 @@ def test_rows_without_an_image_or_a_label_are_refused(tmp_path):
         ("no_image", "a.parquet/row 1"),
         ("no_label", "a.parquet/row 2"),
     ]
+
+
+def test_parquet_labels_are_names_in_every_form_that_text_is_written_in(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    labels = ["dog", "cat"]
+    texts = [pa.array(labels, kind) for kind in (pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.binary_view())]
+    for column in (*texts, pa.array(labels).dictionary_encode(), pa.array(labels, pa.large_string()).dictionary_encode()):
+        pq.write_table(pa.table({"image": [RED, RED], "label": column}), tmp_path / "a.parquet")
+        assert seen(tmp_path / "a.parquet") == [("a.parquet/row 0", "dog"), ("a.parquet/row 1", "cat")], column.type
+
+
+def test_parquet_lists_of_labels_are_several_labels_in_every_form(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    inner = (pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string()))
+    kinds = [
+        form(kind) for form in (pa.list_, pa.large_list, pa.list_view, pa.large_list_view, lambda kind: pa.list_(kind, 2)) for kind in inner
+    ]
+    for kind in kinds:
+        pq.write_table(pa.table({"image": [RED], "labels": pa.array([["dog", "cat"]], kind)}), tmp_path / "a.parquet")
+        found = open_set(str(tmp_path / "a.parquet"), None)
+        assert found.multilabel, kind
+        assert [(entry.folder, entry.name) for entry in found.classes] == [("cat", "cat"), ("dog", "dog")], kind
+        assert [sample.labels for sample in found.read() if isinstance(sample, Sample)] == [(0, 1)], kind
+
+
+def test_parquet_with_a_damaged_footer_is_no_readable_file(tmp_path):
+    path = write_parquet(tmp_path / "a.parquet", [RED], ["dog"])
+    data = path.read_bytes()
+    path.write_bytes(data[:-40] + b"\xff" * 32 + data[-8:])
+    with pytest.raises(DataError, match="not a readable parquet file"):
+        open_set(str(path), None)
 
 
 def test_parquet_at_fault_says_what_it_has(tmp_path):

@@ -20,6 +20,7 @@ from fistful.pipelines.lines import BLOCK
 from fistful.pipelines.rows import BATCH_ROWS, MAX_TEXT, Row
 from fistful.pipelines.sources import SourceOptions, check_unit, open_unit
 from fistful.pipelines.units import PlanOptions, plan_units
+from tests.conftest import picture
 
 
 def read(path: Path, options: SourceOptions = SourceOptions(), plan: PlanOptions = PlanOptions()) -> tuple[list[Row], list[DeadLetter]]:
@@ -179,3 +180,18 @@ def test_what_is_no_gzip_file_is_truncated_from_the_start(tmp_path: Path) -> Non
         (tmp_path / name).write_bytes(data)
         rows, letters = read(tmp_path / name)
         assert (rows, [letter.reason for letter in letters]) == ([], ["truncated"])
+
+
+def test_a_folder_of_images_is_read_through_links_and_one_that_leads_nowhere_is_a_refused_row(tmp_path: Path) -> None:
+    for name, caption in (("photos/a", "red fox"), ("elsewhere/b", "blue whale")):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).with_suffix(".jfif").write_bytes(picture(format="JPEG"))
+        (tmp_path / name).with_suffix(".TXT").write_text(caption)
+    (tmp_path / "photos/more").symlink_to("../elsewhere")
+    (tmp_path / "photos/z.jpg").symlink_to("nowhere.jpg")
+    (tmp_path / "photos/z.txt").write_text("green frog")
+    (tmp_path / "photos/._a.jfif").write_bytes(b"\0\5\x16\7")
+
+    rows, letters = read(tmp_path / "photos")
+    assert [(row.source_key, row.captions, row.extension) for row in rows] == [("a", ["red fox"], "jpg"), ("more/b", ["blue whale"], "jpg")]
+    assert [(x.reason, x.place, x.detail) for x in letters] == [("no_image", "z.jpg", "a link that leads nowhere")]
