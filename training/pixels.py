@@ -9,7 +9,7 @@ from PIL import Image
 
 from fistful.bow.draw import mix64, mix_all
 from fistful.bow.store.dead_letters import Refused
-from fistful.bow.store.images import decode_image, read_header
+from fistful.bow.store.images import decode_image, jpeg_orientation, read_header, turned
 
 CROP_MARGIN = 5 / 4
 """With crops, pictures are kept at this many times the model's size, and windows are cut from them."""
@@ -34,9 +34,10 @@ def decode(data: bytes, min_side: int = 0) -> np.ndarray:
 
     read_header(data)
     try:  # as decode_image does, without the way over Pillow
-        return simplejpeg.decode_jpeg(data, colorspace="RGB", min_height=min_side, min_width=min_side)
+        picture = simplejpeg.decode_jpeg(data, colorspace="RGB", min_height=min_side, min_width=min_side)
     except ValueError as error:
         raise Refused("bad_image", f"JPEG: {error}") from None
+    return turned(picture, jpeg_orientation(data))
 
 
 def fit(picture: np.ndarray | Image.Image, size: int) -> np.ndarray:

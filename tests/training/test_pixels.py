@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
@@ -18,6 +20,16 @@ def window(picture, seed=0, number=1, epoch=0):
 def test_jpegs_are_decoded_as_everywhere_else():
     assert np.array_equal(decode(picture_bytes(1)), np.asarray(decode_image(picture_bytes(1))))
     assert decode(picture_bytes(1), min_side=30).shape == (30, 36, 3)  # 80 x 96 by 3/8
+
+
+def test_jpegs_are_turned_as_everywhere_else():
+    from PIL import Image
+
+    exif, buffer = Image.Exif(), io.BytesIO()
+    exif[0x0112] = 6
+    Image.open(io.BytesIO(picture_bytes(1))).save(buffer, "JPEG", exif=exif)
+    assert np.array_equal(decode(buffer.getvalue()), np.asarray(decode_image(buffer.getvalue())))
+    assert decode(buffer.getvalue(), min_side=30).shape == (36, 30, 3)  # stored 80 x 96
 
 
 @pytest.mark.parametrize("size", [(64, 64), (65, 64), (64, 65), (63, 200), (301, 77), (20, 31), (97, 333), (1, 400)])
