@@ -54,18 +54,6 @@ class Exported:
     head_std: torch.Tensor | None
 
 
-def preprocess_config() -> dict[str, Any]:
-    """Return how pictures are prepared: open_clip's defaults, written out."""
-    import open_clip
-
-    return {
-        "mean": list(open_clip.OPENAI_DATASET_MEAN),
-        "std": list(open_clip.OPENAI_DATASET_STD),
-        "interpolation": "bicubic",
-        "resize_mode": "shortest",
-    }
-
-
 HeadStats = tuple[torch.Tensor, torch.Tensor]
 """Mean and standard deviation of each word's logit over training pictures."""
 

@@ -52,6 +52,8 @@ class Job:
     pretrained: Pretrained | None
     init: str
     """Fingerprint of the weights to start from."""
+    preprocess: dict[str, Any]
+    """How pictures are prepared."""
     evaluate: Evaluate | None
     ranks: Ranks
 
@@ -77,11 +79,13 @@ def train(*data: str, out: str | Path, config: TrainConfig = TrainConfig(), eval
         Interrupted: After SIGTERM or SIGINT, with a checkpoint.
     """
     from fistful.training.distributed import joined_ranks
+    from fistful.training.preprocess import preprocess_of
 
     run = local_out(out)
     with joined_ranks() as ranks, _locked(run, ranks):
         config = resolve(config)
         pretrained, init = _read_init(config)
+        preprocess = preprocess_of(config, pretrained)
         cache = run / "logs" / "foreign"
         if ranks.rank == 0:
             samples = read_samples(data, config.exclude, config.needs_words, cache)
@@ -93,10 +97,10 @@ def train(*data: str, out: str | Path, config: TrainConfig = TrainConfig(), eval
         order = _order(config, samples)
         config = _in_steps(config, order)
         inputs = [{"fingerprint": f, "weight": w} for f, w in zip(samples.fingerprints, samples.weights, strict=True)]
-        values = _identity(config, init, getattr(evaluate, "fingerprint", ""))
+        values = _identity(config, init, preprocess, getattr(evaluate, "fingerprint", ""))
         if ranks.by_first(lambda: manifest.claim(run, "train", values, inputs)):
             return run
-        _train(Job(run, config, samples, order, pretrained, init, evaluate, ranks))
+        _train(Job(run, config, samples, order, pretrained, init, preprocess, evaluate, ranks))
     return run
 
 
@@ -126,10 +130,14 @@ def _read_init(config: TrainConfig) -> tuple[Pretrained | None, str]:
     return found, found.fingerprint()
 
 
-def _identity(config: TrainConfig, init: str, evaluated: str) -> dict[str, Any]:
+def _identity(config: TrainConfig, init: str, preprocess: dict[str, Any], evaluated: str) -> dict[str, Any]:
     """Return what decides the run: of files that the options name, their content."""
+    from fistful.training.preprocess import default_preprocess
+
+    more = {"preprocess": preprocess} if preprocess != default_preprocess() else {}
+    more |= {"evaluated_on": evaluated} if evaluated else {}
     exclude = sha256_hex("\n".join(read_lines(config.exclude)).encode()) if config.exclude else ""
-    return {**semantic_values(config), "init": init, "exclude": exclude, **({"evaluated_on": evaluated} if evaluated else {})}
+    return {**semantic_values(config), "init": init, "exclude": exclude, **more}
 
 
 def _in_steps(config: TrainConfig, order: Order) -> TrainConfig:
@@ -204,10 +212,10 @@ def _begins(job: Job, trainer: Trainer) -> str:
 def _trainer(job: Job) -> Trainer:
     import open_clip
 
-    from fistful.training import export
     from fistful.training.loader import Loader
     from fistful.training.loop import Trainer
     from fistful.training.model import Model, shape_of, square_size
+    from fistful.training.pixels import fit_of
     from fistful.training.pretrained import start_from
 
     config, samples = job.config, job.samples
@@ -215,15 +223,13 @@ def _trainer(job: Job) -> Trainer:
     rule = config.balance()
     vocabulary = samples.vocabulary if rule is None else samples.vocabulary.balanced(rule)
     tokenizer = open_clip.SimpleTokenizer(context_length=config.context_length)
-    loader = Loader(config, samples, job.order, square_size(shape), vocabulary, tokenizer, job.ranks)
+    loader = Loader(config, samples, job.order, fit_of(job.preprocess, square_size(shape)), vocabulary, tokenizer, job.ranks)
     model = Model(shape, config.temperature)
-    preprocess = export.preprocess_config()
     if job.pretrained is not None:
         start_from(model, job.pretrained, config.init_towers, config.init)
-        preprocess |= job.pretrained.preprocess_cfg or {}
     model.freeze(config.train_image)
     belongs = {"id": manifest.read_config(job.run)["id"], "data": samples.fingerprints}
-    trainer = Trainer(config, job.run, model, loader, samples, belongs, preprocess, job.ranks)
+    trainer = Trainer(config, job.run, model, loader, samples, belongs, job.preprocess, job.ranks)
     if job.evaluate is not None:
         trainer.score = lambda: _scores(job, trainer)
     return trainer

@@ -21,6 +21,7 @@ from fistful.errors import DataError, UsageError
 from fistful.training.encoder import OPEN_CLIP_FILE, OWN_FILE
 from fistful.training.export import WEIGHTS_FILE, Exported, read_model
 from fistful.training.model import normalise, square_size
+from fistful.training.pixels import fit, fit_of
 from fistful.training.tokens import TokenTexts, in_passes
 
 
@@ -58,18 +59,10 @@ class TowerEncoder:
     """What should be known before its scores are believed."""
     trained_on: tuple[str, ...] = ()
     """Fingerprints of the data folders that it learnt from, where they are known."""
-    _transform: Any = None
 
     def prepare(self, image: Image.Image) -> np.ndarray:
         """Resize and crop an RGB picture to uint8 (H, W, 3), as open_clip does for evaluation."""
-        if self._transform is None:
-            from open_clip.transform import PreprocessCfg, image_transform_v2
-
-            transform: Any = image_transform_v2(PreprocessCfg(**{**self.preprocess, "size": self.image_size}), is_train=False)
-            self._transform = transform.transforms[:-2]  # without ToTensor and Normalize, which follow in embed_images
-        for step in self._transform:
-            image = step(image)
-        return np.asarray(image)
+        return fit(image, fit_of(self.preprocess, self.image_size))
 
     def embed_images(self, images: np.ndarray) -> np.ndarray:
         """Return float32 (n, d) of length 1 for uint8 (n, H, W, 3)."""
