@@ -274,7 +274,7 @@ def prepared(bench: Bench, folder: Path, decode: str) -> Callable[[], np.ndarray
 
     def once() -> np.ndarray:
         tokenizer = open_clip.SimpleTokenizer(context_length=32)
-        loader = Loader(config, samples, _order(config, samples), Fit(SIDE), samples.vocabulary, tokenizer)
+        loader = Loader(config, samples, _order(config, samples, samples.left_out), Fit(SIDE), samples.vocabulary, tokenizer)
         batches = loader.batches(0, len(samples) // 64)
         return summary(normalise(batch.images, mean, std) for batch in batches)
 

@@ -17,6 +17,7 @@ from fistful.bow.draw import held_out, mix_all, number_of_key
 from fistful.bow.labelling import quota_thresholds
 from fistful.bow.store import manifest
 from fistful.bow.store.config import semantic, semantic_values
+from fistful.bow.store.contents import index_contents
 from fistful.bow.store.embeddings import Embeddings, read_embeddings
 from fistful.bow.store.files import atomic_file, local_out, read_json, write_bytes, write_json
 from fistful.bow.store.index import read_index, unit_name
@@ -28,6 +29,7 @@ from fistful.pipelines.label import Captioned, LabelJob, Source, candidates_of, 
 from fistful.pipelines.run import Work
 from fistful.pipelines.stage import Running, close_folder, run_stage
 from fistful.pipelines.units import PlanOptions, Unit, plan_units
+from fistful.training.holdout import BY
 
 if TYPE_CHECKING:
     from fistful.training.encoder import Encoder
@@ -110,16 +112,18 @@ def label(*images: str, model: str, like: str | Path, out: str | Path, config: L
     units, inputs = plan_units(images, config.plan)
     encoder, fraction = _fitting(model, like_folder, config.label.by)
     words = manifest.read_config(like_folder)["inputs"].get("word_options", {})
-    inputs |= {"like": digest, "encoder": encoder.fingerprint, "word_options": words}
-    if manifest.claim(folder, "label", semantic_values(config), inputs, write=not config.running.dry_run):
+    inputs |= {"like": digest, "encoder": encoder.fingerprint, "word_options": words, "held_out_by": BY}
+    if manifest.claim(folder, "label", semantic_values(config), inputs, write=False):
         return folder
     if config.running.dry_run:
         print(_forecast(units, model, like_folder, folder, config.running))
         return folder
+    held = held_pictures(like_folder, fraction)
+    manifest.claim(folder, "label", semantic_values(config), inputs)
     _embed_both(units, inputs, model, encoder.fingerprint, like_folder, folder, config.running)
     write_bytes(folder, VOCABULARY, (like_folder / VOCABULARY).read_bytes())
     try:
-        job = _calibrate(folder, like_folder, units, fraction, config.label)
+        job = _calibrate(folder, like_folder, units, held, config.label)
     except DataError:
         _give_up(folder)
         raise
@@ -133,7 +137,6 @@ def label(*images: str, model: str, like: str | Path, out: str | Path, config: L
 
 def _fitting(model: str, like: Path, by: Source) -> tuple[Encoder, float]:
     """Load the encoder, check that it and the captioned data belong together, and return the share held out too."""
-    from fistful.eval.calibrate import check_held_out
     from fistful.training.encoder import load_encoder
 
     encoder = load_encoder(model)
@@ -144,7 +147,6 @@ def _fitting(model: str, like: Path, by: Source) -> tuple[Encoder, float]:
         raise DataError(
             f"{model}: its word head has other words than {like}/{VOCABULARY}; label with --by knn, or with a model trained on {like}"
         )
-    check_held_out(int(_held(like, fraction).sum()))
     return encoder, fraction
 
 
@@ -156,18 +158,26 @@ def _give_up(folder: Path) -> None:
         manifest.release(folder)
 
 
-def _held(like: Path, fraction: float) -> np.ndarray:
-    """Return which pictures of a data folder are held out."""
+def held_pictures(like: Path, fraction: float) -> np.ndarray:
+    """Return which samples of a data folder have a picture that is held out, bool, in the order of its index.
+
+    Raises:
+        DataError: If they are too few different pictures to measure anything.
+    """
+    from fistful.eval.calibrate import check_held_out
+
     index = read_index(like)
-    keys = index["key"].to_numpy()[index["image_size"].to_numpy() > 0]
-    return held_out(np.array([number_of_key(key) for key in keys], np.uint64), fraction)
+    contents = index_contents(like, index)
+    held = held_out(contents, fraction) & (index["image_size"].to_numpy() > 0)
+    check_held_out(len(np.unique(contents[held])))
+    return held
 
 
 def check_lineage(model: str, like: Path) -> float:
     """Check that a model of ours was trained on this data, and return the share that it held out.
 
     Raises:
-        DataError: If it was trained on other data or another vocabulary.
+        DataError: If it was trained on other data or another vocabulary, or held samples out by KEY.
         UsageError: If it held nothing out.
     """
     from fistful.training.encoder import OWN_FILE, find_folder
@@ -182,6 +192,10 @@ def check_lineage(model: str, like: Path) -> float:
         )
     if not lineage["holdout"]:
         raise UsageError(f"{model}: held no captioned images out, so nothing can be measured; train with --holdout 0.1")
+    if lineage.get("holdout_by") != BY:
+        raise DataError(
+            f"{model}: an earlier version trained it, which held samples out and may have shown it copies of their pictures; train it again"
+        )
     return float(lineage["holdout"])
 
 
@@ -209,13 +223,13 @@ def _embed_both(
     embed(units, {k: inputs[k] for k in ("files", "bytes", "sha256")}, model, fingerprint, folder / IMAGES, lenient)
 
 
-def _calibrate(folder: Path, like_folder: Path, units: list[Unit], fraction: float, options: LabelOptions) -> LabelJob:
+def _calibrate(folder: Path, like_folder: Path, units: list[Unit], held: np.ndarray, options: LabelOptions) -> LabelJob:
     """Set thresholds and measure them; what was measured before is read back."""
     from fistful.bow.calibration import Calibration
     from fistful.eval.calibrate import measure
 
     vocabulary = read_vocabulary(folder)
-    like = read_like(folder / CAPTIONED, like_folder, fraction)
+    like = read_like(folder / CAPTIONED, like_folder, held)
     place = folder / CALIBRATION
     voters = np.flatnonzero(~like.held)
     captioned, quota = None, None
@@ -229,9 +243,9 @@ def _calibrate(folder: Path, like_folder: Path, units: list[Unit], fraction: flo
     sizes = like.bags.lengths()[like.bags.lengths() > 0]
     nothing = Calibration((0.0,), (0.0,))
     job = LabelJob(options.by, options.k, options.temperature, 0.0, nothing, sizes, options.seed, folder / IMAGES, folder, place)
-    held = np.flatnonzero(like.held)
-    candidates = candidates_of(like.embeddings.take(held), job, captioned, quota)
-    found = measure(candidates, like.bags.pick(held), like.samples[held], sizes, options.min_precision, options.seed)
+    aside = np.flatnonzero(like.held)
+    candidates = candidates_of(like.embeddings.take(aside), job, captioned, quota)
+    found = measure(candidates, like.bags.pick(aside), like.samples[aside], sizes, options.min_precision, options.seed)
     write_json(
         place,
         "measured.json",
@@ -258,8 +272,8 @@ def set_quota(images: Path, units: list[Unit], vocabulary: Vocabulary, like: Lik
     return quota_thresholds(found.take(np.sort(chosen)).candidates, share)
 
 
-def read_like(embeddings_folder: Path, like: Path, fraction: float) -> Like:
-    """Read captioned embeddings beside their bags.
+def read_like(embeddings_folder: Path, like: Path, held: np.ndarray) -> Like:
+    """Read captioned embeddings beside their bags; `held` is what `held_pictures` gave.
 
     Raises:
         DataError: If the images of the data folder and its index do not fit.
@@ -274,4 +288,4 @@ def read_like(embeddings_folder: Path, like: Path, fraction: float) -> Like:
     words = index["words"].combine_chunks()
     bags = Ragged(words.offsets.to_numpy().astype(np.int64), words.flatten().to_numpy().astype(np.int64))
     samples = np.array([number_of_key(key) for key in embeddings.source_keys], np.uint64)
-    return Like(embeddings, bags.pick(rows), samples, held_out(samples, fraction))
+    return Like(embeddings, bags.pick(rows), samples, held[rows])

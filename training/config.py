@@ -66,7 +66,7 @@ class TrainConfig:
     exclude: str = semantic("")
     """File of samples to leave out, a line each: KEYs, or keys of the source. Its content counts, not its name."""
     holdout: float = semantic(0.0)
-    """Share of the captioned samples that are not shown, so that fistful label can measure on them; 0 to 0.5."""
+    """Share of the captioned pictures that are not shown, copies neither, so that fistful label can measure on them; 0 to 0.5."""
     steps: int = semantic(1_000)
     """Optimiser steps."""
     epochs: float = semantic(0.0)

@@ -36,11 +36,13 @@ class Lineage:
     vocabulary_sha256: str
     word_options: dict[str, Any]
     holdout: float
-    """Share of the captioned samples that training did not see (bow.draw.held_out says which)."""
+    """Share of the captioned pictures that training did not see (bow.draw.held_out says which)."""
     init: str = ""
     """Fingerprint of the weights that it started from; empty: from scratch."""
     train_image: str = "all"
     """Which part of the image tower learnt."""
+    holdout_by: str = "key"
+    """What the hold-out was drawn by: key, in models of earlier versions, or content."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

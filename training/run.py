@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fistful.bow import vocabulary as vocabularies
-from fistful.bow.draw import held_out
 from fistful.bow.store import manifest
 from fistful.bow.store.config import semantic_values, sha256_hex
 from fistful.bow.store.files import local_out
 from fistful.errors import UsageError
 from fistful.training.config import TrainConfig, resolve
 from fistful.training.data import Samples, read_lines, read_samples
+from fistful.training.holdout import BY, hidden_rows
 from fistful.training.order import Order, Stream
 
 if TYPE_CHECKING:
@@ -86,15 +86,14 @@ def train(*data: str, out: str | Path, config: TrainConfig = TrainConfig(), eval
         config = resolve(config)
         pretrained, init = _read_init(config)
         preprocess = preprocess_of(config, pretrained)
-        cache = run / "logs" / "foreign"
         if ranks.rank == 0:
-            samples = read_samples(data, config.exclude, config.needs_words, cache)
+            samples, hidden = _read(data, config, run)
         ranks.wait()
         if ranks.rank:
-            samples = read_samples(data, config.exclude, config.needs_words, cache)
+            samples, hidden = _read(data, config, run)
         if config.text == "balanced" and config.balance() is None and not samples.has_rule:
             raise UsageError("--text balanced: tars have no rule of their own; give --rule, or use --text bag")
-        order = _order(config, samples)
+        order = _order(config, samples, hidden)
         config = _in_steps(config, order)
         inputs = [{"fingerprint": f, "weight": w} for f, w in zip(samples.fingerprints, samples.weights, strict=True)]
         values = _identity(config, init, preprocess, getattr(evaluate, "fingerprint", ""))
@@ -102,6 +101,12 @@ def train(*data: str, out: str | Path, config: TrainConfig = TrainConfig(), eval
             return run
         _train(Job(run, config, samples, order, pretrained, init, preprocess, evaluate, ranks))
     return run
+
+
+def _read(data: tuple[str, ...], config: TrainConfig, run: Path) -> tuple[Samples, np.ndarray]:
+    """Read the samples, and which of them are not shown; the first rank leaves in logs/ what the others need not find out again."""
+    samples = read_samples(data, config.exclude, config.needs_words, run / "logs" / "foreign")
+    return samples, hidden_rows(config, samples, run / "logs" / "contents")
 
 
 @contextlib.contextmanager
@@ -136,6 +141,7 @@ def _identity(config: TrainConfig, init: str, preprocess: dict[str, Any], evalua
 
     more = {"preprocess": preprocess} if preprocess != default_preprocess() else {}
     more |= {"evaluated_on": evaluated} if evaluated else {}
+    more |= {"holdout_by": BY} if config.holdout else {}
     exclude = sha256_hex("\n".join(read_lines(config.exclude)).encode()) if config.exclude else ""
     return {**semantic_values(config), "init": init, "exclude": exclude, **more}
 
@@ -146,9 +152,8 @@ def _in_steps(config: TrainConfig, order: Order) -> TrainConfig:
     return dataclasses.replace(config, steps=max(1, round(config.epochs * order.per_epoch() / config.batch_size)))
 
 
-def _order(config: TrainConfig, samples: Samples) -> Order:
+def _order(config: TrainConfig, samples: Samples, hidden: np.ndarray) -> Order:
     streams = []
-    hidden = samples.left_out | (held_out(samples.number, config.holdout) & ~samples.pseudo)
     for salt, pseudo in enumerate((False, True)):
         mask = (samples.pseudo == pseudo) & ~hidden
         n_each = np.bincount(samples.folder[mask], minlength=len(samples.folders))
@@ -256,6 +261,7 @@ def _about(job: Job, trainer: Trainer) -> About:
         vocabulary_sha256=samples.vocabulary_sha256,
         word_options=samples.word_options,
         holdout=config.holdout,
+        holdout_by=BY,
         init=job.init,
         train_image=config.train_image,
     )
