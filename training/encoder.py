@@ -84,8 +84,9 @@ def find_folder(spec: str) -> Path | None:
     path = Path(spec.removeprefix("local-dir:"))
     for folder in (path / "model", path):
         if (folder / OWN_FILE).exists() or (folder / OPEN_CLIP_FILE).exists():
-            if folder.name == "model" and (folder.parent / "metrics.jsonl").exists() and not (folder.parent / "manifest.json").exists():
-                raise UsageError(f"{spec}: training is not finished (no manifest.json); the same fistful train goes on")
+            whole = (folder / OWN_FILE).exists() or not (folder.parent / "metrics.jsonl").exists()  # a run writes this file last
+            if folder.name == "model" and not whole and not (folder.parent / "manifest.json").exists():
+                raise UsageError(f"{spec}: training is not finished (its model is not whole); the same fistful train goes on")
             return folder
     if (path / CONFIG).is_file() and read_json(path / CONFIG).get("verb") == "train":
         raise UsageError(f"{spec}: training is not finished (no model yet); the same fistful train goes on")

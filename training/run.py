@@ -24,7 +24,7 @@ from fistful.bow import vocabulary as vocabularies
 from fistful.bow.store import manifest
 from fistful.bow.store.config import semantic_values, sha256_hex
 from fistful.bow.store.files import local_out
-from fistful.errors import UsageError
+from fistful.errors import DataError, FistfulError, UsageError
 from fistful.training.config import TrainConfig, resolve
 from fistful.training.data import Samples, read_lines, read_samples
 from fistful.training.holdout import BY, hidden_rows
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from fistful.training.pretrained import Pretrained
 
 LOCK = "logs/lock"
+UNMOVED = 1e-6
+"""A loss that differs by no more than this share of itself, over a whole run, has not moved."""
 Evaluate = Callable[["Encoder"], Mapping[str, float]]
 
 
@@ -67,15 +69,16 @@ def train(*data: str, out: str | Path, config: TrainConfig = TrainConfig(), eval
         data: Data folders as fistful bags or label writes them, or webdataset tars; FOLDER*2 shows its samples twice an epoch.
         out: The run folder.
         config: How to train.
-        evaluate: Called with the model, at the end and each --evaluate-every; its scores go to metrics.jsonl, the first one
-            decides which model is the best. Its attribute `fingerprint`, if it has one, is part of the run's identity.
+        evaluate: Called with the model, at the end and each --evaluate-every, and before the first step to see that it works.
+            Its scores go to metrics.jsonl, the first one decides which model is the best. Its attribute `fingerprint`, if it
+            has one, is part of the run's identity.
 
     Returns:
         The run folder.
 
     Raises:
         UsageError: If the call is at fault, the folder is in use, or belongs to another configuration.
-        DataError: If the data is at fault.
+        DataError: If the data is at fault, or nothing was learnt.
         Interrupted: After SIGTERM or SIGINT, with a checkpoint.
     """
     from fistful.training.distributed import joined_ranks
@@ -183,15 +186,18 @@ def _train(job: Job) -> None:
             print(problem, file=sys.stderr)
         if first and job.config.progress:
             print(_begins(job, trainer), file=sys.stderr)
+        _try_evaluation(job, trainer)
         trainer.train(stop)
+        trainer.save()  # whatever fails from here on, the same command need not train again
+        job.ranks.by_first(lambda: check_learnt(run))
+        with trainer.mean.in_place():
+            if first:
+                export.write_model(run, export.FOLDER, trainer.model, _about(job, trainer), trainer.head_statistics())
         if job.evaluate is not None:
             scores = trainer.evaluate()
             if first:
                 with open(run / METRICS, "a") as file:
                     file.write(json.dumps({"step": trainer.step, "scores": scores}, sort_keys=True) + "\n")
-        with trainer.mean.in_place():
-            if first:
-                export.write_model(run, export.FOLDER, trainer.model, _about(job, trainer), trainer.head_statistics())
         best = checkpoint.best_step(trainer.evaluated, trainer.step)
         if first and best is not None and job.config.evaluate_every:
             checkpoint.load_weights(run, checkpoint.best_name(best), trainer.model)
@@ -203,6 +209,42 @@ def _train(job: Job) -> None:
         manifest.finish(run, {}, {})
         _warn(trainer)
     job.ranks.wait()
+
+
+def _try_evaluation(job: Job, trainer: Trainer) -> None:
+    """Evaluate once before the first step, so that what cannot be evaluated fails before hours are spent; the scores are not kept."""
+    import torch
+
+    if trainer.score is None or trainer.step > 0:
+        return
+    try:
+        with torch.random.fork_rng():  # loading a model draws weights: a run that resumes does not come by here
+            job.ranks.by_first(trainer.score)
+    except FistfulError:
+        job.ranks.by_first(lambda: manifest.release(job.run))  # another --evaluate-on may take the folder
+        raise
+
+
+def check_learnt(run: Path) -> None:
+    """Check that a run that took its steps learnt something from them.
+
+    Raises:
+        DataError: If all steps were skipped, or the loss never moved.
+    """
+    from fistful.training.loop import METRICS
+
+    losses = [row["loss"] for row in map(json.loads, (run / METRICS).read_text().splitlines()) if "loss" in row]
+    known = [loss for loss in losses if loss is not None]
+    if losses and not known:
+        raise DataError(
+            f"{run}: nothing was learnt: the loss was no number in any of {len(losses)} steps, and all were skipped; "
+            "a smaller --lr may help, in another --out"
+        )
+    if len(known) > 1 and max(known) - min(known) <= UNMOVED * abs(known[0]):
+        raise DataError(
+            f"{run}: nothing was learnt: the loss was {known[0]:.6g} from the first step to the last; "
+            "expected pictures and texts that differ, and a --batch-size above 1"
+        )
 
 
 def _begins(job: Job, trainer: Trainer) -> str:
@@ -277,8 +319,10 @@ def _scores(job: Job, trainer: Trainer) -> dict[str, float]:
     assert job.evaluate is not None
     folder = f"logs/evaluated/{export.FOLDER}"
     export.write_model(job.run, folder, trainer.model, _about(job, trainer), trainer.head_statistics())
-    scores = {name: float(value) for name, value in job.evaluate(own_encoder(job.run / folder, str(job.run))).items()}
-    shutil.rmtree(job.run / "logs" / "evaluated")
+    try:
+        scores = {name: float(value) for name, value in job.evaluate(own_encoder(job.run / folder, str(job.run))).items()}
+    finally:
+        shutil.rmtree(job.run / "logs" / "evaluated")
     if not scores:
         raise UsageError("--evaluate-every: the evaluation returned no score")
     return scores
