@@ -9,12 +9,11 @@ from __future__ import annotations
 import dataclasses
 import io
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 
-from fistful.bow.store.config import canonical_json, sha256_hex
+from fistful.bow.store.config import canonical_json, sha256_hex, versions_of
 from fistful.bow.store.files import write_bytes
 
 FORMAT = 1
@@ -37,15 +36,8 @@ def weights_key(fingerprint: str, texts: Sequence[Sequence[str]]) -> str:
     >>> weights_key("c" * 64, [["cat"], ["dog"]]) == weights_key("c" * 64, [["cat", "dog"]])
     False
     """
-    versions = {name: _version(name) for name in ("fistful", "numpy", "torch", "open_clip_torch")}
+    versions = versions_of("fistful", "numpy", "torch", "open_clip_torch")
     return sha256_hex(canonical_json({"format": FORMAT, "model": fingerprint, "texts": texts, "versions": versions}))
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return ""
 
 
 def weights_path(folder: Path, key: str) -> Path:

@@ -26,8 +26,8 @@ from fistful.training.tokens import TokenTexts, in_passes
 
 
 def fingerprint_of(folder: Path) -> str:
-    """Return SHA-256 over names, sizes and hashes of the files that make up a model."""
-    kinds = (".safetensors", ".json", ".bin", ".parquet")
+    """Return SHA-256 over names, sizes and hashes of the files that make up a model: configuration, weights, tokenizer, vocabulary."""
+    kinds = (".safetensors", ".json", ".bin", ".pth", ".pt", ".parquet", ".txt", ".model")
     return sha256_hex(canonical_json({p.name: hash_file(p) for p in folder.iterdir() if p.suffix in kinds}))
 
 
