@@ -25,10 +25,12 @@ from fistful.bow.vocabulary import FILE as VOCABULARY
 from fistful.bow.vocabulary import Vocabulary, read_vocabulary
 from fistful.bow.words import Ragged
 from fistful.errors import DataError, UsageError
+from fistful.pipelines.embed import EmbedJob
 from fistful.pipelines.label import Captioned, LabelJob, Source, candidates_of, save_captioned
 from fistful.pipelines.run import Work
 from fistful.pipelines.stage import Running, close_folder, run_stage
 from fistful.pipelines.units import PlanOptions, Unit, plan_units
+from fistful.training.encoder import Device, choose_device, device_named
 from fistful.training.holdout import BY
 
 if TYPE_CHECKING:
@@ -55,6 +57,8 @@ class LabelOptions:
     """Smallest share of right words, measured at a word's score on held-out captioned images, for it to be given."""
     seed: int = semantic(0)
     """Seed of the word numbers and of balancing in KEY.txt."""
+    device: Device = semantic("auto")
+    """Where images are embedded; auto: a GPU if there is one. Neighbours are looked for on the CPU."""
 
     def __post_init__(self) -> None:
         if self.k < 1 or self.temperature <= 0 or self.seed < 0:
@@ -103,6 +107,8 @@ def label(*images: str, model: str, like: str | Path, out: str | Path, config: L
         DataError: If model and data do not belong together, or too few images get a word.
     """
     config = config or LabelConfig()
+    config = dataclasses.replace(config, label=dataclasses.replace(config.label, device=choose_device(config.label.device)))
+    values = device_named(semantic_values(config))
     if config.running.units:
         raise UsageError("--units: label sets its thresholds on all images, so it cannot be run in parts; use --workers")
     folder, like_folder = local_out(out), Path(like)
@@ -113,14 +119,15 @@ def label(*images: str, model: str, like: str | Path, out: str | Path, config: L
     encoder, fraction = _fitting(model, like_folder, config.label.by)
     words = manifest.read_config(like_folder)["inputs"].get("word_options", {})
     inputs |= {"like": digest, "encoder": encoder.fingerprint, "word_options": words, "held_out_by": BY}
-    if manifest.claim(folder, "label", semantic_values(config), inputs, write=False):
+    if manifest.claim(folder, "label", values, inputs, write=False):
         return folder
+    embedding = EmbedJob(model, config.label.device)
     if config.running.dry_run:
-        print(_forecast(units, model, like_folder, folder, config.running))
+        print(_forecast(units, embedding, like_folder, folder, config.running))
         return folder
     held = held_pictures(like_folder, fraction)
-    manifest.claim(folder, "label", semantic_values(config), inputs)
-    _embed_both(units, inputs, model, encoder.fingerprint, like_folder, folder, config.running)
+    manifest.claim(folder, "label", values, inputs)
+    _embed_both(units, inputs, embedding, encoder.fingerprint, like_folder, folder, config.running)
     write_bytes(folder, VOCABULARY, (like_folder / VOCABULARY).read_bytes())
     try:
         job = _calibrate(folder, like_folder, units, held, config.label)
@@ -139,7 +146,7 @@ def _fitting(model: str, like: Path, by: Source) -> tuple[Encoder, float]:
     """Load the encoder, check that it and the captioned data belong together, and return the share held out too."""
     from fistful.training.encoder import load_encoder
 
-    encoder = load_encoder(model)
+    encoder = load_encoder(model, "cpu")  # what embeds is loaded by the workers
     if by == "head" and not encoder.word_scores:
         raise UsageError(f"{model}: has no word head; train with --objective joint, or label with --by knn")
     fraction = check_lineage(model, like)
@@ -199,28 +206,26 @@ def check_lineage(model: str, like: Path) -> float:
     return float(lineage["holdout"])
 
 
-def _forecast(units: list[Unit], model: str, like: Path, folder: Path, running: Running) -> str:
+def _forecast(units: list[Unit], job: EmbedJob, like: Path, folder: Path, running: Running) -> str:
     """Return what embedding takes, which is nearly all of the work, and the disk for the copied images beside it."""
-    from fistful.pipelines.embed import EmbedJob
     from fistful.pipelines.forecast import forecast
 
     shards, _ = plan_units((str(like / "shards"),), PlanOptions())
     copied = sum(unit.size for unit in units)
-    job = EmbedJob(model)
     return forecast(
         [*units, *shards], lambda place: Work("fistful.pipelines.embed:embed_unit", place, job, "embed"), running, folder, copied
     )
 
 
 def _embed_both(
-    units: list[Unit], inputs: dict[str, Any], model: str, fingerprint: str, like: Path, folder: Path, running: Running
+    units: list[Unit], inputs: dict[str, Any], job: EmbedJob, fingerprint: str, like: Path, folder: Path, running: Running
 ) -> None:
     from fistful.pipelines.embed import embed
 
     shards, shard_inputs = plan_units((str(like / "shards"),), PlanOptions())
     lenient = dataclasses.replace(running, max_bad_fraction=1.0)  # refused images count in the last stage
-    embed(shards, shard_inputs, model, fingerprint, folder / CAPTIONED, lenient)
-    embed(units, {k: inputs[k] for k in ("files", "bytes", "sha256")}, model, fingerprint, folder / IMAGES, lenient)
+    embed(shards, shard_inputs, job, fingerprint, folder / CAPTIONED, lenient)
+    embed(units, {k: inputs[k] for k in ("files", "bytes", "sha256")}, job, fingerprint, folder / IMAGES, lenient)
 
 
 def _calibrate(folder: Path, like_folder: Path, units: list[Unit], held: np.ndarray, options: LabelOptions) -> LabelJob:

@@ -10,6 +10,7 @@ from typing import Literal
 from fistful.bow.balance import Balance
 from fistful.bow.store.config import execution, semantic
 from fistful.errors import UsageError
+from fistful.training.encoder import choose_device
 
 CONTEXT_OF_TEXT = {"caption": 32, "bag": 16, "balanced": 16}
 """Text positions where none are asked for. A bag of ten words has some 14 tokens; captions rarely pass 32."""
@@ -210,13 +211,7 @@ def resolve(config: TrainConfig) -> TrainConfig:
     Raises:
         UsageError: If the machine lacks what is asked for.
     """
-    import torch
-
-    device = config.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device cuda: found no GPU that torch can use; use --device cpu")
+    device = choose_device(config.device)
     if config.precision == "bf16" and not config.force and not has_bf16(device):
         raise UsageError(
             "--precision bf16: this processor has no bf16 units (avx512_bf16, amx_bf16), where it is some 20 times slower; "

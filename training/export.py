@@ -55,6 +55,11 @@ class Exported:
     head_mean: torch.Tensor | None
     head_std: torch.Tensor | None
 
+    def on(self, device: str) -> Exported:
+        """Return the same model on a device."""
+        stats = [None if tensor is None else tensor.to(device) for tensor in (self.head_mean, self.head_std)]
+        return Exported(self.model.to(device), self.lineage, self.words, *stats)
+
 
 HeadStats = tuple[torch.Tensor, torch.Tensor]
 """Mean and standard deviation of each word's logit over training pictures."""

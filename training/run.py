@@ -319,8 +319,9 @@ def _scores(job: Job, trainer: Trainer) -> dict[str, float]:
     assert job.evaluate is not None
     folder = f"logs/evaluated/{export.FOLDER}"
     export.write_model(job.run, folder, trainer.model, _about(job, trainer), trainer.head_statistics())
+    encoder = own_encoder(job.run / folder, str(job.run), trainer.device)
     try:
-        scores = {name: float(value) for name, value in job.evaluate(own_encoder(job.run / folder, str(job.run))).items()}
+        scores = {name: float(value) for name, value in job.evaluate(encoder).items()}
     finally:
         shutil.rmtree(job.run / "logs" / "evaluated")
     if not scores:

@@ -43,7 +43,7 @@ print(len(seen))
 """
 
 SOME = [("step", 3), ("before write", 3), ("after write", 6)]
-WRITES = 10
+WRITES = 11
 """Files that a run of these options renames into place: the test of all of them checks the number."""
 
 
