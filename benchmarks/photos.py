@@ -237,10 +237,10 @@ def _label(way: Way, bagged: Path) -> dict[str, Any]:
 def _label_figures(folder: Path, bagged: Path, labeller: str) -> dict[str, Any]:
     """Return how many words were right on held-out captioned pictures, beside two baselines of as many words."""
     from fistful.bow.vocabulary import read_vocabulary
-    from fistful.labels import CAPTIONED, read_like
+    from fistful.labels import CAPTIONED, held_pictures, read_like
     from fistful.training.neighbours import nearest
 
-    stats, like = read_json(folder / "stats.json"), read_like(folder / CAPTIONED, bagged, HOLDOUT)
+    stats, like = read_json(folder / "stats.json"), read_like(folder / CAPTIONED, bagged, held_pictures(bagged, HOLDOUT))
     held, voters = np.flatnonzero(like.held), np.flatnonzero(~like.held)
     n_words = max(1, round(stats["words_in_bags"] / max(1, stats["kept"])))
     truth = [set(words.tolist()) for words in like.bags.pick(held)]

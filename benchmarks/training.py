@@ -264,6 +264,7 @@ def prepared(bench: Bench, folder: Path, decode: str) -> Callable[[], np.ndarray
     from fistful.training.config import resolve
     from fistful.training.data import read_samples
     from fistful.training.loader import Loader
+    from fistful.training.pixels import Fit
     from fistful.training.run import _order
 
     options = {
@@ -280,7 +281,8 @@ def prepared(bench: Bench, folder: Path, decode: str) -> Callable[[], np.ndarray
     mean, std = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
 
     def once() -> np.ndarray:
-        loader = Loader(config, samples, _order(config, samples), SIDE, samples.vocabulary, open_clip.SimpleTokenizer(context_length=32))
+        tokenizer = open_clip.SimpleTokenizer(context_length=32)
+        loader = Loader(config, samples, _order(config, samples, samples.left_out), Fit(SIDE), samples.vocabulary, tokenizer)
         batches = loader.batches(0, len(samples) // 64)
         return summary(normalise(batch.images, mean, std) for batch in batches)
 

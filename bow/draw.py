@@ -136,14 +136,14 @@ def draw_share(samples: np.ndarray, share: float, seed: int) -> np.ndarray:
     return u < share * 2.0**32
 
 
-def held_out(samples: np.ndarray, fraction: float) -> np.ndarray:
-    """Return which samples are held out of training: the same ones wherever it is asked.
+def held_out(contents: np.ndarray, fraction: float) -> np.ndarray:
+    """Return which pictures are held out of training: the same ones wherever it is asked, each with all of its copies.
 
     Args:
-        samples: Sample numbers, uint64.
+        contents: What numbers pictures by their content (`bow.store.contents`), uint64.
         fraction: Share to hold out, 0 to 1.
     """
-    u = (mix_all(0x484F4C44, samples) >> np.uint64(32)).astype(np.float64)  # apart from all draws with a seed
+    u = (mix_all(0x484F4C44, contents) >> np.uint64(32)).astype(np.float64)  # apart from all draws with a seed
     return u < fraction * 2.0**32
 
 

@@ -52,7 +52,7 @@ def build_classifiers(
     built = dict(zip((prompts.name for prompts in missing), _from_texts(encoder, missing), strict=True))
     if cache is not None:
         for prompts in missing:
-            write_weights(cache, weights_key(encoder.fingerprint, prompts.texts), built[prompts.name])
+            write_weights(cache, _key(encoder, prompts), built[prompts.name])
     found = [
         _from_head(encoder, prompts, classes)
         if prompts.name == "head"
@@ -65,10 +65,14 @@ def build_classifiers(
     return found
 
 
+def _key(encoder: Encoder, prompts: Prompts) -> str:
+    return weights_key(encoder.fingerprint, prompts.texts, getattr(encoder, "device", "cpu"))
+
+
 def _find(encoder: Encoder, prompts: Prompts, cache: Path) -> Kept | None:
     """Look a classifier up; say so if its file is broken."""
     try:
-        return read_weights(cache, weights_key(encoder.fingerprint, prompts.texts))
+        return read_weights(cache, _key(encoder, prompts))
     except ValueError as error:
         print(f"{error}; the classifier is built again", file=sys.stderr)
         return None

@@ -33,7 +33,7 @@ from fistful.eval.coverage import cover_classes, read_word_options
 from fistful.eval.names import KEY_COLUMNS, ClassName, read_rows
 from fistful.eval.prompts import build_prompts, check_prompts, options_for
 from fistful.progress import progress_bar
-from fistful.training.encoder import Encoder, find_folder, load_encoder
+from fistful.training.encoder import Device, Encoder, find_folder, load_encoder
 
 FORMATS = (".csv", ".jsonl")
 SHOWN = 50
@@ -53,6 +53,8 @@ class ClassifyConfig:
     """Classes given for an image."""
     threshold: float = semantic(0.0)
     """Smallest probability of the best class; below it the answer is none of these."""
+    device: Device = semantic("auto")
+    """Where to compute; auto: a GPU if there is one. A function of your own decides by itself."""
     batch_size: int = execution(64)
     """Images a batch."""
     progress: bool = execution(True)
@@ -117,13 +119,13 @@ class LoadedModel:
         return list(answers(self.encoder, images, classes, config))
 
 
-def load(model: str | Path) -> LoadedModel:
-    """Load a run folder, a model folder or an open_clip folder for `classify`.
+def load(model: str | Path, device: Device = "auto") -> LoadedModel:
+    """Load a run folder, a model folder or an open_clip folder for `classify`, onto a GPU if there is one.
 
     Raises:
         UsageError: If there is no model.
     """
-    return LoadedModel(load_encoder(str(model)))
+    return LoadedModel(load_encoder(str(model), device))
 
 
 def classify(model: str, *images: str, names: str, out: str | Path | None = None, config: ClassifyConfig = DEFAULTS) -> list[Answer]:
@@ -146,7 +148,7 @@ def classify(model: str, *images: str, names: str, out: str | Path | None = None
     if out is not None and (Path(out).suffix not in FORMATS or Path(out).is_dir()):
         raise UsageError(f"--out {out}: expected a file that ends in {' or '.join(FORMATS)}")
     paths, classes = find_images(images), _check_names(read_names(Path(names)), names)
-    encoder, found = load_encoder(model), []
+    encoder, found = load_encoder(model, config.device), []
     for line in never_learnt(model, classes):
         print(line, file=sys.stderr)
     with progress_bar("classify", len(paths), config.progress) as update:

@@ -8,6 +8,7 @@ from typing import Literal
 from fistful.bow.store.config import check_numbers, execution, semantic
 from fistful.errors import UsageError
 from fistful.eval.prompts import check_prompts
+from fistful.training.encoder import Device
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,6 +34,8 @@ class EvaluateConfig:
     """Seed of the bootstrap."""
     max_bad_fraction: float = semantic(0.1)
     """Largest share of refused images; past it the evaluation fails."""
+    device: Device = semantic("auto")
+    """Where to compute; auto: a GPU if there is one. A function of your own decides by itself."""
     batch_size: int = execution(256)
     """Images a batch."""
     cache: str | None = execution(None)

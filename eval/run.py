@@ -28,7 +28,7 @@ from fistful.eval.probe import ITSELF, KNN, same_classes
 from fistful.eval.prompts import NAMED, prompts_label
 from fistful.eval.results import SUMMARY
 from fistful.eval.score import Job, score_set
-from fistful.training.encoder import Encoder, load_encoder
+from fistful.training.encoder import Encoder, choose_device, device_named, load_encoder
 
 FORMAT = 1
 """Version of results.json."""
@@ -57,10 +57,11 @@ def evaluate(*models: str, data: tuple[str, ...], out: str | Path, config: Evalu
     if not models or not data:
         raise UsageError("evaluate: expected at least one model, and at least one set with --data")
     folder = local_out(out)
+    config = dataclasses.replace(config, device=choose_device(config.device))
     sets = _unique(_open(spec, names, config) for spec, names in zip(data, _names_for(config, data), strict=True))
     probes = _probes(config, data, sets)
     coverage = read_coverage(config.vocabulary) if config.vocabulary else None
-    encoders = [load_encoder(spec) for spec in models]
+    encoders = [load_encoder(spec, config.device) for spec in models]
     labels = tell_apart([model_name(encoder.name) for encoder in encoders])
     if claim(folder, "evaluate", _identity(config), _fingerprints(encoders, sets, probes, coverage, config)):
         return folder
@@ -160,7 +161,7 @@ def _unique(sets: Iterator[EvalSet | CaptionSet]) -> list[EvalSet | CaptionSet]:
 
 def _identity(config: EvaluateConfig) -> dict[str, Any]:
     """Return the semantic fields; of files only the name, for their content is among the inputs."""
-    values = semantic_values(config)
+    values = device_named(semantic_values(config))
     values["prompts"] = [name if name in NAMED else Path(name).name for name in config.prompts]
     values["names"] = [Path(name).name for name in config.names]
     values["probe"] = [name if name == ITSELF else Path(name).name for name in config.probe]

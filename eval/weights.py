@@ -9,13 +9,13 @@ from __future__ import annotations
 import dataclasses
 import io
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 
-from fistful.bow.store.config import canonical_json, sha256_hex
+from fistful.bow.store.config import canonical_json, sha256_hex, versions_of
 from fistful.bow.store.files import write_bytes
+from fistful.training.encoder import device_named
 
 FORMAT = 1
 """Part of every key: another way to build classifiers leaves older files behind."""
@@ -31,21 +31,15 @@ class Kept:
     """Prompts longer than the text tower's context."""
 
 
-def weights_key(fingerprint: str, texts: Sequence[Sequence[str]]) -> str:
-    """Name a classifier: by its model, the prompts of each class, and the versions that compute it.
+def weights_key(fingerprint: str, texts: Sequence[Sequence[str]], device: str = "cpu") -> str:
+    """Name a classifier: by its model, the prompts of each class, the device and the versions that compute it.
 
     >>> weights_key("c" * 64, [["cat"], ["dog"]]) == weights_key("c" * 64, [["cat", "dog"]])
     False
     """
-    versions = {name: _version(name) for name in ("fistful", "numpy", "torch", "open_clip_torch")}
-    return sha256_hex(canonical_json({"format": FORMAT, "model": fingerprint, "texts": texts, "versions": versions}))
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return ""
+    versions = versions_of("fistful", "numpy", "torch", "open_clip_torch")
+    named = {"format": FORMAT, "model": fingerprint, "texts": texts, "versions": versions, "device": device}
+    return sha256_hex(canonical_json(device_named(named)))
 
 
 def weights_path(folder: Path, key: str) -> Path:

@@ -17,6 +17,7 @@ from fistful.bow.draw import held_out, mix_all, number_of_key
 from fistful.bow.labelling import quota_thresholds
 from fistful.bow.store import manifest
 from fistful.bow.store.config import check_numbers, semantic, semantic_values
+from fistful.bow.store.contents import index_contents
 from fistful.bow.store.embeddings import Embeddings, read_embeddings
 from fistful.bow.store.files import atomic_file, local_out, read_json, write_bytes, write_json
 from fistful.bow.store.index import read_index, unit_name
@@ -25,10 +26,13 @@ from fistful.bow.vocabulary import FILE as VOCABULARY
 from fistful.bow.vocabulary import Vocabulary, read_vocabulary
 from fistful.bow.words import Ragged
 from fistful.errors import DataError, UsageError
+from fistful.pipelines.embed import EmbedJob
 from fistful.pipelines.label import Captioned, LabelJob, Source, candidates_of, save_captioned
 from fistful.pipelines.run import Work
 from fistful.pipelines.stage import Running, close_folder, run_stage, say_passed_over
 from fistful.pipelines.units import PlanOptions, Unit, plan_units
+from fistful.training.encoder import Device, choose_device, device_named
+from fistful.training.holdout import BY
 
 if TYPE_CHECKING:
     from fistful.training.encoder import Encoder
@@ -55,6 +59,8 @@ class LabelOptions:
     words given even at the lower end of the interval. 0 for any share, be it no better than chance."""
     seed: int = semantic(0)
     """Seed of the word numbers and of balancing in KEY.txt."""
+    device: Device = semantic("auto")
+    """Where images are embedded; auto: a GPU if there is one. Neighbours are looked for on the CPU."""
 
     def __post_init__(self) -> None:
         if self.k < 1 or self.temperature <= 0 or self.seed < 0:
@@ -104,6 +110,8 @@ def label(*images: str, model: str, like: str | Path, out: str | Path, config: L
         DataError: If model and data do not belong together, or too few images get a word.
     """
     config = config or LabelConfig()
+    config = dataclasses.replace(config, label=dataclasses.replace(config.label, device=choose_device(config.label.device)))
+    values = device_named(semantic_values(config))
     if config.running.units:
         raise UsageError("--units: label sets its thresholds on all images, so it cannot be run in parts; use --workers")
     folder, like_folder = local_out(out), Path(like)
@@ -113,17 +121,20 @@ def label(*images: str, model: str, like: str | Path, out: str | Path, config: L
     units, inputs = plan_units(images, config.plan, passed := PassedOver())
     encoder, fraction = _fitting(model, like_folder, config.label.by)
     words = manifest.read_config(like_folder)["inputs"].get("word_options", {})
-    inputs |= {"like": digest, "encoder": encoder.fingerprint, "word_options": words}
-    if manifest.claim(folder, "label", semantic_values(config), inputs, write=not config.running.dry_run):
+    inputs |= {"like": digest, "encoder": encoder.fingerprint, "word_options": words, "held_out_by": BY}
+    if manifest.claim(folder, "label", values, inputs, write=False):
         return folder
     say_passed_over(folder, passed, config.running)
+    embedding = EmbedJob(model, config.label.device)
     if config.running.dry_run:
-        print(_forecast(units, model, like_folder, folder, config.running))
+        print(_forecast(units, embedding, like_folder, folder, config.running))
         return folder
-    _embed_both(units, inputs, model, encoder.fingerprint, like_folder, folder, config.running)
+    held = held_pictures(like_folder, fraction)
+    manifest.claim(folder, "label", values, inputs)
+    _embed_both(units, inputs, embedding, encoder.fingerprint, like_folder, folder, config.running)
     write_bytes(folder, VOCABULARY, (like_folder / VOCABULARY).read_bytes())
     try:
-        job = _calibrate(folder, like_folder, units, fraction, config.label)
+        job = _calibrate(folder, like_folder, units, held, config.label)
     except DataError:
         _give_up(folder)
         raise
@@ -137,10 +148,9 @@ def label(*images: str, model: str, like: str | Path, out: str | Path, config: L
 
 def _fitting(model: str, like: Path, by: Source) -> tuple[Encoder, float]:
     """Load the encoder, check that it and the captioned data belong together, and return the share held out too."""
-    from fistful.eval.calibrate import check_held_out
     from fistful.training.encoder import load_encoder
 
-    encoder = load_encoder(model)
+    encoder = load_encoder(model, "cpu")  # what embeds is loaded by the workers
     if by == "head" and not encoder.word_scores:
         raise UsageError(f"{model}: has no word head; train with --objective joint, or label with --by knn")
     fraction = check_lineage(model, like)
@@ -148,7 +158,6 @@ def _fitting(model: str, like: Path, by: Source) -> tuple[Encoder, float]:
         raise DataError(
             f"{model}: its word head has other words than {like}/{VOCABULARY}; label with --by knn, or with a model trained on {like}"
         )
-    check_held_out(int(_held(like, fraction).sum()))
     return encoder, fraction
 
 
@@ -160,18 +169,26 @@ def _give_up(folder: Path) -> None:
         manifest.release(folder)
 
 
-def _held(like: Path, fraction: float) -> np.ndarray:
-    """Return which pictures of a data folder are held out."""
+def held_pictures(like: Path, fraction: float) -> np.ndarray:
+    """Return which samples of a data folder have a picture that is held out, bool, in the order of its index.
+
+    Raises:
+        DataError: If they are too few different pictures to measure anything.
+    """
+    from fistful.eval.calibrate import check_held_out
+
     index = read_index(like)
-    keys = index["key"].to_numpy()[index["image_size"].to_numpy() > 0]
-    return held_out(np.array([number_of_key(key) for key in keys], np.uint64), fraction)
+    contents = index_contents(like, index)
+    held = held_out(contents, fraction) & (index["image_size"].to_numpy() > 0)
+    check_held_out(len(np.unique(contents[held])))
+    return held
 
 
 def check_lineage(model: str, like: Path) -> float:
     """Check that a model of ours was trained on this data, and return the share that it held out.
 
     Raises:
-        DataError: If it was trained on other data or another vocabulary.
+        DataError: If it was trained on other data or another vocabulary, or held samples out by KEY.
         UsageError: If it held nothing out.
     """
     from fistful.training.encoder import OWN_FILE, find_folder
@@ -186,40 +203,42 @@ def check_lineage(model: str, like: Path) -> float:
         )
     if not lineage["holdout"]:
         raise UsageError(f"{model}: held no captioned images out, so nothing can be measured; train with --holdout 0.1")
+    if lineage.get("holdout_by") != BY:
+        raise DataError(
+            f"{model}: an earlier version trained it, which held samples out and may have shown it copies of their pictures; train it again"
+        )
     return float(lineage["holdout"])
 
 
-def _forecast(units: list[Unit], model: str, like: Path, folder: Path, running: Running) -> str:
+def _forecast(units: list[Unit], job: EmbedJob, like: Path, folder: Path, running: Running) -> str:
     """Return what embedding takes, which is nearly all of the work, and the disk for the copied images beside it."""
-    from fistful.pipelines.embed import EmbedJob
     from fistful.pipelines.forecast import forecast
 
     shards, _ = plan_units((str(like / "shards"),), PlanOptions())
     copied = sum(unit.size for unit in units)
-    job = EmbedJob(model)
     return forecast(
         [*units, *shards], lambda place: Work("fistful.pipelines.embed:embed_unit", place, job, "embed"), running, folder, copied
     )
 
 
 def _embed_both(
-    units: list[Unit], inputs: dict[str, Any], model: str, fingerprint: str, like: Path, folder: Path, running: Running
+    units: list[Unit], inputs: dict[str, Any], job: EmbedJob, fingerprint: str, like: Path, folder: Path, running: Running
 ) -> None:
     from fistful.pipelines.embed import embed
 
     shards, shard_inputs = plan_units((str(like / "shards"),), PlanOptions())
     lenient = dataclasses.replace(running, max_bad_fraction=1.0)  # refused images count in the last stage
-    embed(shards, shard_inputs, model, fingerprint, folder / CAPTIONED, lenient)
-    embed(units, {k: inputs[k] for k in ("files", "bytes", "sha256")}, model, fingerprint, folder / IMAGES, lenient)
+    embed(shards, shard_inputs, job, fingerprint, folder / CAPTIONED, lenient)
+    embed(units, {k: inputs[k] for k in ("files", "bytes", "sha256")}, job, fingerprint, folder / IMAGES, lenient)
 
 
-def _calibrate(folder: Path, like_folder: Path, units: list[Unit], fraction: float, options: LabelOptions) -> LabelJob:
+def _calibrate(folder: Path, like_folder: Path, units: list[Unit], held: np.ndarray, options: LabelOptions) -> LabelJob:
     """Set thresholds and measure them; what was measured before is read back."""
     from fistful.bow.calibration import Calibration
     from fistful.eval.calibrate import measure
 
     vocabulary = read_vocabulary(folder)
-    like = read_like(folder / CAPTIONED, like_folder, fraction)
+    like = read_like(folder / CAPTIONED, like_folder, held)
     place = folder / CALIBRATION
     voters = np.flatnonzero(~like.held)
     captioned, quota = None, None
@@ -233,11 +252,11 @@ def _calibrate(folder: Path, like_folder: Path, units: list[Unit], fraction: flo
     sizes = like.bags.lengths()[like.bags.lengths() > 0]
     nothing = Calibration((0.0,), (0.0,))
     job = LabelJob(options.by, options.k, options.temperature, 0.0, nothing, sizes, options.seed, folder / IMAGES, folder, place)
-    held = np.flatnonzero(like.held)
-    embeddings = like.embeddings.take(held)
+    aside = np.flatnonzero(like.held)
+    embeddings = like.embeddings.take(aside)
     candidates = candidates_of(embeddings, job, captioned, quota)
     pictures = same_pictures(embeddings.features)
-    found = measure(candidates, like.bags.pick(held), like.samples[held], sizes, options.min_precision, options.seed, pictures)
+    found = measure(candidates, like.bags.pick(aside), like.samples[aside], sizes, options.min_precision, options.seed, pictures)
     write_json(
         place,
         "measured.json",
@@ -273,8 +292,8 @@ def same_pictures(features: np.ndarray) -> np.ndarray:
     return np.unique(rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).ravel(), return_inverse=True)[1]
 
 
-def read_like(embeddings_folder: Path, like: Path, fraction: float) -> Like:
-    """Read captioned embeddings beside their bags.
+def read_like(embeddings_folder: Path, like: Path, held: np.ndarray) -> Like:
+    """Read captioned embeddings beside their bags; `held` is what `held_pictures` gave.
 
     Raises:
         DataError: If the images of the data folder and its index do not fit.
@@ -289,4 +308,4 @@ def read_like(embeddings_folder: Path, like: Path, fraction: float) -> Like:
     words = index["words"].combine_chunks()
     bags = Ragged(words.offsets.to_numpy().astype(np.int64), words.flatten().to_numpy().astype(np.int64))
     samples = np.array([number_of_key(key) for key in embeddings.source_keys], np.uint64)
-    return Like(embeddings, bags.pick(rows), samples, held_out(samples, fraction))
+    return Like(embeddings, bags.pick(rows), samples, held[rows])

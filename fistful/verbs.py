@@ -199,6 +199,11 @@ def train(
         raise UsageError("no DATA given; expected folders that fistful bags wrote")
     if config.evaluate_every and not evaluate_on:
         raise UsageError(f"--evaluate-every {config.evaluate_every}: says nothing of what to evaluate on; give --evaluate-on CLASS_FOLDERS")
+    if evaluate_on and not config.has_text:
+        raise UsageError(
+            f"--evaluate-on {evaluate_on[0]}: class names are scored by the text tower, and --objective {config.objective} trains none; "
+            "leave it out and ask the word head with fistful evaluate --prompts head, or use --objective joint"
+        )
     done, evaluated = _finished(out), None
     if evaluate_on:
         from fistful.eval.during import AccuracyOn

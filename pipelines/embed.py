@@ -31,6 +31,7 @@ from fistful.pipelines.run import Work
 from fistful.pipelines.sources import SourceOptions, open_unit
 from fistful.pipelines.stage import Running, close_folder, run_stage, write_unit
 from fistful.pipelines.units import Unit
+from fistful.training.encoder import device_named
 
 DECIMALS = 5
 """Features are rounded to so many: what lies below differs between equal machines under load."""
@@ -44,15 +45,17 @@ class EmbedJob:
 
     encoder: str
     """Factory spec, as training.encoder.load_encoder takes it."""
+    device: str = "cpu"
+    """Where it computes: cpu or cuda."""
 
 
-def embed(units: list[Unit], inputs: dict[str, Any], encoder: str, fingerprint: str, folder: Path, running: Running) -> Path:
+def embed(units: list[Unit], inputs: dict[str, Any], job: EmbedJob, fingerprint: str, folder: Path, running: Running) -> Path:
     """Embed the images of units.
 
     Args:
         units: What to read: tars or folders of images.
         inputs: Their fingerprint.
-        encoder: Factory spec.
+        job: The encoder, and where it computes.
         fingerprint: The encoder's.
         folder: Folder to write: embeddings/, dead_letters/, stats.json, manifest.json.
         running: How.
@@ -63,9 +66,9 @@ def embed(units: list[Unit], inputs: dict[str, Any], encoder: str, fingerprint: 
     for unit in units:
         if unit.kind not in ("tar", "images"):
             raise UsageError(f"{unit.path}: is a {unit.kind} file, expected tars or folders of images")
-    if manifest.claim(folder, "embed", {"decimals": DECIMALS}, {**inputs, "encoder": fingerprint}):
+    if manifest.claim(folder, "embed", device_named({"decimals": DECIMALS, "device": job.device}), {**inputs, "encoder": fingerprint}):
         return folder
-    stats = run_stage(units, Work("fistful.pipelines.embed:embed_unit", folder, EmbedJob(encoder), "embed"), running)
+    stats = run_stage(units, Work("fistful.pipelines.embed:embed_unit", folder, job, "embed"), running)
     assert stats is not None, "a part of it is refused by label"
     close_folder(folder, len(units), stats)
     return folder
@@ -76,7 +79,7 @@ def embed_unit(unit: Unit, folder: Path, job: EmbedJob) -> None:
     letters: list[DeadLetter] = []
     tables: list[pa.Table] = []
     n_rows = 0
-    encoder = encoder_of_this_thread(job.encoder)
+    encoder = encoder_of_this_thread(job)
     with one_thread(), open_unit(unit, SourceOptions(), with_images=True, need_captions=False) as (batches, content):
         for batch in batches:
             n_rows += batch.n_read
@@ -141,10 +144,10 @@ def one_thread() -> Generator[None]:
 _threads = threading.local()
 
 
-def encoder_of_this_thread(spec: str) -> Any:
+def encoder_of_this_thread(job: EmbedJob) -> Any:
     """Return the encoder, built once a thread."""
     from fistful.training.encoder import load_encoder
 
     if not hasattr(_threads, "load"):
         _threads.load = functools.lru_cache(maxsize=1)(load_encoder)
-    return _threads.load(spec)
+    return _threads.load(job.encoder, job.device)

@@ -114,6 +114,11 @@ FAULTS = [
     ("bags a.tsv --counts rest", "fistful: rest: is no folder that fistful wrote (no config.json)"),
     ("bags a.tsv --counts rest --rule cap", "fistful: --rule cap: needs --threshold or --kept, found none"),
     ("bags a.tsv --counts rest --rule cap --kept inf", "fistful: --kept inf: expected a fraction above 0, at most 1"),
+    (
+        "train bags --objective words --evaluate-on classes",
+        "fistful: --evaluate-on classes: class names are scored by the text tower, and --objective words trains none; "
+        "leave it out and ask the word head with fistful evaluate --prompts head, or use --objective joint",
+    ),
     ("verify", "fistful: no FOLDER given; expected folders that fistful wrote"),
     ("verify rest", "fistful: rest: no manifest.json; either not a folder of fistful's, or not finished"),
     ("count a.tsv --config none.toml", "fistful: --config none.toml: no such file"),

@@ -36,7 +36,8 @@ def write_tars(folder: Path, n: int, named: bool, broken: bool = False) -> str:
         files: dict[str, bytes] = {}
         for i in range(part, n, 2):
             colour = list(COLOURS)[i // 2 % 3]
-            files[f"{i:04d}.png"] = picture(tuple(min(255, c + i % 20) for c in COLOURS[colour]))  # pyright: ignore[reportArgumentType]
+            r, g, b = COLOURS[colour]  # each picture another shade, so that none is a copy of another
+            files[f"{i:04d}.png"] = picture((r + i % 20, g + i // 20 % 20, b + i // 400))
             if named:
                 files[f"{i:04d}.txt"] = f"a {colour} thing".encode()
         if broken:
@@ -156,6 +157,21 @@ def test_too_few_held_out_pictures_are_said_before_any_work(world: dict[str, Any
     assert not (tmp_path / "pseudo").exists()
 
 
+def test_copies_of_one_picture_are_one_picture_held_out(world: dict[str, Any], tmp_path: Path) -> None:
+    """A row a caption: each picture under 20 keys. None may vote on its own copies, and few pictures stay few."""
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    for copy in range(20):
+        files: dict[str, bytes] = {}
+        for i in range(45):
+            files[f"{i:02d}_{copy:02d}.png"] = picture((20 * (i % 3), i * 5, 255 - i * 5))
+            files[f"{i:02d}_{copy:02d}.txt"] = f"a {list(COLOURS)[i % 3]} thing".encode()
+        (folder / f"{copy}.tar").write_bytes(tar_bytes(files))
+    data = bags(str(folder), counts=world["root"] / "counts", out=tmp_path / "bags", config=BagsConfig(running=QUIET))
+    with pytest.raises(DataError, match=r"calibration: \d held-out captioned images, expected 30 or more"):
+        run({**world, "like": data}, tmp_path / "pseudo", by="knn")  # some 90 rows, which are 4 or 5 pictures
+
+
 def test_a_model_of_ours_must_have_learnt_from_the_data_and_held_some_out(world: dict[str, Any], tmp_path: Path) -> None:
     from fistful.training.config import TrainConfig
     from fistful.training.run import train
@@ -172,6 +188,13 @@ def test_a_model_of_ours_must_have_learnt_from_the_data_and_held_some_out(world:
         run({**world, "model": str(some)}, tmp_path / name, r, by="head", min_precision=0.0) for name, r in (("one", QUIET), ("two", PAIR))
     ]
     assert contents(folders[0]) == contents(folders[1])  # torch, faiss and two worker processes, one thread each
+
+    about = some / "model" / "fistful.json"
+    earlier = json.loads(about.read_text())
+    earlier["lineage"].pop("holdout_by")
+    about.write_text(json.dumps(earlier))
+    with pytest.raises(DataError, match="an earlier version trained it, which held samples out and may have shown it copies"):
+        run({**world, "model": str(some)}, tmp_path / "p3", by="head")
 
     other = write_tars(tmp_path / "captioned", 60, named=True)
     counts = count(other, out=tmp_path / "counts")

@@ -10,6 +10,7 @@ from typing import Literal
 from fistful.bow.balance import Balance
 from fistful.bow.store.config import check_numbers, execution, semantic
 from fistful.errors import UsageError
+from fistful.training.encoder import choose_device
 
 MAX_STEPS = 1_000_000_000
 """More than any run takes; a number beyond is a slip of the hand."""
@@ -64,7 +65,7 @@ class TrainConfig:
     exclude: str = semantic("")
     """File of samples to leave out, a line each: KEYs, or keys of the source. Its content counts, not its name."""
     holdout: float = semantic(0.0)
-    """Share of the captioned samples that are not shown, so that fistful label can measure on them; 0 to 0.5."""
+    """Share of the captioned pictures that are not shown, copies neither, so that fistful label can measure on them; 0 to 0.5."""
     steps: int = semantic(1_000)
     """Optimiser steps."""
     epochs: float = semantic(0.0)
@@ -210,13 +211,7 @@ def resolve(config: TrainConfig) -> TrainConfig:
     Raises:
         UsageError: If the machine lacks what is asked for.
     """
-    import torch
-
-    device = config.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device cuda: found no GPU that torch can use; use --device cpu")
+    device = choose_device(config.device)
     if config.precision == "bf16" and not config.force and not has_bf16(device):
         raise UsageError(
             "--precision bf16: this processor has no bf16 units (avx512_bf16, amx_bf16), where it is some 20 times slower; "

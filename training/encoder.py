@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_checkable
 
 from fistful.bow.store.files import read_json
 from fistful.bow.store.manifest import CONFIG
@@ -57,11 +57,40 @@ class Encoder(Protocol):
         ...
 
 
-def load_encoder(spec: str) -> Encoder:
-    """Load the encoder that a spec names.
+Device = Literal["auto", "cpu", "cuda"]
+
+
+def choose_device(asked: str) -> str:
+    """Return cpu or cuda; auto is a GPU if there is one.
 
     Raises:
-        UsageError: If there is nothing of that name, or a folder without weights.
+        UsageError: If a GPU is asked for and there is none, or something else.
+    """
+    import torch
+
+    if asked not in get_args(Device):
+        raise UsageError(f"--device {asked}: expected {', '.join(get_args(Device))}")
+    if asked != "cpu" and torch.cuda.is_available():
+        return "cuda"
+    if asked == "cuda":
+        raise UsageError("--device cuda: found no GPU that torch can use; use --device cpu")
+    return "cpu"
+
+
+def device_named(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what decides a result, with its (chosen) device only where it is a GPU, whose last digits are others than a CPU's."""
+    return {name: value for name, value in values.items() if (name, value) != ("device", "cpu")}
+
+
+def load_encoder(spec: str, device: str = "auto") -> Encoder:
+    """Load the encoder that a spec names.
+
+    Args:
+        spec: A run folder, its model/ folder, an open_clip folder, or module:function of one's own.
+        device: auto, cpu or cuda; a function of one's own decides by itself.
+
+    Raises:
+        UsageError: If there is nothing of that name, a folder without weights, or no such device.
         DataError: If a folder's files do not fit each other.
     """
     folder = find_folder(spec)
@@ -69,7 +98,8 @@ def load_encoder(spec: str) -> Encoder:
         return call_factory(spec)
     from fistful.training import towers
 
-    return towers.own_encoder(folder, spec) if (folder / OWN_FILE).exists() else towers.open_clip_encoder(folder, spec)
+    load = towers.own_encoder if (folder / OWN_FILE).exists() else towers.open_clip_encoder
+    return load(folder, spec, choose_device(device))
 
 
 OWN_FILE, OPEN_CLIP_FILE = "fistful.json", "open_clip_config.json"
@@ -84,8 +114,9 @@ def find_folder(spec: str) -> Path | None:
     path = Path(spec.removeprefix("local-dir:"))
     for folder in (path / "model", path):
         if (folder / OWN_FILE).exists() or (folder / OPEN_CLIP_FILE).exists():
-            if folder.name == "model" and (folder.parent / "metrics.jsonl").exists() and not (folder.parent / "manifest.json").exists():
-                raise UsageError(f"{spec}: training is not finished (no manifest.json); the same fistful train goes on")
+            whole = (folder / OWN_FILE).exists() or not (folder.parent / "metrics.jsonl").exists()  # a run writes this file last
+            if folder.name == "model" and not whole and not (folder.parent / "manifest.json").exists():
+                raise UsageError(f"{spec}: training is not finished (its model is not whole); the same fistful train goes on")
             return folder
     if (path / CONFIG).is_file() and read_json(path / CONFIG).get("verb") == "train":
         raise UsageError(f"{spec}: training is not finished (no model yet); the same fistful train goes on")

@@ -36,11 +36,13 @@ class Lineage:
     vocabulary_sha256: str
     word_options: dict[str, Any]
     holdout: float
-    """Share of the captioned samples that training did not see (bow.draw.held_out says which)."""
+    """Share of the captioned pictures that training did not see (bow.draw.held_out says which)."""
     init: str = ""
     """Fingerprint of the weights that it started from; empty: from scratch."""
     train_image: str = "all"
     """Which part of the image tower learnt."""
+    holdout_by: str = "key"
+    """What the hold-out was drawn by: key, in models of earlier versions, or content."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -53,17 +55,10 @@ class Exported:
     head_mean: torch.Tensor | None
     head_std: torch.Tensor | None
 
-
-def preprocess_config() -> dict[str, Any]:
-    """Return how pictures are prepared: open_clip's defaults, written out."""
-    import open_clip
-
-    return {
-        "mean": list(open_clip.OPENAI_DATASET_MEAN),
-        "std": list(open_clip.OPENAI_DATASET_STD),
-        "interpolation": "bicubic",
-        "resize_mode": "shortest",
-    }
+    def on(self, device: str) -> Exported:
+        """Return the same model on a device."""
+        stats = [None if tensor is None else tensor.to(device) for tensor in (self.head_mean, self.head_std)]
+        return Exported(self.model.to(device), self.lineage, self.words, *stats)
 
 
 HeadStats = tuple[torch.Tensor, torch.Tensor]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from fistful.bow.store.config import canonical_json
+from fistful.bow.store.config import canonical_json, sha256_hex, versions_of
 from fistful.bow.store.files import atomic_file
 from fistful.errors import Interrupted
 from fistful.progress import progress_bar
@@ -33,6 +33,10 @@ KIND = np.float16
 """Half the space; a feature's rounding, 1 in 2,000, is far below what separates pictures."""
 OPEN_TABLES = 200
 """Units mapped at a time: each holds a file open, and systems commonly allow 1,024. One that is still read stays until it was."""
+FORMAT = 2
+"""Part of every key: another way to compute features leaves older files behind."""
+PACKAGES = ("torch", "timm", "open_clip_torch", "pillow", "simplejpeg")
+"""Whose versions decide what comes out."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -81,7 +85,7 @@ def features_of(trainer: Trainer, folder: Path, stopped: Callable[[], bool]) -> 
         Interrupted: If `stopped` says so between two units; what is there stays.
     """
     model, samples, pictures, ranks = trainer.model, trainer.samples, trainer.loader.pictures, trainer.ranks
-    parts = list_parts(samples, folder, tower_digest(model, trainer.preprocess))
+    parts = list_parts(samples, folder, decided_by(trainer))
     model.eval()
     mine = parts[ranks.rank :: ranks.size]
     with progress_bar("features", sum(len(part.rows) for part in mine), trainer.config.progress and ranks.rank == 0) as update:
@@ -96,6 +100,16 @@ def features_of(trainer: Trainer, folder: Path, stopped: Callable[[], bool]) -> 
     return Features(parts, len(samples), pictures)
 
 
+def decided_by(trainer: Trainer) -> str:
+    """Return SHA-256 over all that decides features but the data: tower, preparation and decoding of pictures, device, threads, versions.
+
+    Precision is not among it: features are computed in float32 whatever the run's.
+    """
+    config = trainer.config
+    how = {"decode": config.decode, "device": config.device, "threads": config.threads, "kind": KIND.__name__, "format": FORMAT}
+    return sha256_hex(canonical_json({**how, "tower": tower_digest(trainer.model, trainer.preprocess), "versions": versions_of(*PACKAGES)}))
+
+
 def tower_digest(model: Model, preprocess: dict[str, Any]) -> str:
     """Return SHA-256 over the image tower's shape, weights and preparation of pictures, without what is trained."""
     digest = hashlib.sha256(canonical_json({"vision_cfg": model.shape.model_cfg["vision_cfg"], "preprocess": preprocess}))
@@ -107,11 +121,11 @@ def tower_digest(model: Model, preprocess: dict[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def list_parts(samples: Samples, folder: Path, tower: str) -> list[Part]:
+def list_parts(samples: Samples, folder: Path, decided: str) -> list[Part]:
     """Return the units of the data and where their features lie."""
     parts = []
     for number, fingerprint in enumerate(samples.fingerprints):
-        name = hashlib.sha256(f"{tower} {fingerprint} {KIND.__name__}".encode()).hexdigest()[:16]
+        name = sha256_hex(f"{decided} {fingerprint}".encode())[:16]
         rows = np.flatnonzero(samples.folder == number)
         units = samples.unit[rows]
         parts += [Part(folder=number, unit=int(u), rows=rows[units == u], path=folder / name / f"{u:05d}.npy") for u in np.unique(units)]

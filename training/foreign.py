@@ -1,12 +1,14 @@
 """Webdataset tars that are not ours: indexed once, so that training reads them as it reads its own.
 
-The index lies in a cache beside the run, under a name made of the tars' names, sizes and times.
+The index lies in a cache beside the run, under a name made of the tars' names, sizes and times. What names their content
+to runs and caches is made of the index: keys, captions, places and sizes, and some bytes of each picture.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import glob
+import hashlib
 import json
 import os
 import tarfile
@@ -34,6 +36,8 @@ from fistful.training.data import Source, Words
 
 MAX_TEXT = 1 << 20
 """Longest caption file read, in bytes."""
+MIDDLE = 32
+"""Bytes from the middle of each picture, where there is no header that many have in common, that tell it from others of its size."""
 
 
 def find_tars(path: Path) -> list[Path] | None:
@@ -62,7 +66,6 @@ def find_tars(path: Path) -> list[Path] | None:
 def read_tars(path: Path, weight: float, tars: list[Path], cache: Path | None) -> Source:
     """Index tars, or find their index in the cache."""
     stats = [os.stat(tar) for tar in tars]
-    digest = sha256_hex(canonical_json([[tar.name, stat.st_size] for tar, stat in zip(tars, stats, strict=True)]))
     exactly = [[str(tar.absolute()), stat.st_size, stat.st_mtime_ns] for tar, stat in zip(tars, stats, strict=True)]
     file = f"{sha256_hex(canonical_json(exactly))[:16]}.parquet"
     if cache is not None and (cache / file).exists():
@@ -71,7 +74,15 @@ def read_tars(path: Path, weight: float, tars: list[Path], cache: Path | None) -
         index = pa.concat_tables([index_tar(tar, unit) for unit, tar in enumerate(tars)])
         if cache is not None:
             write_table(cache, file, index)
-    return Source(path, weight, digest, index, tars)
+    return Source(path, weight, _fingerprint(tars, index), index, tars)
+
+
+def _fingerprint(tars: list[Path], index: pa.Table) -> str:
+    """Name the content of tars: without reading all of it, so that nothing but a change of pixels to the very size escapes it."""
+    digest = hashlib.sha256(canonical_json([tar.name for tar in tars]))
+    for batch in index.select(["key", "source_key", "captions", "image_offset", "image_size", "extra"]).to_batches(max_chunksize=10_000):
+        digest.update(json.dumps(batch.to_pydict()).encode())  # some 200,000 rows a second
+    return digest.hexdigest()
 
 
 def index_tar(tar: Path, unit: int) -> pa.Table:
@@ -81,11 +92,14 @@ def index_tar(tar: Path, unit: int) -> pa.Table:
         DataError: If the archive is broken.
     """
     rows: list[tuple[Any, ...]] = []
+    extra: list[str] = []
     with open(tar, "rb") as file:
         for source_key, image, captions in _samples(tar, file):
             rows.append((sample_key(unit, len(rows)), source_key, captions, [], [], False, image.name, image.offset_data, image.size))
+            middle = os.pread(file.fileno(), MIDDLE, image.offset_data + image.size // 2)
+            extra.append(json.dumps({"middle": middle.hex()}))
     columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in range(9)]
-    columns += [[0] * len(rows), [0] * len(rows), [tar.stem] * len(rows), ["{}"] * len(rows)]
+    columns += [[0] * len(rows), [0] * len(rows), [tar.stem] * len(rows), extra]
     return pa.table([pa.array(column, field.type) for column, field in zip(columns, INDEX_SCHEMA, strict=True)], schema=INDEX_SCHEMA)
 
 

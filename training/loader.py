@@ -22,6 +22,7 @@ from fistful.training.distributed import Ranks
 from fistful.training.features import Features
 from fistful.training.order import Order
 from fistful.training.pictures import Pictures
+from fistful.training.pixels import Fit
 from fistful.training.text import BagTokens, CaptionTokens, bags_of, caption_bags, captions_of, reads_caption
 
 AHEAD = 3
@@ -75,17 +76,17 @@ class Loader:
         config: TrainConfig,
         samples: Samples,
         order: Order,
-        size: int,
+        how: Fit,
         vocabulary: Vocabulary,
         tokenizer: Any,
         ranks: Ranks = Ranks(),
     ) -> None:
-        self._config, self._samples, self.order, self.size = config, samples, order, size
+        self._config, self._samples, self.order, self.size = config, samples, order, how.size
         self._vocabulary, self._ranks = vocabulary, ranks
         self._bag_tokens = BagTokens(tokenizer, samples.vocabulary.words, config.context_length)
         self._caption_tokens = CaptionTokens(tokenizer, config.context_length)
         self._of_captions = caption_bags(samples) if config.captions == "one" else None
-        self.pictures = Pictures(config, samples, order, size)
+        self.pictures = Pictures(config, samples, order, how)
         self.features: Features | None = None
         """What takes the place of pictures where the image tower is frozen."""
         self.waited_s = 0.0

@@ -72,7 +72,7 @@ class Shape:
 
 def shape_of(config: TrainConfig, n_words: int, pretrained: Pretrained | None = None) -> Shape:
     """Return the model that a (resolved) configuration asks for."""
-    cfg = _chosen_config(config, pretrained)
+    cfg = chosen_config(config, pretrained)
     if config.image_size:
         cfg = {**cfg, "vision_cfg": {**cfg["vision_cfg"], "image_size": config.image_size}}
     if config.embed_dim:
@@ -89,7 +89,12 @@ def shape_of(config: TrainConfig, n_words: int, pretrained: Pretrained | None = 
     return Shape(model_cfg=kept, text_tower=tower, n_words=n_words if needs_words else 0, head=config.has_head, bias=config.has_bias)
 
 
-def _chosen_config(config: TrainConfig, pretrained: Pretrained | None) -> dict[str, Any]:
+def chosen_config(config: TrainConfig, pretrained: Pretrained | None) -> dict[str, Any]:
+    """Return the model_cfg that a configuration names, or that its weights bring.
+
+    Raises:
+        UsageError: If there is none.
+    """
     if config.model != "auto":
         return model_config(config.model)
     if pretrained is None:

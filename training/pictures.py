@@ -11,6 +11,7 @@ from fistful.training import pixels
 from fistful.training.config import TrainConfig
 from fistful.training.data import Samples, read_picture
 from fistful.training.order import Order
+from fistful.training.pixels import Fit
 
 ATTEMPTS = 16
 """Samples tried in place of a broken one. 16 in a row are broken only where most of the data is."""
@@ -20,8 +21,8 @@ REPLACE_SALT = 4
 class Pictures:
     """The pictures of a run, each as one epoch sees it."""
 
-    def __init__(self, config: TrainConfig, samples: Samples, order: Order, size: int) -> None:
-        self._config, self._samples, self._order, self.size = config, samples, order, size
+    def __init__(self, config: TrainConfig, samples: Samples, order: Order, how: Fit) -> None:
+        self._config, self._samples, self._order, self._how = config, samples, order, how
         self._kept: dict[int, np.ndarray] = {}
         self._room = config.cache_mb << 20
         self.broken: dict[int, str] = {}
@@ -51,7 +52,7 @@ class Pictures:
     def picture(self, row: int) -> np.ndarray | None:
         """Return a picture as evaluation sees it, None if it is broken."""
         try:
-            return pixels.fit(self._decode(row, self.size), self.size)
+            return pixels.fit(self._decode(row, self._how.size), self._how)
         except Refused as refused:
             self.broken[row] = f"{refused.reason}: {refused.detail}"
             return None
@@ -59,28 +60,27 @@ class Pictures:
     def plain(self, row: int) -> np.ndarray:
         """Return a picture, or the one in its place, as evaluation sees it."""
         found = self.picture(row)
-        return pixels.fit(self._decode(self.get(row)[0], self.size), self.size) if found is None else found
+        return pixels.fit(self._decode(self.get(row)[0], self._how.size), self._how) if found is None else found
 
     def _crop(self, picture: np.ndarray, draws: np.ndarray) -> np.ndarray:
         if self._config.augment == "crop":
-            return pixels.random_window(picture, self.size, draws)
-        return pixels.resized_box(picture, self.size, pixels.random_box(picture.shape[1], picture.shape[0], draws))
+            return pixels.random_window(picture, self._how, draws)
+        return pixels.resized_box(picture, self._how, pixels.random_box(picture.shape[1], picture.shape[0], draws))
 
     def _source(self, row: int) -> np.ndarray | None:
         """Return what the picture of any epoch is cut from, None if it is broken."""
         if row in self.broken:
             return None
-        kept = self._kept.get(row)
-        if kept is not None:
-            return kept
-        side = pixels.kept_size(self.size, self._config.augment)
+        if (picture := self._kept.get(row)) is not None:
+            return picture
+        kept = self._how.kept(self._config.augment)
         try:
-            picture = self._decode(row, side)
+            picture = self._decode(row, kept.size)
         except Refused as refused:
             self.broken[row] = f"{refused.reason}: {refused.detail}"
             return None
         if self._config.augment != "resized":
-            picture = pixels.fit(picture, side)
+            picture = pixels.fit(picture, kept)
         if self._room >= picture.nbytes:
             self._room -= picture.nbytes  # two threads may both take the last of it: a picture more, no more
             self._kept[row] = picture

@@ -17,6 +17,7 @@ from fistful.bow.store.files import read_json
 from fistful.errors import DataError, UsageError
 from fistful.training.encoder import OPEN_CLIP_FILE, OWN_FILE, call_factory, find_folder
 from fistful.training.model import CONFIG_FILE, Model, is_timm, load_tensors
+from fistful.training.preprocess import beside_weights
 
 HALF = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "interpolation": "bicubic", "resize_mode": "shortest"}
 WEIGHTS = (
@@ -42,7 +43,7 @@ class Pretrained:
     text: dict[str, torch.Tensor] | None = None
     """Tensors of the transformer, named as in open_clip's model without `visual.`; None where there is none."""
     preprocess_cfg: dict[str, Any] | None = None
-    """mean, std, interpolation, resize_mode that the image tower is used to; None: open_clip's."""
+    """mean, std, interpolation, resize_mode that the image tower is used to; None, or what is left out: open_clip's."""
     saw_imagenet_labels: bool | None = None
     """Whether the image tower was trained with ImageNet's labels; None where nobody knows."""
 
@@ -64,7 +65,8 @@ def load_pretrained(spec: str) -> Pretrained:
     """
     path = Path(spec)
     if path.is_file():
-        return Pretrained(image={f"trunk.{name}": tensor for name, tensor in read_tensors(path).items()})
+        tensors = {f"trunk.{name}": tensor for name, tensor in read_tensors(path).items()}
+        return Pretrained(image=tensors, preprocess_cfg=beside_weights(path))
     folder = find_folder(spec)
     if folder is None:
         found = call_factory(spec)
@@ -114,13 +116,12 @@ def _own_model(folder: Path) -> Pretrained:
 def _of_clip(tensors: dict[str, Any], model_cfg: dict[str, Any], preprocess: dict[str, Any] | None, saw: bool | None) -> Pretrained:
     image = {name.removeprefix("visual."): tensor for name, tensor in tensors.items() if name.startswith("visual.")}
     text = {name: tensor for name, tensor in tensors.items() if not name.startswith("visual.")}
-    known = ("mean", "std", "interpolation", "resize_mode")
     return Pretrained(
         image=image,
         vision_cfg=model_cfg["vision_cfg"],
         model_cfg=model_cfg,
         text=text or None,
-        preprocess_cfg={key: value for key, value in (preprocess or {}).items() if key in known} or None,
+        preprocess_cfg=preprocess or {},
         saw_imagenet_labels=saw,
     )
 

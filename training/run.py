@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fistful.bow import vocabulary as vocabularies
-from fistful.bow.draw import held_out
 from fistful.bow.store import manifest
 from fistful.bow.store.config import semantic_values, sha256_hex
 from fistful.bow.store.files import local_out, write_json
 from fistful.bow.vocabulary import Vocabulary
-from fistful.errors import UsageError
+from fistful.errors import DataError, FistfulError, UsageError
 from fistful.training.config import MAX_STEPS, TrainConfig, resolve
 from fistful.training.data import Samples, read_lines, read_samples
+from fistful.training.holdout import BY, hidden_rows
 from fistful.training.order import Order, Stream
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 LOCK = "logs/lock"
 TEXTS = "logs/texts.json"
 """How many texts there are, and how much of them the context cuts off."""
+UNMOVED = 1e-6
+"""A loss that differs by no more than this share of itself, over a whole run, has not moved."""
 Evaluate = Callable[["Encoder"], Mapping[str, float]]
 
 
@@ -56,6 +58,8 @@ class Job:
     pretrained: Pretrained | None
     init: str
     """Fingerprint of the weights to start from."""
+    preprocess: dict[str, Any]
+    """How pictures are prepared."""
     evaluate: Evaluate | None
     ranks: Ranks
     lengths: TextLengths | None
@@ -71,40 +75,48 @@ def train(*data: str, out: str | Path, config: TrainConfig = TrainConfig(), eval
         data: Data folders as fistful bags or label writes them, or webdataset tars; FOLDER*2 shows its samples twice an epoch.
         out: The run folder.
         config: How to train.
-        evaluate: Called with the model, at the end and each --evaluate-every; its scores go to metrics.jsonl, the first one
-            decides which model is the best. Its attribute `fingerprint`, if it has one, is part of the run's identity.
+        evaluate: Called with the model, at the end and each --evaluate-every, and before the first step to see that it works.
+            Its scores go to metrics.jsonl, the first one decides which model is the best. Its attribute `fingerprint`, if it
+            has one, is part of the run's identity.
 
     Returns:
         The run folder.
 
     Raises:
         UsageError: If the call is at fault, the folder is in use, or belongs to another configuration.
-        DataError: If the data is at fault.
+        DataError: If the data is at fault, or nothing was learnt.
         Interrupted: After SIGTERM or SIGINT, with a checkpoint.
     """
     from fistful.training.distributed import joined_ranks
+    from fistful.training.preprocess import preprocess_of
 
     run = local_out(out)
     with joined_ranks() as ranks, _locked(run, ranks):
         config = resolve(config)
         pretrained, init = _read_init(config)
-        cache = run / "logs" / "foreign"
+        preprocess = preprocess_of(config, pretrained)
         if ranks.rank == 0:
-            samples = read_samples(data, config.exclude, config.needs_words, cache)
+            samples, hidden = _read(data, config, run)
         ranks.wait()
         if ranks.rank:
-            samples = read_samples(data, config.exclude, config.needs_words, cache)
+            samples, hidden = _read(data, config, run)
         if config.text == "balanced" and config.balance() is None and not samples.has_rule:
             raise UsageError("--text balanced: tars have no rule of their own; give --rule, or use --text bag")
-        order = _order(config, samples)
+        order = _order(config, samples, hidden)
         lengths = _text_lengths(config, samples, order)
         config = _of_data(config, order, lengths, pretrained)
         inputs = [{"fingerprint": f, "weight": w} for f, w in zip(samples.fingerprints, samples.weights, strict=True)]
-        values = _identity(config, init, getattr(evaluate, "fingerprint", ""))
+        values = _identity(config, init, preprocess, getattr(evaluate, "fingerprint", ""))
         if ranks.by_first(lambda: manifest.claim(run, "train", values, inputs)):
             return run
-        _train(Job(run, config, samples, order, pretrained, init, evaluate, ranks, lengths))
+        _train(Job(run, config, samples, order, pretrained, init, preprocess, evaluate, ranks, lengths))
     return run
+
+
+def _read(data: tuple[str, ...], config: TrainConfig, run: Path) -> tuple[Samples, np.ndarray]:
+    """Read the samples, and which of them are not shown; the first rank leaves in logs/ what the others need not find out again."""
+    samples = read_samples(data, config.exclude, config.needs_words, run / "logs" / "foreign")
+    return samples, hidden_rows(config, samples, run / "logs" / "contents")
 
 
 @contextlib.contextmanager
@@ -133,10 +145,15 @@ def _read_init(config: TrainConfig) -> tuple[Pretrained | None, str]:
     return found, found.fingerprint()
 
 
-def _identity(config: TrainConfig, init: str, evaluated: str) -> dict[str, Any]:
+def _identity(config: TrainConfig, init: str, preprocess: dict[str, Any], evaluated: str) -> dict[str, Any]:
     """Return what decides the run: of files that the options name, their content."""
+    from fistful.training.preprocess import default_preprocess
+
+    more = {"preprocess": preprocess} if preprocess != default_preprocess() else {}
+    more |= {"evaluated_on": evaluated} if evaluated else {}
+    more |= {"holdout_by": BY} if config.holdout else {}
     exclude = sha256_hex("\n".join(read_lines(config.exclude)).encode()) if config.exclude else ""
-    return {**semantic_values(config), "init": init, "exclude": exclude, **({"evaluated_on": evaluated} if evaluated else {})}
+    return {**semantic_values(config), "init": init, "exclude": exclude, **more}
 
 
 def _of_data(config: TrainConfig, order: Order, lengths: TextLengths | None, pretrained: Pretrained | None) -> TrainConfig:
@@ -180,9 +197,8 @@ def _vocabulary(config: TrainConfig, samples: Samples) -> Vocabulary:
     return samples.vocabulary if rule is None else samples.vocabulary.balanced(rule)
 
 
-def _order(config: TrainConfig, samples: Samples) -> Order:
+def _order(config: TrainConfig, samples: Samples, hidden: np.ndarray) -> Order:
     streams = []
-    hidden = samples.left_out | (held_out(samples.number, config.holdout) & ~samples.pseudo)
     for salt, pseudo in enumerate((False, True)):
         mask = (samples.pseudo == pseudo) & ~hidden
         n_each = np.bincount(samples.folder[mask], minlength=len(samples.folders))
@@ -233,15 +249,18 @@ def _train(job: Job) -> None:
         if first:
             for line in _about_texts(job):
                 print(line, file=sys.stderr)
+        _try_evaluation(job, trainer)
         trainer.train(stop)
+        trainer.save()  # whatever fails from here on, the same command need not train again
+        job.ranks.by_first(lambda: check_learnt(run))
+        with trainer.mean.in_place():
+            if first:
+                export.write_model(run, export.FOLDER, trainer.model, _about(job, trainer), trainer.head_statistics())
         if job.evaluate is not None:
             scores = trainer.evaluate()
             if first:
                 with open(run / METRICS, "a") as file:
                     file.write(json.dumps({"step": trainer.step, "scores": scores}, sort_keys=True) + "\n")
-        with trainer.mean.in_place():
-            if first:
-                export.write_model(run, export.FOLDER, trainer.model, _about(job, trainer), trainer.head_statistics())
         best = checkpoint.best_step(trainer.evaluated, trainer.step)
         if first and best is not None and job.config.evaluate_every:
             checkpoint.load_weights(run, checkpoint.best_name(best), trainer.model)
@@ -253,6 +272,42 @@ def _train(job: Job) -> None:
         manifest.finish(run, {}, {})
         _warn(trainer)
     job.ranks.wait()
+
+
+def _try_evaluation(job: Job, trainer: Trainer) -> None:
+    """Evaluate once before the first step, so that what cannot be evaluated fails before hours are spent; the scores are not kept."""
+    import torch
+
+    if trainer.score is None or trainer.step > 0:
+        return
+    try:
+        with torch.random.fork_rng():  # loading a model draws weights: a run that resumes does not come by here
+            job.ranks.by_first(trainer.score)
+    except FistfulError:
+        job.ranks.by_first(lambda: manifest.release(job.run))  # another --evaluate-on may take the folder
+        raise
+
+
+def check_learnt(run: Path) -> None:
+    """Check that a run that took its steps learnt something from them.
+
+    Raises:
+        DataError: If all steps were skipped, or the loss never moved.
+    """
+    from fistful.training.loop import METRICS
+
+    losses = [row["loss"] for row in map(json.loads, (run / METRICS).read_text().splitlines()) if "loss" in row]
+    known = [loss for loss in losses if loss is not None]
+    if losses and not known:
+        raise DataError(
+            f"{run}: nothing was learnt: the loss was no number in any of {len(losses)} steps, and all were skipped; "
+            "a smaller --lr may help, in another --out"
+        )
+    if len(known) > 1 and max(known) - min(known) <= UNMOVED * abs(known[0]):
+        raise DataError(
+            f"{run}: nothing was learnt: the loss was {known[0]:.6g} from the first step to the last; "
+            "expected pictures and texts that differ, and a --batch-size above 1"
+        )
 
 
 def _begins(job: Job, trainer: Trainer) -> str:
@@ -291,24 +346,23 @@ def _about_texts(job: Job) -> list[str]:
 def _trainer(job: Job) -> Trainer:
     import open_clip
 
-    from fistful.training import export
     from fistful.training.loader import Loader
     from fistful.training.loop import Trainer
     from fistful.training.model import Model, shape_of, square_size
+    from fistful.training.pixels import fit_of
     from fistful.training.pretrained import start_from
 
     config, samples = job.config, job.samples
     shape = shape_of(config, len(samples.vocabulary), job.pretrained)
     tokenizer = open_clip.SimpleTokenizer(context_length=config.context_length)
-    loader = Loader(config, samples, job.order, square_size(shape), _vocabulary(config, samples), tokenizer, job.ranks)
+    fit = fit_of(job.preprocess, square_size(shape))
+    loader = Loader(config, samples, job.order, fit, _vocabulary(config, samples), tokenizer, job.ranks)
     model = Model(shape, config.temperature)
-    preprocess = export.preprocess_config()
     if job.pretrained is not None:
         start_from(model, job.pretrained, config.init_towers, config.init)
-        preprocess |= job.pretrained.preprocess_cfg or {}
     model.freeze(config.train_image)
     belongs = {"id": manifest.read_config(job.run)["id"], "data": samples.fingerprints}
-    trainer = Trainer(config, job.run, model, loader, samples, belongs, preprocess, job.ranks)
+    trainer = Trainer(config, job.run, model, loader, samples, belongs, job.preprocess, job.ranks)
     if job.evaluate is not None:
         trainer.score = lambda: _scores(job, trainer)
     return trainer
@@ -335,6 +389,7 @@ def _about(job: Job, trainer: Trainer) -> About:
         vocabulary_sha256=samples.vocabulary_sha256,
         word_options=samples.word_options,
         holdout=config.holdout,
+        holdout_by=BY,
         init=job.init,
         train_image=config.train_image,
     )
@@ -350,8 +405,11 @@ def _scores(job: Job, trainer: Trainer) -> dict[str, float]:
     assert job.evaluate is not None
     folder = f"logs/evaluated/{export.FOLDER}"
     export.write_model(job.run, folder, trainer.model, _about(job, trainer), trainer.head_statistics())
-    scores = {name: float(value) for name, value in job.evaluate(own_encoder(job.run / folder, str(job.run))).items()}
-    shutil.rmtree(job.run / "logs" / "evaluated")
+    encoder = own_encoder(job.run / folder, str(job.run), trainer.device)
+    try:
+        scores = {name: float(value) for name, value in job.evaluate(encoder).items()}
+    finally:
+        shutil.rmtree(job.run / "logs" / "evaluated")
     if not scores:
         raise UsageError("--evaluate-every: the evaluation returned no score")
     return scores

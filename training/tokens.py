@@ -23,14 +23,14 @@ REMEMBERED = 1 << 17
 """Texts whose tokens are kept: those of ImageNet's 1,000 classes with 80 templates, in some 30 MB."""
 
 
-def in_passes(function: Callable[[torch.Tensor], torch.Tensor], rows: torch.Tensor, width: int) -> np.ndarray:
-    """Apply a function to ROWS rows at a time and return float32 (n, width)."""
+def in_passes(function: Callable[[torch.Tensor], torch.Tensor], rows: torch.Tensor, width: int, device: str = "cpu") -> np.ndarray:
+    """Apply a function to ROWS rows at a time, on a device, and return float32 (n, width)."""
     out = np.zeros((len(rows), width), np.float32)
     with torch.inference_mode():
         for start in range(0, len(rows), ROWS):
             part = rows[start : start + ROWS]
             filled = part if len(part) == ROWS else torch.cat([part, part[-1:].expand(ROWS - len(part), *part.shape[1:])])
-            out[start : start + len(part)] = function(filled)[: len(part)].float().numpy()
+            out[start : start + len(part)] = function(filled.to(device))[: len(part)].float().cpu().numpy()
     return out
 
 
@@ -62,10 +62,10 @@ def find_causal(model: Any) -> Causal | None:
 class TokenTexts:
     """Texts of any number to float32 (n, dim) of length 1."""
 
-    def __init__(self, model: Any, tokenizer: Any, context: int, dim: int) -> None:
+    def __init__(self, model: Any, tokenizer: Any, context: int, dim: int, device: str = "cpu") -> None:
         from open_clip import SimpleTokenizer
 
-        self._model, self._tokenizer, self._context, self._dim = model, tokenizer, context, dim
+        self._model, self._tokenizer, self._context, self._dim, self._device = model, tokenizer, context, dim, device
         self._causal = find_causal(model)
         self._simple = type(tokenizer) is SimpleTokenizer and tokenizer.reduction_fn is None
         if self._simple:
@@ -75,11 +75,11 @@ class TokenTexts:
         """Return features of length 1."""
         tokens = self.tokens(texts)
         if self._causal is None:
-            return in_passes(lambda part: normalize(self._model.encode_text(part), dim=-1), tokens, self._dim)
+            return in_passes(lambda part: normalize(self._model.encode_text(part), dim=-1), tokens, self._dim, self._device)
         out, widths = np.zeros((len(texts), self._dim), np.float32), self._widths(tokens)
         for width in np.unique(widths):
             rows = np.flatnonzero(widths == width)
-            out[rows] = in_passes(self._features, tokens[torch.from_numpy(rows), : int(width)], self._dim)
+            out[rows] = in_passes(self._features, tokens[torch.from_numpy(rows), : int(width)], self._dim, self._device)
         return out
 
     def tokens(self, texts: list[str]) -> torch.Tensor:

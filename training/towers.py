@@ -21,19 +21,22 @@ from fistful.errors import DataError, UsageError
 from fistful.training.encoder import OPEN_CLIP_FILE, OWN_FILE
 from fistful.training.export import WEIGHTS_FILE, Exported, read_model
 from fistful.training.model import normalise, square_size
+from fistful.training.pixels import fit, fit_of
 from fistful.training.tokens import TokenTexts, in_passes
 
 
 def fingerprint_of(folder: Path) -> str:
-    """Return SHA-256 over names, sizes and hashes of the files that make up a model."""
-    kinds = (".safetensors", ".json", ".bin", ".parquet")
+    """Return SHA-256 over names, sizes and hashes of the files that make up a model: configuration, weights, tokenizer, vocabulary."""
+    kinds = (".safetensors", ".json", ".bin", ".pth", ".pt", ".parquet", ".txt", ".model")
     return sha256_hex(canonical_json({p.name: hash_file(p) for p in folder.iterdir() if p.suffix in kinds}))
 
 
-def on_images(function: Callable[[torch.Tensor], torch.Tensor], images: np.ndarray, preprocess: dict[str, Any], width: int) -> np.ndarray:
+def on_images(
+    function: Callable[[torch.Tensor], torch.Tensor], images: np.ndarray, preprocess: dict[str, Any], width: int, device: str
+) -> np.ndarray:
     """Normalise uint8 (n, H, W, 3) and return the function's float32 (n, width)."""
     mean, std = preprocess["mean"], preprocess["std"]
-    return in_passes(lambda part: function(normalise(part, mean, std).contiguous()), torch.from_numpy(images), width)
+    return in_passes(lambda part: function(normalise(part, mean, std).contiguous()), torch.from_numpy(images), width, device)
 
 
 @dataclasses.dataclass(slots=True)
@@ -60,22 +63,16 @@ class TowerEncoder:
     """Fingerprints of the data folders that it learnt from, where they are known."""
     word_options: WordOptions | None = None
     """How the captions that it learnt from became words, where it is known."""
-    _transform: Any = None
+    device: str = "cpu"
+    """Where it computes."""
 
     def prepare(self, image: Image.Image) -> np.ndarray:
         """Resize and crop an RGB picture to uint8 (H, W, 3), as open_clip does for evaluation."""
-        if self._transform is None:
-            from open_clip.transform import PreprocessCfg, image_transform_v2
-
-            transform: Any = image_transform_v2(PreprocessCfg(**{**self.preprocess, "size": self.image_size}), is_train=False)
-            self._transform = transform.transforms[:-2]  # without ToTensor and Normalize, which follow in embed_images
-        for step in self._transform:
-            image = step(image)
-        return np.asarray(image)
+        return fit(image, fit_of(self.preprocess, self.image_size))
 
     def embed_images(self, images: np.ndarray) -> np.ndarray:
         """Return float32 (n, d) of length 1 for uint8 (n, H, W, 3)."""
-        return on_images(self.image_function, images, self.preprocess, self.dim)
+        return on_images(self.image_function, images, self.preprocess, self.dim, self.device)
 
     def embed_texts(self, texts: list[str]) -> np.ndarray:
         """Return float32 (n, d) of length 1; of length 0 for a text without one known word (words tower)."""
@@ -86,15 +83,16 @@ class TowerEncoder:
         return self.cut_function(texts)
 
 
-def own_encoder(folder: Path, name: str) -> TowerEncoder:
-    """Load a model/ folder that fistful train wrote."""
-    return encoder_of(read_model(folder), folder, name)
+def own_encoder(folder: Path, name: str, device: str = "cpu") -> TowerEncoder:
+    """Load a model/ folder that fistful train wrote, onto a device."""
+    return encoder_of(read_model(folder), folder, name, device)
 
 
-def encoder_of(exported: Exported, folder: Path, name: str) -> TowerEncoder:
-    """Return the encoder of a model that was read from a folder."""
+def encoder_of(exported: Exported, folder: Path, name: str, device: str = "cpu") -> TowerEncoder:
+    """Return the encoder of a model that was read from a folder, on a device."""
+    exported = exported.on(device)
     model, shape, lineage = exported.model, exported.model.shape, exported.lineage
-    text, cut, context = _text_side(exported, name)
+    text, cut, context = _text_side(exported, name, device)
     preprocess = read_json(folder / OWN_FILE)["preprocess_cfg"]
     standardised = functools.partial(_standardised, exported)
     return TowerEncoder(
@@ -109,9 +107,10 @@ def encoder_of(exported: Exported, folder: Path, name: str) -> TowerEncoder:
         text_function=text,
         cut_function=cut,
         words=exported.words if shape.head else None,
-        word_scores=(lambda images: on_images(standardised, images, preprocess, shape.n_words)) if shape.head else None,
+        word_scores=(lambda images: on_images(standardised, images, preprocess, shape.n_words, device)) if shape.head else None,
         trained_on=tuple(lineage.data),
         word_options=WordOptions(**lineage.word_options),
+        device=device,
     )
 
 
@@ -124,17 +123,17 @@ def _standardised(exported: Exported, images: torch.Tensor) -> torch.Tensor:
 TextSide = tuple[Callable[[list[str]], np.ndarray], Callable[[list[str]], int], int | None]
 
 
-def _text_side(exported: Exported, name: str) -> TextSide:
+def _text_side(exported: Exported, name: str, device: str) -> TextSide:
     shape = exported.model.shape
     if shape.text_tower == "transformer":
         import open_clip
 
         context = int(shape.model_cfg["text_cfg"]["context_length"])
         tokenizer = open_clip.SimpleTokenizer(context_length=context)
-        encode = TokenTexts(exported.model.clip, tokenizer, context, shape.model_cfg["embed_dim"])
+        encode = TokenTexts(exported.model.clip, tokenizer, context, shape.model_cfg["embed_dim"], device)
         return encode, encode.n_cut, context
     if shape.text_tower == "words":
-        return _BagTexts(exported), _none_cut, None
+        return _BagTexts(exported, device), _none_cut, None
     return functools.partial(_refuse_texts, name), _none_cut, None
 
 
@@ -149,7 +148,8 @@ def _none_cut(_: list[str]) -> int:
 class _BagTexts:
     """Texts through the words tower: analysed as the captions were, unknown words skipped."""
 
-    def __init__(self, exported: Exported) -> None:
+    def __init__(self, exported: Exported, device: str) -> None:
+        self._device = device
         self._model, self._dim = exported.model, exported.model.shape.model_cfg["embed_dim"]
         self._analyzer = Analyzer(WordOptions(**exported.lineage.word_options))
         self._ids = {word: i for i, word in enumerate(exported.words)}
@@ -161,12 +161,13 @@ class _BagTexts:
             known = [self._ids[word] for word in dict.fromkeys(self._analyzer.words[i] for i in local) if word in self._ids]
             if known:
                 with torch.inference_mode():
-                    out[row] = self._model.encode_text((torch.tensor(known), torch.tensor([0])))[0].numpy()
+                    text = tuple(torch.tensor(part, device=self._device) for part in (known, [0]))
+                    out[row] = self._model.encode_text(text)[0].cpu().numpy()
         return out
 
 
-def open_clip_encoder(folder: Path, name: str) -> TowerEncoder:
-    """Load a folder in open_clip's local-dir layout.
+def open_clip_encoder(folder: Path, name: str, device: str = "cpu") -> TowerEncoder:
+    """Load a folder in open_clip's local-dir layout, onto a device.
 
     Raises:
         UsageError: If it has no weights (open_clip would take random ones).
@@ -176,7 +177,7 @@ def open_clip_encoder(folder: Path, name: str) -> TowerEncoder:
 
     spec = f"local-dir:{folder.absolute()}"
     try:
-        model: Any = open_clip.create_model(spec, require_pretrained=True).eval()
+        model: Any = open_clip.create_model(spec, require_pretrained=True).eval().to(device)
         tokenizer: Any = open_clip.get_tokenizer(spec)
     except (RuntimeError, ValueError, OSError) as error:
         if not [p for p in folder.iterdir() if p.suffix in (".safetensors", ".bin", ".pth")]:
@@ -186,7 +187,7 @@ def open_clip_encoder(folder: Path, name: str) -> TowerEncoder:
     context = int(model.context_length)
     dim = read_json(folder / OPEN_CLIP_FILE)["model_cfg"]["embed_dim"]
     size = preprocess.pop("size")
-    texts = TokenTexts(model, tokenizer, context, dim)
+    texts = TokenTexts(model, tokenizer, context, dim, device)
     return TowerEncoder(
         name=name,
         fingerprint=fingerprint_of(folder),
@@ -199,6 +200,7 @@ def open_clip_encoder(folder: Path, name: str) -> TowerEncoder:
         text_function=texts,
         cut_function=texts.n_cut,
         warnings=_unsaid(folder, preprocess),
+        device=device,
     )
 
 

@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
 
 from fistful.errors import UsageError
@@ -80,6 +81,17 @@ def canonical_json(value: Any) -> bytes:
 def sha256_hex(data: bytes) -> str:
     """Return the SHA-256 of some bytes in hex."""
     return hashlib.sha256(data).hexdigest()
+
+
+def versions_of(*packages: str) -> dict[str, str]:
+    """Return the installed version of each package, "" for one that is not."""
+    found = {}
+    for name in packages:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = ""
+    return found
 
 
 def config_id(verb: str, values: Mapping[str, Any], inputs: Any) -> str:

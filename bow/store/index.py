@@ -27,7 +27,8 @@ INDEX_SCHEMA = pa.schema(
     ]
 )
 """`image` is the member's name in the unit's tar, "" for a sample without one; `words` are ids of
-the full bag in the order of first appearance; `extra` is JSON."""
+the full bag in the order of first appearance; `width` and `height` are those of the stored pixels, before EXIF turns
+them; `extra` is JSON."""
 
 
 def unit_name(folder: str, unit: int, extension: str) -> str:

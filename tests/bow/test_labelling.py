@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fistful.bow.draw import held_out, sample_number
+from fistful.bow.draw import held_out, mix_all, sample_number
 from fistful.bow.labelling import Candidates, are_right, draw_sizes, margins, quota_thresholds, take_best, top_words, vote
 from fistful.bow.words import Ragged
 from tests.strategies import make_ragged, ragged
@@ -89,8 +89,8 @@ def test_a_word_is_right_if_the_real_bag_has_it() -> None:
 
 
 def test_what_is_held_out_is_the_same_everywhere_and_of_the_size_asked() -> None:
-    samples = sample_number(7, np.arange(40_000))
-    held = held_out(samples, 0.1)
+    contents = mix_all(7, np.arange(40_000))
+    held = held_out(contents, 0.1)
     assert held.mean() == pytest.approx(0.1, abs=0.006)
-    assert held_out(samples[::-1], 0.1).tolist() == held[::-1].tolist()
-    assert not (held & ~held_out(samples, 0.2)).any()
+    assert held_out(contents[::-1], 0.1).tolist() == held[::-1].tolist()
+    assert not (held & ~held_out(contents, 0.2)).any()

@@ -162,3 +162,8 @@ def test_a_factory_is_called_with_its_arguments():
 def test_equal_files_have_equal_fingerprints(joint_run, words_run):
     assert load_encoder(str(joint_run)).fingerprint == load_encoder(str(joint_run / "model")).fingerprint
     assert load_encoder(str(joint_run)).fingerprint != load_encoder(str(words_run)).fingerprint
+
+
+def test_an_encoder_says_where_it_computes(data, tmp_path):
+    config = TrainConfig(steps=1, batch_size=8, warmup=1, threads=1, progress=False, objective="joint", text_tower="words")
+    assert load_encoder(str(train(data, out=tmp_path / "run", config=config)), "cpu").device == "cpu"

@@ -318,7 +318,7 @@ def test_empty_bags_do_no_harm(write_data, tmp_path, tower):
 
 
 def test_samples_held_out_are_not_shown_in_place_of_broken_ones_either(write_data, tmp_path, monkeypatch):
-    from fistful.bow.draw import held_out
+    from fistful.training.holdout import hidden_rows
     from fistful.training.loader import Loader
 
     data, seen, make = write_data(tmp_path / "data", broken=range(0, 48, 2)), [], Loader.make
@@ -328,11 +328,12 @@ def test_samples_held_out_are_not_shown_in_place_of_broken_ones_either(write_dat
         return seen[-1]
 
     monkeypatch.setattr(Loader, "make", watch)
-    train(data, out=tmp_path / "run", config=TrainConfig(**{**QUICK, "steps": 20}, holdout=0.4))
+    config = TrainConfig(**{**QUICK, "steps": 20}, holdout=0.4)
+    train(data, out=tmp_path / "run", config=config)
     rows = np.unique(np.concatenate([batch.rows for batch in seen]))
-    samples = read_samples((data,))
-    assert not held_out(samples.number[rows], 0.4).any()
-    assert len(rows) == (~held_out(samples.number, 0.4))[24:].sum()  # the first 24 rows are unit 0, all broken
+    hidden = hidden_rows(config, read_samples((data,)), tmp_path / "cache")
+    assert not hidden[rows].any()
+    assert len(rows) == (~hidden)[24:].sum()  # the first 24 rows are unit 0, all broken
 
 
 def test_bf16_trains_where_it_is_allowed(data, tmp_path, monkeypatch):

@@ -113,3 +113,16 @@ def test_what_is_wrong_with_tars_is_said(tars, tmp_path):
     write_tar(tars / "00000.tar", range(24), captions=False)
     with pytest.raises(DataError, match="no word occurs in 3 captions; is there text beside the pictures"):
         read_samples((str(tars),))
+
+
+def test_tars_are_told_apart_by_what_is_in_them(captioned_tar, tmp_path):
+    """Captions or pictures corrected, the sizes equal: no longer the data that a run or its features belong to."""
+    first = read_samples((str(captioned_tar("a.tar", ["a red dog", "a blue cat"])),), needs_words=False).fingerprints
+    assert first == read_samples((str(captioned_tar("a.tar", ["a red dog", "a blue cat"])),), needs_words=False).fingerprints
+    path = captioned_tar("a.tar", ["a red cat", "a blue dog"])
+    other = read_samples((str(path),), needs_words=False).fingerprints
+    data = bytearray(path.read_bytes())
+    index = read_samples((str(path),), needs_words=False)
+    data[int(index.offset[0]) + int(index.size[0]) // 2] ^= 1
+    path.write_bytes(data)
+    assert len({*first, *other, *read_samples((str(path),), needs_words=False).fingerprints}) == 3

@@ -116,7 +116,7 @@ def test_a_running_mean_of_the_weights_is_the_model(data, tmp_path, monkeypatch)
 
 
 def test_the_best_of_several_evaluations_is_kept(data, tmp_path):
-    scores = iter([0.2, 0.5, 0.4])
+    scores = iter([0.9, 0.2, 0.5, 0.4])  # the first before the first step, which only shows that it works
     config = TrainConfig(**{**QUICK, "steps": 6}, evaluate_every=2, ema=0.9)
     run = train(data, out=tmp_path / "run", config=config, evaluate=lambda encoder: {"score": next(scores)})
     assert [(line["step"], line["scores"]) for line in lines(run) if "scores" in line] == [
@@ -139,7 +139,7 @@ def test_an_interrupted_run_remembers_its_best(data, tmp_path, monkeypatch):
     from fistful.errors import Interrupted
 
     config = TrainConfig(**{**QUICK, "steps": 8}, evaluate_every=2, checkpoint_every=3, keep_checkpoints=1)
-    known = {1: 0.5, 2: 0.9, 3: 0.1, 4: 0.3}
+    known = {1: 0.0, 2: 0.5, 3: 0.9, 4: 0.1, 5: 0.3}
 
     def score(calls):
         def scores(encoder):
@@ -152,7 +152,7 @@ def test_an_interrupted_run_remembers_its_best(data, tmp_path, monkeypatch):
     take_step, calls = loop.Trainer.take_step, []
 
     def hit(self, batch, stop):
-        if batch.step == 4 and len(calls) == 2:
+        if batch.step == 4 and len(calls) == 3:
             os.kill(os.getpid(), signal.SIGTERM)
         return take_step(self, batch, stop)
 

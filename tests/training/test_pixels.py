@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
-from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
+from open_clip.transform import PreprocessCfg, image_transform_v2
 
 from fistful.bow.store.images import decode_image
-from fistful.training.pixels import crop_draws, decode, fit, kept_size, random_box, random_window, resize
+from fistful.training.pixels import Fit, crop_draws, decode, fit, fit_of, random_box, random_window, resize
 from tests.training.conftest import picture_bytes
 
 
 def window(picture, seed=0, number=1, epoch=0):
-    return random_window(picture, 64, crop_draws(seed, np.array([number]), np.array([epoch]))[0])
+    return random_window(picture, Fit(64), crop_draws(seed, np.array([number]), np.array([epoch]))[0])
 
 
 def test_jpegs_are_decoded_as_everywhere_else():
@@ -20,15 +22,37 @@ def test_jpegs_are_decoded_as_everywhere_else():
     assert decode(picture_bytes(1), min_side=30).shape == (30, 36, 3)  # 80 x 96 by 3/8
 
 
-@pytest.mark.parametrize("size", [(64, 64), (65, 64), (64, 65), (63, 200), (301, 77), (20, 31), (97, 333), (1, 400)])
-def test_fit_gives_what_open_clips_evaluation_gives(size):
+def test_jpegs_are_turned_as_everywhere_else():
+    from PIL import Image
+
+    exif, buffer = Image.Exif(), io.BytesIO()
+    exif[0x0112] = 6
+    Image.open(io.BytesIO(picture_bytes(1))).save(buffer, "JPEG", exif=exif)
+    assert np.array_equal(decode(buffer.getvalue()), np.asarray(decode_image(buffer.getvalue())))
+    assert decode(buffer.getvalue(), min_side=30).shape == (36, 30, 3)  # stored 80 x 96
+
+
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear", "random"])
+@pytest.mark.parametrize("resize_mode", ["shortest", "longest", "squash"])
+@pytest.mark.parametrize("size", [(64, 64), (65, 64), (64, 65), (63, 200), (301, 77), (20, 31), (97, 333), (1, 40)])
+def test_fit_gives_what_open_clips_evaluation_gives(size, resize_mode, interpolation):
     image = decode_image(picture_bytes(1)).resize(size)
-    theirs = Compose([Resize(64, interpolation=InterpolationMode.BICUBIC), CenterCrop(64)])(image)
-    assert np.array_equal(np.asarray(theirs), fit(image, 64))
+    preprocess = {"resize_mode": resize_mode, "interpolation": interpolation, "fill_color": 7}
+    transform = image_transform_v2(PreprocessCfg(size=64, **preprocess), is_train=False)
+    theirs = image
+    for step in transform.transforms[:-2]:  # without ToTensor and Normalize
+        theirs = step(theirs)
+    assert np.array_equal(np.asarray(theirs), fit(image, fit_of(preprocess, 64)))
+
+
+@pytest.mark.parametrize("size", [(1, 400), (400, 1)])
+def test_a_picture_as_thin_as_a_line_is_fit_too(size):
+    image = decode_image(picture_bytes(1)).resize(size)
+    assert all(fit(image, Fit(64, mode)).shape == (64, 64, 3) for mode in ("shortest", "longest", "squash"))
 
 
 def test_windows_differ_by_sample_and_epoch_and_by_nothing_else():
-    picture = fit(decode_image(picture_bytes(1)), kept_size(64, "crop"))
+    picture = fit(decode_image(picture_bytes(1)), Fit(64).kept("crop"))
     assert picture.shape == (80, 80, 3)
     first = window(picture)
     assert first.shape == (64, 64, 3)
@@ -69,9 +93,10 @@ def test_a_picture_too_long_for_any_box_gives_the_middle(size):
     assert box == {(400, 20): (186, 0, 27, 20), (20, 400): (0, 186, 20, 27)}[size]
 
 
-def test_resizing_differs_from_pillows_by_one_at_most():
+@pytest.mark.parametrize("kind", ["BICUBIC", "BILINEAR"])
+def test_resizing_differs_from_pillows_by_one_at_most(kind):
     from PIL import Image
 
     picture = np.asarray(decode_image(picture_bytes(1)))
-    theirs = np.asarray(Image.fromarray(picture).resize((64, 64), Image.Resampling.BICUBIC)).astype(int)
-    assert np.abs(theirs - resize(picture, 64)).max() <= 1
+    theirs = np.asarray(Image.fromarray(picture).resize((64, 64), Image.Resampling[kind])).astype(int)
+    assert np.abs(theirs - resize(picture, Fit(64, interpolation=kind.lower()))).max() <= 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -56,6 +57,25 @@ def test_features_are_computed_once_and_shared(data, tmp_path, monkeypatch):
     assert [np.load(path).shape[0] for path in sorted(folder.glob("*.npy"))] == [24, 24]
     monkeypatch.setattr("fistful.training.features._compute", None)  # would fail if it were called
     train(data, out=tmp_path / "b", config=TrainConfig(**{**QUICK, "seed": 1}, init=SEEN, train_image="none", features=shared))
+
+
+def test_features_are_kept_apart_by_all_that_decides_them(write_data, tmp_path):
+    shared, n = tmp_path / "features", 0
+    base = TrainConfig(**QUICK, init=SEEN, train_image="none", features=str(shared))
+    data, other = write_data(tmp_path / "a"), write_data(tmp_path / "b", n=36)
+    squash = f'{__name__}:small {{"preprocess_cfg": {{"resize_mode": "squash"}}}}'
+    for config, folder in [
+        (base, data),
+        (dataclasses.replace(base, decode="scaled"), data),
+        (dataclasses.replace(base, threads=2), data),
+        (dataclasses.replace(base, init=squash), data),
+        (base, other),
+    ]:
+        n += 1
+        train(folder, out=tmp_path / str(n), config=config)
+        assert len([*shared.iterdir()]) == n
+    train(data, out=tmp_path / "again", config=dataclasses.replace(base, seed=5, lr=0.1, objective="joint"))
+    assert len([*shared.iterdir()]) == n
 
 
 @pytest.mark.parametrize("model", [SEEN, "tiny-vit"])

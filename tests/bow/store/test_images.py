@@ -7,13 +7,14 @@ import io
 import struct
 import zlib
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from fistful.bow.store.dead_letters import Refused
-from fistful.bow.store.images import MAX_PIXELS, Header, decode_image, read_header
+from fistful.bow.store.images import MAX_PIXELS, Header, decode_image, jpeg_orientation, read_header
 from tests.conftest import picture
 
 
@@ -50,6 +51,47 @@ def test_every_mode_becomes_rgb_and_transparency_white(mode: str) -> None:
     image = decode_image(buffer.getvalue())
     assert image.mode == "RGB"
     assert image.getpixel((0, 0)) == ((255, 255, 255) if mode in ("LA", "RGBA") else (0, 0, 0))
+
+
+RAMP = np.tile(np.arange(0, 65536, 257, dtype=np.uint16), (3, 1))
+"""Every grey that 8 bits can hold, in 16: 0 to 65535."""
+
+
+@pytest.mark.parametrize("transparent", [None, 257 * 9])
+def test_grey_of_16_bits_is_scaled_to_8(transparent: int | None) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(RAMP).save(buffer, "PNG", **({} if transparent is None else {"transparency": transparent}))
+    expected = np.arange(256)
+    if transparent is not None:
+        expected[9] = 255  # transparency on white, as everywhere
+    assert np.array_equal(np.asarray(decode_image(buffer.getvalue())), np.tile(expected[:, None], (3, 1, 3)))
+
+
+def held(orientation: int, format: str, **more: object) -> bytes:
+    """A picture of many colours whose EXIF says how it was held."""
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0112] = "the maker", orientation
+    colours = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3) * 3
+    buffer = io.BytesIO()
+    Image.fromarray(colours).resize((48, 32)).save(buffer, format, exif=exif, **more)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("orientation", range(10))
+def test_pictures_are_turned_as_exif_says(format: str, orientation: int) -> None:
+    data = held(orientation, format, **({"lossless": True} if format == "WEBP" else {}))
+    with Image.open(io.BytesIO(data)) as image:
+        assert np.array_equal(np.asarray(decode_image(data)), np.asarray(ImageOps.exif_transpose(image)))
+    assert read_header(data) == Header(format, 48, 32)  # as stored
+
+
+@given(st.lists(st.tuples(st.integers(0, 120), st.integers(0, 255)), max_size=8), st.integers(0, 200))
+def test_damaged_exif_turns_nothing_or_something_but_never_fails(damage: list[tuple[int, int]], length: int) -> None:
+    broken = bytearray(held(6, "JPEG"))
+    for place, value in damage:
+        broken[place] = value
+    assert jpeg_orientation(bytes(broken[:length])) in range(1, 9)
 
 
 @pytest.mark.parametrize(
