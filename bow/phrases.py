@@ -75,6 +75,7 @@ class Phrases:
             lengths = self._longest.setdefault(tokens[:2], [])
             if len(tokens) not in lengths:
                 lengths.append(len(tokens))
+        self._most = max(map(len, phrases), default=0)
         self._begins = np.unique(np.array([_pair(*begin) for begin in self._longest], np.int64))
 
     def find(self, offsets: np.ndarray, tokens: np.ndarray) -> list[tuple[int, int, int]]:
@@ -91,7 +92,7 @@ class Phrases:
         for place, end in zip(places.tolist(), ends.tolist(), strict=True):
             if place < free:
                 continue
-            window = tuple(tokens[place:end].tolist())
+            window = tuple(tokens[place : min(end, place + self._most)].tolist())
             for length in self._longest[window[:2]] if len(window) > 1 else ():
                 if (number := self._phrases.get(window[:length])) is not None and length <= len(window):
                     found.append((place, length, number))

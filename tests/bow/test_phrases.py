@@ -115,3 +115,9 @@ def test_found_phrases_equal_a_plain_loop(phrases: dict[tuple[int, ...], int], r
     starts = tokens.offsets.tolist()
     expected = [(start + place, n, k) for start, row in zip(starts, rows, strict=False) for place, n, k in plain_loop(row, phrases)]
     assert found == expected
+
+
+def test_a_row_of_nothing_but_phrases_is_not_copied_for_each_of_them() -> None:
+    n = 200_000  # copies of the rest of the row would be 160 GB
+    found = Phrases({(5, 6): 90}).find(np.array([0, 2 * n]), np.tile(np.array([5, 6]), n))
+    assert (len(found), found[-1]) == (n, (2 * n - 2, 2, 90))
