@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fistful.bow.store.text import read_lines
 from fistful.errors import UsageError
 
 IMAGENET = "imagenet1k"
@@ -33,17 +34,12 @@ def inline(option: str, given: str) -> str:
     if not given:
         return ""
     if "\n" in given:
-        text = given
+        lines = given.split("\n")
     elif given == IMAGENET:
-        text = "\n".join(_imagenet_names())
+        lines = _imagenet_names()
     else:
-        try:
-            text = Path(given).read_text("utf-8-sig")
-        except (FileNotFoundError, IsADirectoryError):
-            raise UsageError(f"--{option} {given}: no such file; expected a file with a word or name a line, or {IMAGENET}") from None
-        except UnicodeDecodeError as error:
-            raise UsageError(f"--{option} {given}: not UTF-8 (byte {error.start})") from None
-    lines = sorted({" ".join(line.lower().split()) for line in text.split("\n")} - {""})
+        lines = read_lines(given, f"--{option} {given}", f"a word or name a line, or {IMAGENET}")
+    lines = sorted({" ".join(line.lower().split()) for line in lines} - {""})
     if not lines:
         raise UsageError(f"--{option} {given}: holds no word")
     return "".join(f"{line}\n" for line in lines)

@@ -79,7 +79,7 @@ FAULTS = [
     ("bags a.tsv --counts rest --rule cap --kept inf", "fistful: --kept inf: expected a fraction above 0, at most 1"),
     ("verify", "fistful: no FOLDER given; expected folders that fistful wrote"),
     ("verify rest", "fistful: rest: no manifest.json; either not a folder of fistful's, or not finished"),
-    ("count a.tsv --config none.toml", "fistful: --config none.toml: no such file"),
+    ("count a.tsv --config none.toml", "fistful: --config none.toml: no such file; expected a TOML file, an option a line: min-length = 2"),
 ]
 
 
@@ -190,7 +190,7 @@ OPTIONS = 'min-length = 2\ncaption = "cap \\"tion\\""\n'
 
 
 def test_options_come_from_a_file_and_the_command_line_wins(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    Path("options.toml").write_text(OPTIONS)
+    Path("options.toml").write_text("\ufeff" + OPTIONS, "utf-8")  # with a byte order mark, as Notepad writes it
     command = ["count", "a.tsv", "--out", "out", "--config", "options.toml", "--print-config"]
     assert run([*command, "--min-length", "3"]) == 0
     printed = capsys.readouterr().out

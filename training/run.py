@@ -27,7 +27,7 @@ from fistful.bow.store.config import semantic_values, sha256_hex
 from fistful.bow.store.files import local_out
 from fistful.errors import UsageError
 from fistful.training.config import TrainConfig, resolve
-from fistful.training.data import Samples, read_lines, read_samples
+from fistful.training.data import Samples, read_keys, read_samples
 from fistful.training.order import Order, Stream
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def _read_init(config: TrainConfig) -> tuple[Pretrained | None, str]:
 
 def _identity(config: TrainConfig, init: str, evaluated: str) -> dict[str, Any]:
     """Return what decides the run: of files that the options name, their content."""
-    exclude = sha256_hex("\n".join(read_lines(config.exclude)).encode()) if config.exclude else ""
+    exclude = sha256_hex("\n".join(read_keys(config.exclude)).encode()) if config.exclude else ""
     return {**semantic_values(config), "init": init, "exclude": exclude, **({"evaluated_on": evaluated} if evaluated else {})}
 
 
@@ -198,7 +198,9 @@ def _begins(job: Job, trainer: Trainer) -> str:
     n_learn = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
     what = f"{job.order.per_epoch():,} samples an epoch, {n_learn / 1e6:.1f} million weights that learn"
     where = f"{config.device}, {config.precision}, {config.threads} threads"
-    return f"train: {what}, steps {trainer.step:,} to {config.steps:,} of {config.batch_size} samples on {where}"
+    n_missed, n_lines = job.samples.misses
+    missed = f"; {n_missed:,} of {n_lines:,} lines of --exclude name no sample with a picture" if n_missed else ""
+    return f"train: {what}, steps {trainer.step:,} to {config.steps:,} of {config.batch_size} samples on {where}{missed}"
 
 
 def _trainer(job: Job) -> Trainer:

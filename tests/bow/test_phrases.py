@@ -74,6 +74,8 @@ def test_a_list_is_known_by_what_is_in_it(tmp_path: Path) -> None:
     second.write_text("image\r\nstock   photo", newline="")
     text = "image\nstock photo\n"
     assert inline("deny", str(first)) == inline("deny", str(second)) == inline("deny", text) == text
+    first.write_text("\ufeffStock Photo\nimage\n", "utf-8")
+    assert inline("deny", str(first)) == text
     assert inline("deny", "") == ""
     assert WordOptions(deny=str(first)).inlined() == WordOptions(deny=str(second)).inlined()
 
@@ -81,8 +83,17 @@ def test_a_list_is_known_by_what_is_in_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (None, "--deny {path}: no such file; expected a file with a word or name a line, or imagenet1k"),
-        (b"caf\xe9", "--deny {path}: not UTF-8 (byte 3)"),
+        (None, "--deny {path}: no such file; expected a word or name a line, or imagenet1k"),
+        (
+            b"caf\xe9",
+            "--deny {path}: not UTF-8 (unexpected end of data at byte 3); expected a word or name a line, or imagenet1k, "
+            "in UTF-8: iconv -f latin1 -t utf-8 {path} > NEW, if it is Latin-1",
+        ),
+        (
+            "image\n".encode("utf-16"),
+            "--deny {path}: not UTF-8 but UTF-16; expected a word or name a line, or imagenet1k, "
+            "in UTF-8: iconv -f UTF-16 -t utf-8 {path} > NEW",
+        ),
         (b"\n \n", "--deny {path}: holds no word"),
     ],
 )
