@@ -276,7 +276,7 @@ class Analyzer:
             if len(chunk) > MAX_CHUNK:
                 found.append((chunk.lower(), "too_long"))
             else:
-                found += [(token.lower_, self._fault(token)) for token in self._tokens_of(chunk)]
+                found.extend((token.lower_, self._fault(token)) for token in self._tokens_of(chunk))
         return found
 
     def number(self, word: str) -> int:

@@ -143,7 +143,7 @@ def test_a_folder_of_another_configuration_is_refused_with_the_difference(here: 
 
 
 def test_data_at_fault_ends_with_3(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    Path("bad.tsv").write_text("caption\n\nred dog\n")
+    Path("bad.tsv").write_text("caption\n \nred dog\n")
     assert run(["count", "bad.tsv", "--out", "out", "--no-progress"]) == 3
     assert capsys.readouterr() == (
         "",
@@ -284,7 +284,7 @@ def test_a_folder_that_is_not_there_is_said_not_to_be_there(here: Path, capsys: 
 
 
 def test_no_larger_budget_is_offered_where_no_row_is_left(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    Path("bad.tsv").write_text("\n")
+    Path("bad.tsv").write_text(" \n")
     assert run(["count", "bad.tsv", "--caption", "1", "--out", "x", "--max-bad-fraction", "1", "--no-progress"]) == 3
     assert capsys.readouterr().err == (
         f"fistful: {here}/x: 1 of 1 rows refused (no_caption 1), none is left; {here}/x/dead_letters has them\n"

@@ -14,6 +14,7 @@ from fistful.bow.vocabulary import Vocabulary
 from fistful.bow.words import Analyzer, Ragged, WordOptions, first_appearances
 from fistful.training.config import TrainConfig
 from fistful.training.data import Samples
+from fistful.training.tokens import shorten
 
 CAPTION_SALT = 2
 """Tells the choice of a caption from other draws of the same sample."""
@@ -104,7 +105,11 @@ class CaptionTokens:
     def __call__(self, captions: list[str]) -> np.ndarray:
         """Return int64 (n, context_length), as open_clip's tokenizer gives them."""
         new = [caption for caption in dict.fromkeys(captions) if caption not in self.known]
-        fresh = dict(zip(new, self.tokenizer(new, context_length=self.context_length).numpy(), strict=True)) if new else {}
+        fresh = (
+            dict(zip(new, self.tokenizer([shorten(text) for text in new], context_length=self.context_length).numpy(), strict=True))
+            if new
+            else {}
+        )
         rows = [fresh[caption] if caption in fresh else self.known[caption] for caption in captions]
         if len(self.known) < KNOWN_TEXTS:
             self.known |= {caption: tokens.copy() for caption, tokens in fresh.items()}
@@ -136,5 +141,5 @@ class BagTokens:
 
     def _tokens_of(self, word: int) -> list[int]:
         if word not in self.known:
-            self.known[word] = self.tokenizer.encode(self.words[word])[: self.context_length - 2]
+            self.known[word] = self.tokenizer.encode(shorten(self.words[word]))[: self.context_length - 2]
         return self.known[word]

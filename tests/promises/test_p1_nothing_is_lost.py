@@ -130,6 +130,7 @@ TSV = b"""caption\tid
 red dog\t1
 blue cat\t2\textra
 
+only
 \t4
 caf\xe9\t5
 red cat\t6
@@ -162,6 +163,7 @@ def test_every_reason_of_a_table_is_in_the_dead_letters(tmp_path: Path) -> None:
         ("no_caption", "b.csv", "row 3", "caption is empty or missing"),
         ("bad_caption", "b.csv", "row 4", "not UTF-8 (unexpected end of data at byte 3)"),
         ("bad_row", "b.csv", "row 5", "not CSV (new-line character seen in unquoted field)"),
+        ("bad_row", "b.csv", "row 6", "not CSV (a quote that never closes)"),
     ]
     assert found[-1][:2] == ("truncated", "c.tsv.gz")
     assert found[-1][3] == "file broken from here on (Compressed file ended before the end-of-stream marker was reached)"
@@ -218,7 +220,7 @@ def test_a_folder_of_images_loses_none(tmp_path: Path) -> None:
 
 
 def test_past_the_fraction_that_may_be_bad_the_job_ends_and_the_same_command_with_a_larger_one_goes_on(tmp_path: Path) -> None:
-    (tmp_path / "a.tsv").write_text("red dog\nblue cat\n\n\n")
+    (tmp_path / "a.tsv").write_text("red dog\nblue cat\n \n \n")
     source, out = SourceOptions(caption="1"), tmp_path / "out"
     with pytest.raises(DataError) as error:
         count(str(tmp_path / "a.tsv"), out=out, config=CountConfig(source=source, running=Running(progress=False)))
@@ -232,7 +234,7 @@ def test_past_the_fraction_that_may_be_bad_the_job_ends_and_the_same_command_wit
 
 
 def test_nothing_but_refused_rows_is_an_error_whatever_is_allowed(tmp_path: Path) -> None:
-    (tmp_path / "a.tsv").write_text("\n\n")
+    (tmp_path / "a.tsv").write_text(" \n\n \n")
     with pytest.raises(DataError) as error:
         count(
             str(tmp_path / "a.tsv"),
