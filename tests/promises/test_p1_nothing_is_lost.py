@@ -233,6 +233,16 @@ def test_past_the_fraction_that_may_be_bad_the_job_ends_and_the_same_command_wit
     assert check_sums(out) == {"no_caption": 2}
 
 
+def test_text_in_another_encoding_is_told_with_the_command_that_helps(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("caption\nred dog\ncafé\n", encoding="latin-1")
+    with pytest.raises(DataError) as error:
+        count(str(tmp_path / "a.tsv"), out=tmp_path / "out", config=CountConfig(running=Running(progress=False)))
+    assert str(error.value) == (
+        f"{tmp_path}/out: 1 of 2 rows refused (bad_caption 1), allowed are 20.0%; {tmp_path}/out/dead_letters has them; bad_caption is "
+        "text that is not UTF-8: if it is Latin-1, iconv -f latin1 -t utf-8 FILE > NEW makes it so; --max-bad-fraction allows more"
+    )
+
+
 def test_nothing_but_refused_rows_is_an_error_whatever_is_allowed(tmp_path: Path) -> None:
     (tmp_path / "a.tsv").write_text(" \n\n \n")
     with pytest.raises(DataError) as error:
