@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fistful.bow.store.text import read_lines
 from fistful.errors import UsageError
 
 IMAGENET = "imagenet1k"
@@ -33,17 +34,12 @@ def inline(option: str, given: str) -> str:
     if not given:
         return ""
     if "\n" in given:
-        text = given
+        lines = given.split("\n")
     elif given == IMAGENET:
-        text = "\n".join(_imagenet_names())
+        lines = _imagenet_names()
     else:
-        try:
-            text = Path(given).read_text("utf-8-sig")
-        except (FileNotFoundError, IsADirectoryError):
-            raise UsageError(f"--{option} {given}: no such file; expected a file with a word or name a line, or {IMAGENET}") from None
-        except UnicodeDecodeError as error:
-            raise UsageError(f"--{option} {given}: not UTF-8 (byte {error.start})") from None
-    lines = sorted({" ".join(line.lower().split()) for line in text.split("\n")} - {""})
+        lines = read_lines(given, f"--{option} {given}", f"a word or name a line, or {IMAGENET}")
+    lines = sorted({" ".join(line.lower().split()) for line in lines} - {""})
     if not lines:
         raise UsageError(f"--{option} {given}: holds no word")
     return "".join(f"{line}\n" for line in lines)
@@ -75,6 +71,7 @@ class Phrases:
             lengths = self._longest.setdefault(tokens[:2], [])
             if len(tokens) not in lengths:
                 lengths.append(len(tokens))
+        self._most = max(map(len, phrases), default=0)
         self._begins = np.unique(np.array([_pair(*begin) for begin in self._longest], np.int64))
 
     def find(self, offsets: np.ndarray, tokens: np.ndarray) -> list[tuple[int, int, int]]:
@@ -91,7 +88,7 @@ class Phrases:
         for place, end in zip(places.tolist(), ends.tolist(), strict=True):
             if place < free:
                 continue
-            window = tuple(tokens[place:end].tolist())
+            window = tuple(tokens[place : min(end, place + self._most)].tolist())
             for length in self._longest[window[:2]] if len(window) > 1 else ():
                 if (number := self._phrases.get(window[:length])) is not None and length <= len(window):
                     found.append((place, length, number))

@@ -17,13 +17,14 @@ import itertools
 import re
 import sys
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fistful.bow.long_chunks import LONG_CHUNK, MAX_CHUNK, tokenizer_of_long
 from fistful.bow.phrases import Phrases, inline
 from fistful.bow.store.config import check_numbers, semantic
 from fistful.errors import UsageError
@@ -31,7 +32,7 @@ from fistful.errors import UsageError
 if TYPE_CHECKING:
     from spacy.tokens import Token
 
-Fault = Literal["not_alphabetic", "too_short", "stop_word", "denied"]
+Fault = Literal["not_alphabetic", "too_short", "stop_word", "denied", "too_long"]
 """Why a token is not a word."""
 
 UNSPACED = frozenset({"zh", "ja", "th", "lo", "km", "my", "bo"})
@@ -39,6 +40,8 @@ UNSPACED = frozenset({"zh", "ja", "th", "lo", "km", "my", "bo"})
 
 MAX_CHUNKS = 500_000
 """Chunks and words known before the tables start afresh: some 300 MB with what spaCy keeps."""
+MAX_LETTERS = 20_000_000
+"""Characters of new chunks and words before they start afresh too; as many chunks of usual length have a fifth of it."""
 
 PLAIN = re.compile(r"([A-Za-z]+)(?:[,:;!?)\"]|(?<=[a-z])\.|['\u2019]s)?")
 """English chunks whose tokens are known without asking spaCy: letters, and perhaps one mark or 's behind them.
@@ -163,17 +166,20 @@ class Analyzer:
 
     def is_full(self) -> bool:
         """Return whether it is time to forget: the tables have grown to their largest size."""
-        return len(self.words) > MAX_CHUNKS
+        return len(self.words) > MAX_CHUNKS or self._word_letters > MAX_LETTERS
 
     def forget(self) -> None:
         """Start afresh: words get new numbers."""
         self._ids: dict[str, int] = {}
         self.words: list[str] = []
+        self._word_letters = 0
         self._forget_chunks()
 
     def _forget_chunks(self) -> None:
         self._nlp = import_spacy().blank(self._options.language)  # its own tables grow as well
+        self._tokenize_long: Any = None
         self._rows: dict[str, int] = {}
+        self._letters = 0
         self._starts = array("q", [0])
         self._flat = array("i")
         self._exceptions = frozenset(self._nlp.tokenizer.rules or ())  # pyright: ignore[reportAttributeAccessIssue]
@@ -211,29 +217,41 @@ class Analyzer:
         return self._phrases.join(found) if self._phrases else found
 
     def _look_up(self, chunks: list[str]) -> np.ndarray:
-        if len(self._rows) > MAX_CHUNKS:
+        if len(self._rows) > MAX_CHUNKS or self._letters > MAX_LETTERS:
             self._forget_chunks()
         rows = np.fromiter(map(self._rows.get, chunks, itertools.repeat(-1)), np.int64, len(chunks))
         new = np.flatnonzero(rows < 0).tolist()
         self.n_analysed += len(new)
         for place in new:
-            self._flat.extend(self._numbers_of(chunks[place]))
-            rows[place] = self._rows[chunks[place]] = len(self._starts) - 1
+            chunk = chunks[place]
+            self._letters += len(chunk)
+            self._flat.extend(self._numbers_of(chunk))
+            rows[place] = self._rows[chunk] = len(self._starts) - 1
             self._starts.append(len(self._flat))
         return rows
 
     def _numbers_of(self, chunk: str) -> list[int]:
-        if self._plain and (match := self._plain(chunk)):
+        if self._plain and len(chunk) <= MAX_CHUNK and (match := self._plain(chunk)):
             letters = match[1]
             if chunk not in self._exceptions and letters not in self._exceptions:
                 word = letters.lower()
                 return [] if self._fault_of(word, True, word in self._stop_words) else [self.number(word)]
         if self._options.alphabetic and not self._phrases and not any(map(str.isalpha, chunk)):
             return []  # the half of all chunks that are new in the long run: prices, sizes, years
-        tokens = [token for part in chunk.split() for token in self._nlp.make_doc(part)]
-        if self._phrases:
-            return [self._phrases.number_token(token.lower_, not self._fault(token)) for token in tokens]
+        if self._phrases:  # what is too long still parts what stands before and behind it
+            faults = self.explain(chunk)
+            return [self._phrases.number_token("" if fault == "too_long" else text, not fault) for text, fault in faults]
+        tokens = [token for part in chunk.split() for token in self._tokens_of(part)]
         return [self.number(token.lower_) for token in tokens if not self._fault(token)]
+
+    def _tokens_of(self, chunk: str) -> Iterable[Token]:
+        if len(chunk) < LONG_CHUNK:
+            return self._nlp.make_doc(chunk)
+        if len(chunk) > MAX_CHUNK:
+            return ()
+        if self._tokenize_long is None:
+            self._tokenize_long = tokenizer_of_long(self._nlp.tokenizer)
+        return self._tokenize_long(chunk)
 
     def _fault(self, token: Token) -> Fault | None:
         right = token.is_alpha or (not self._options.alphabetic and any(map(str.isalnum, token.text)))
@@ -250,11 +268,16 @@ class Analyzer:
 
     def tokens(self, text: str) -> list[str]:
         """Return all tokens of a text in lower case."""
-        return [token.lower_ for chunk in text.split() for token in self._nlp.make_doc(chunk)]
+        return [token for token, _ in self.explain(text)]
 
     def explain(self, text: str) -> list[tuple[str, Fault | None]]:
         """Return each token of a text, in lower case, and why it is no word; None where it is one. A phrase is one token."""
-        found = [(token.lower_, self._fault(token)) for chunk in text.split() for token in self._nlp.make_doc(chunk)]
+        found: list[tuple[str, Fault | None]] = []
+        for chunk in text.split():
+            if len(chunk) > MAX_CHUNK:
+                found.append((chunk.lower(), "too_long"))
+            else:
+                found.extend((token.lower_, self._fault(token)) for token in self._tokens_of(chunk))
         return self._phrases.explain(found) if self._phrases else found
 
     def number(self, word: str) -> int:
@@ -262,6 +285,7 @@ class Analyzer:
         number = self._ids.setdefault(word, len(self.words))
         if number == len(self.words):
             self.words.append(word)
+            self._word_letters += len(word)
         return number
 
     @property

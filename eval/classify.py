@@ -22,6 +22,7 @@ from fistful.bow.store.config import check_numbers, execution, semantic
 from fistful.bow.store.dead_letters import Refused
 from fistful.bow.store.files import write_own_file
 from fistful.bow.store.images import EXTENSIONS, decode_image
+from fistful.bow.store.text import read_lines
 from fistful.bow.vocabulary import FILE as VOCABULARY
 from fistful.bow.vocabulary import read_vocabulary
 from fistful.bow.words import WordOptions
@@ -193,12 +194,7 @@ def read_names(path: Path) -> list[ClassName]:
     Raises:
         UsageError: If the file is missing, or not text.
     """
-    if not path.is_file():
-        raise UsageError(f"--names {path}: no such file; expected a class name a line")
-    try:
-        lines = [line for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
-    except UnicodeDecodeError as error:
-        raise UsageError(f"--names {path}: not UTF-8 (byte {error.start}); expected a class name a line") from None
+    lines = [line for line in read_lines(path, f"--names {path}", "a class name a line") if line.strip()]
     header = lines[0].split("\t") if lines else []
     if len(header) < 2:
         return [ClassName(str(i), line.strip()) for i, line in enumerate(lines)]

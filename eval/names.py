@@ -13,6 +13,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from fistful.bow.store.text import read_lines
 from fistful.errors import DataError, UsageError
 
 WORDNET_ID = re.compile(r"n\d{8}\Z")
@@ -93,13 +94,7 @@ def imagenet1k() -> list[ClassName]:
 
 def from_table(folders: Sequence[str], path: Path) -> tuple[list[ClassName], list[str]]:
     """Look the folders up in a names table (`name_classes`)."""
-    try:
-        text = path.read_text("utf-8-sig")
-    except FileNotFoundError:
-        raise UsageError(f"--names {path}: no such file") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 (byte {error.start})") from None
-    lines = [line for line in text.splitlines() if line.strip()]
+    lines = [line for line in read_lines(path, f"--names {path}", "a TSV with the columns folder and name") if line.strip()]
     key = next((k for k in KEY_COLUMNS if lines and k in lines[0].split("\t")), None)
     if key is None or "name" not in lines[0].split("\t"):
         return _from_lines(folders, lines, path), []

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from fistful.bow.store.text import read_lines
 from fistful.bow.words import Analyzer, WordOptions, first_appearances
 from fistful.errors import UsageError
 from fistful.eval.names import ClassName
@@ -101,10 +102,7 @@ def read_templates(path: Path) -> list[str]:
     Raises:
         UsageError: If there are none, or one has no {c}.
     """
-    try:
-        lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
-    except UnicodeDecodeError as error:
-        raise UsageError(f"--prompts {path}: not UTF-8 (byte {error.start})") from None
+    lines = [line.strip() for line in read_lines(path, f"--prompts {path}", "a template a line, with {c} where the class name goes")]
     for number, line in enumerate(lines, start=1):
         if line and "{c}" not in line:
             raise UsageError(f"--prompts {path} row {number}: found {line!r}, expected {{c}} where the class name goes")

@@ -19,6 +19,7 @@ import numpy as np
 from fistful.bow.store.dead_letters import DeadLetter, Refused
 from fistful.bow.store.files import hash_file
 from fistful.bow.store.images import EXTENSIONS
+from fistful.bow.store.text import MARK, read_lines
 from fistful.bow.store.untar import check_end
 from fistful.errors import DataError, UsageError
 from fistful.eval.datasets import SEVERAL, EvalSet, Sample
@@ -82,15 +83,18 @@ def open_wds(layout: Layout, name: str, names: str | None) -> EvalSet:
 
 
 def _lines(path: Path) -> list[str]:
-    """Return the lines as CLIP_benchmark reads them: stripped, none dropped but empty ones at the end."""
-    return [line.strip() for line in path.read_text("utf-8").rstrip().splitlines()] if path.is_file() else []
+    """Return the lines as CLIP_benchmark has them: stripped, none dropped but empty ones at the end."""
+    lines = [line.strip() for line in read_lines(path, str(path), "text, a line each")] if path.is_file() else []
+    while lines and not lines[-1]:
+        lines.pop()
+    return lines
 
 
 def _shards(split: Path) -> tuple[list[Path], list[str]]:
     if not (split / SHARDS).is_file():  # plain webdataset: as many shards as there are
         found = sorted(split.glob("*.tar"))
         return found, [f"{SHARDS} is missing, so missing shards would go unnoticed", *_gaps(found), *_without_images(found)]
-    text = (split / SHARDS).read_text("utf-8").strip()
+    text = " ".join(_lines(split / SHARDS))
     if not text.isdecimal() or int(text) < 1:
         raise DataError(f"{split / SHARDS}: found {text!r}, expected the number of shards")
     shards = [split / f"{i}.tar" for i in range(int(text))]
@@ -178,7 +182,7 @@ def _label_of_cls(parts: Parts, n_classes: int) -> Labels:
     if "cls" not in parts:
         more = f", but .npy; a set of several labels an image needs {TYPE} that says {MULTILABEL}" if "npy" in parts else ""
         raise Refused("no_label", f"has an image and no .cls next to it{more}")
-    text = parts["cls"].decode("ascii", "replace").strip()
+    text = parts["cls"].removeprefix(MARK).decode("ascii", "replace").strip()
     if not text.isdecimal() or int(text) >= n_classes:
         raise Refused("no_label", f".cls holds {text[:40]!r}, expected a number below {n_classes}")
     return int(text), ()

@@ -12,7 +12,7 @@ import tempfile
 import tomllib
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -73,12 +73,12 @@ def make_app() -> App:
         config: Annotated[Path | None, Parameter(help="TOML file with options; the command line wins.")] = None,
         print_config: Annotated[bool, Parameter(negative="", help="Print the options as they result, and do nothing.")] = False,
     ) -> None:
-        from cyclopts.config import Toml
+        from cyclopts.config import Dict
 
         app.config = (_fill_recipe,)
         if config is not None:
-            _check_file(config)
-            app.config = (Toml(config, must_exist=True, use_commands_as_keys=False), _fill_recipe)
+            options = Dict(_read_file(config), use_commands_as_keys=False, source=str(config.absolute()))
+            app.config = (options, _fill_recipe)
         if print_config:
             _print_config(app, tokens)
             return
@@ -101,17 +101,19 @@ def _fill_recipe(app: App, commands: tuple[str, ...], arguments: ArgumentCollect
         Dict(options, use_commands_as_keys=False, source=f"--recipe {name}")(app, commands, arguments)
 
 
-def _check_file(path: Path) -> None:
-    """Check that a file of options is one: Cyclopts would pass over the tables in it."""
+def _read_file(path: Path) -> dict[str, Any]:
+    """Read a file of options, and check that it is one: Cyclopts would pass over the tables in it."""
+    from fistful.bow.store.text import read_text
+
+    text = read_text(path, f"--config {path}", "a TOML file, an option a line: min-length = 2")
     try:
-        options = tomllib.loads(path.read_text("utf-8"))
-    except (FileNotFoundError, IsADirectoryError):
-        raise UsageError(f"--config {path}: no such file") from None
+        options = tomllib.loads(text)
     except ValueError as error:
         raise UsageError(f"--config {path}: not TOML ({error})") from None
     for name, value in options.items():
         if isinstance(value, dict) or name in VERBS:
             raise UsageError(f"--config {path}: [{name}] is not an option; options of one verb stand there without a table: min-length = 2")
+    return options
 
 
 def _print_config(app: App, tokens: tuple[str, ...]) -> None:

@@ -7,6 +7,8 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from fistful.bow.long_chunks import MAX_CHUNK
+
 if TYPE_CHECKING:
     from fistful.bow.balance import Balance
     from fistful.bow.lookup import WordFact
@@ -104,6 +106,7 @@ def _why(fact: WordFact, found: Words) -> str:
         "beyond_max": f"counted {_times(fact)}, beyond --max-words {found.n_words:,}",
         "stop_word": "a stop word, left out when counting; fistful count --stop-words keeps them",
         "not_alphabetic": "not only letters, so no word",
+        "too_long": f"longer than {MAX_CHUNK:,} characters without white space, so no word",
         "too_short": "shorter than --min-length of fistful count",
     }.get(fact.status, f"never seen in the captions{near}")
 

@@ -104,7 +104,9 @@ def _find_expanded(name: str, input_format: str, passed: PassedOver) -> list[Fou
     if is_url(name):
         return _find_remote(name, input_format, passed)
     if not os.path.exists(name) and glob.has_magic(name):
-        return [f for path in sorted(glob.glob(name, recursive=True)) for f in _find_local(path, input_format, passed)]
+        # in/** names folders and what is in them: each file counts once, under its longest name
+        found = [f for path in sorted(glob.glob(name, recursive=True)) for f in _find_local(path, input_format, passed)]
+        return list({os.path.join(f.root, f.relative): f for f in reversed(found)}.values())[::-1]
     return _find_local(name, input_format, passed)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from typing import Any
 
 from fistful.bow.store.dead_letters import Refused
 from fistful.errors import UsageError
+from fistful.pipelines.beginning import begin
 from fistful.pipelines.rows import MAX_TEXT, SURROGATE, Batch, SourceOptions, extra_json, letters_only, make_letter, split_names
 from fistful.pipelines.tables import Layout, batch_of_found, cut, places_of
 from fistful.pipelines.units import Unit
@@ -21,17 +23,17 @@ def read_json_lines(unit: Unit, options: SourceOptions, blocks: Iterator[bytes],
     """
     if options.by_number:
         raise UsageError(f"{unit.path}: fields of JSON have names, found --caption {options.caption}")
-    names, extra = split_names(options.caption), split_names(options.columns)
-    layout = Layout(unit, (), tuple((name, 0) for name in extra), 0, places_of(unit), need_captions)
+    captions, extra = Fields(options.caption, split_names(options.caption)), Fields(options.columns, split_names(options.columns))
+    layout = Layout(unit, (), tuple((name, 0) for name in extra.parts), 0, places_of(unit), need_captions)
     number = 0
     try:
-        for block in blocks:
+        for block in begin(unit, blocks):
             for piece in cut(block):
-                lines = piece.removesuffix(b"\n").split(b"\n")
+                lines = [line for line in piece.split(b"\n") if line and not line.isspace()]
                 found, letters = [], []
                 for n, line in enumerate(lines, number):
                     try:
-                        found.append((n, *_json_row(line, names, extra, need_captions)))
+                        found.append((n, *_json_row(line, captions, extra, need_captions)))
                     except Refused as refused:
                         letters.append(make_letter(refused.reason, unit, layout.places.at(n), refused.detail, line))
                 number += len(lines)
@@ -40,16 +42,29 @@ def read_json_lines(unit: Unit, options: SourceOptions, blocks: Iterator[bytes],
         yield letters_only([make_letter(refused.reason, unit, layout.places.at(number), refused.detail, b"")])
 
 
-def _json_row(line: bytes, names: list[str], extra: list[str], need_captions: bool) -> tuple[list[str], str]:
+@dataclasses.dataclass(frozen=True, slots=True)
+class Fields:
+    """Fields that are asked for: a name with commas in it, or several names with commas between."""
+
+    asked: str
+    parts: list[str]
+
+    def of(self, row: dict[str, Any]) -> list[str]:
+        """Return the names that are meant in a row."""
+        return [self.asked] if self.asked in row else self.parts
+
+
+def _json_row(line: bytes, asked: Fields, extra: Fields, need_captions: bool) -> tuple[list[str], str]:
     if len(line) >= MAX_TEXT - 1:
         raise Refused("bad_row", f"a row of more than {MAX_TEXT} bytes")
     fields = json_object(line)
+    names = asked.of(fields)
     captions = [caption for name in names for caption in _caption_texts(name, fields.get(name))]
     if need_captions and not captions:
         shown = ", ".join(repr(n[:40]) for n in [*fields][:12])
         missing = not any(name in fields for name in names)
         raise Refused("no_caption", f"no field {names[0]!r} ({shown})" if missing else "caption is empty or missing")
-    return captions, extra_json({name: fields.get(name) for name in extra}) if extra else "{}"
+    return captions, extra_json({name: fields.get(name) for name in extra.of(fields)}) if extra.parts else "{}"
 
 
 def _caption_texts(name: str, value: Any) -> list[str]:

@@ -24,7 +24,7 @@ from fistful.pipelines.rows import (
     letters_only,
     make_letter,
     no_caption,
-    split_names,
+    pick_names,
 )
 from fistful.pipelines.tables import Layout, batch_of_columns, batch_of_found
 from fistful.pipelines.units import Unit
@@ -83,14 +83,15 @@ def _broken(error: Exception) -> Refused:
 
 
 def _find(unit: Unit, options: SourceOptions, schema: pa.Schema) -> tuple[list[str], list[str]]:
+    def wrong(name: str, n_times: int) -> str:
+        if n_times:
+            return f"{unit.path}: column {name!r} is there {n_times} times; expected it once"
+        shown = ", ".join(repr(n[:40]) for n in schema.names[:12])
+        return f"{unit.path}: no column {name!r} ({shown}); --caption NAME names the column of captions"
+
     if options.by_number:
         raise UsageError(f"{unit.path}: columns of parquet have names, found --caption {options.caption}")
-    captions = [options.caption] if options.caption in schema.names else split_names(options.caption)
-    extra = [options.columns] if options.columns in schema.names else split_names(options.columns)
-    for name in (*captions, *extra):
-        if schema.names.count(name) != 1:
-            shown = ", ".join(repr(n[:40]) for n in schema.names[:12])
-            raise UsageError(f"{unit.path}: no column {name!r} ({shown}); --caption NAME names the column of captions")
+    captions, extra = (pick_names(asked, schema.names, wrong) for asked in (options.caption, options.columns))
     for name in captions:
         if not is_text(schema.field(name).type):
             raise UsageError(f"{unit.path}: column {name!r} is {schema.field(name).type}, expected text or lists of texts")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -71,6 +71,24 @@ def split_names(text: str) -> list[str]:
     ['caption', 'alt']
     """
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def pick_names(asked: str, names: Sequence[str], wrong: Callable[[str, int], str]) -> list[str]:
+    """Return which names of columns are asked for: the whole text if there is such a name, else what its commas part.
+
+    Args:
+        asked: One name, or several with commas between.
+        names: Those that are there.
+        wrong: Says of a name that is there so many times, and not once, what is wrong.
+
+    Raises:
+        UsageError: If one is not there once.
+    """
+    parts = [asked] if asked in names else split_names(asked)
+    for part in parts:
+        if (n_times := list(names).count(part)) != 1:
+            raise UsageError(wrong(part, n_times))
+    return parts
 
 
 @dataclasses.dataclass(slots=True)

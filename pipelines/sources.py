@@ -17,7 +17,9 @@ from typing import IO, cast
 from fistful.bow.store.dead_letters import DeadLetter, Refused
 from fistful.bow.store.files import open_input
 from fistful.bow.store.images import IN_SHARDS
+from fistful.bow.store.text import BadText, decode, lines_of
 from fistful.errors import UsageError
+from fistful.pipelines.beginning import first_line, other_separator
 from fistful.pipelines.finding import is_compressed, path_of
 from fistful.pipelines.jsonl import read_json_lines
 from fistful.pipelines.lines import BLOCK, HashingReader, decompressed, read_blocks
@@ -86,8 +88,10 @@ def check_unit(unit: Unit, options: SourceOptions) -> None:
     with open_unit(unit, options, with_images=False) as (batches, _):
         first = next(batches, None)
     letter = first.letters[0] if first and first.letters else None
-    if letter and letter.reason == "bad_row" and letter.place == "row 1" and options.by_number:
-        raise UsageError(f"{unit.path}: its first row has {letter.detail.split(',')[0]}, --caption {options.caption} needs more")
+    if letter and letter.place == "row 1" and options.by_number and " columns, expected " in letter.detail:
+        found = letter.detail.split(",")[0]
+        hint = other_separator(unit.kind, letter.raw) if found == "1 columns" else ""
+        raise UsageError(f"{unit.path}: its first row has {found}, --caption {options.caption} needs more{hint}")
     if first and letter and not first.n_rows and letter.detail.startswith("no field "):
         raise UsageError(f"{unit.path}: {letter.detail} in its first rows; --caption NAME names the field of captions")
 
@@ -135,11 +139,12 @@ def _read_range(unit: Unit, options: SourceOptions, raw: IO[bytes], content: dic
     first: Record | None = None
     start = unit.start
     if start:
-        if unit.kind == "tsv":  # what the first line says of all lines
-            first = split_tsv(raw.readline(MAX_TEXT).removesuffix(b"\n"))
+        line, begins = first_line(raw) if unit.kind == "tsv" else (b"", 0)
         raw.seek(start - 1)
         start += _rest_of_line(raw) - 1  # the line that runs into the range belongs to the one before
         raw.seek(start)
+        if unit.kind == "tsv" and begins < start:  # what the first line says of all lines
+            first = split_tsv(line.removesuffix(b"\n"))
     digest = hashlib.sha256()
     blocks = read_blocks(raw, unit.stop - start, digest)
     if unit.kind == "jsonl":
@@ -177,13 +182,13 @@ def _read_images(unit: Unit, content: dict[str, str], with_images: bool) -> Iter
             beside = (_read_file(os.path.join(unit.path, stem + end + asked), MAX_TEXT) for end in (".txt", ".TXT"))
             text = next((found for found in beside if found is not None), b"")
             digest.update(image + text)
-            captions = [line.strip() for line in text.decode("utf-8").splitlines()]
+            captions = [line.strip() for line in lines_of(decode(text))]
             extension = extension[1:].lower()
             yield Row(number, stem, captions, image if with_images else None, IN_SHARDS.get(extension, extension), os.path.dirname(name))
         except Refused as refused:
             yield make_letter(refused.reason, unit, name, refused.detail, text)
-        except UnicodeDecodeError as error:
-            yield make_letter("bad_caption", unit, name, f"not UTF-8 ({error.reason} at byte {error.start})", text)
+        except BadText as error:
+            yield make_letter("bad_caption", unit, name, str(error), text)
     content[f"{unit.name} and {len(unit.files) - 1} more"] = digest.hexdigest()
 
 

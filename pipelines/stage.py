@@ -208,9 +208,12 @@ def check_refused(folder: Path, stats: dict[str, Any], max_bad_fraction: float) 
     if bad > max_bad_fraction * rows or stats["kept"] == 0:
         reasons = ", ".join(f"{reason} {n:,}" for reason, n in sorted(stats["refused"].items(), key=lambda item: -item[1]))
         found = f"{folder}: {sum(stats['refused'].values()):,} of {rows:,} rows refused ({reasons})"
+        where = f"{folder / 'dead_letters'} has them"
+        if 2 * stats["refused"].get("bad_caption", 0) > bad:
+            where += "; bad_caption is text that is not UTF-8: if it is Latin-1, iconv -f latin1 -t utf-8 FILE > NEW makes it so"
         if stats["kept"] == 0:
-            raise DataError(f"{found}, none is left; {folder / 'dead_letters'} has them")
-        raise DataError(f"{found}, allowed are {max_bad_fraction:.1%}; {folder / 'dead_letters'} has them; --max-bad-fraction allows more")
+            raise DataError(f"{found}, none is left; {where}")
+        raise DataError(f"{found}, allowed are {max_bad_fraction:.1%}; {where}; --max-bad-fraction allows more")
 
 
 def write_unit(

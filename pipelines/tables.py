@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from fistful.bow.store.dead_letters import DeadLetter, Refused
-from fistful.errors import UsageError
+from fistful.bow.store.text import MARK
+from fistful.pipelines.beginning import begin, csv_separator, other_separator
 from fistful.pipelines.lines import BLOCK
 from fistful.pipelines.records import CsvText, Fields, Record, Strings, TsvText, as_bytes, split_tsv
 from fistful.pipelines.rows import (
@@ -28,6 +29,7 @@ from fistful.pipelines.rows import (
     letters_only,
     make_letter,
     no_caption,
+    pick_names,
     split_names,
 )
 from fistful.pipelines.units import Unit
@@ -36,7 +38,6 @@ PIECE = BLOCK // 16
 """Bytes of a block that go row by row together, where something in the block is odd."""
 MAX_WIDTH = 256
 """Columns of the widest table whose blocks become columns at once."""
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -51,6 +52,8 @@ class Layout:
     """Columns that every row must have."""
     places: Places
     need_captions: bool
+    separator: str = ""
+    """What parts the columns of a table in text."""
 
     @property
     def most(self) -> int:
@@ -71,14 +74,17 @@ def read_table(unit: Unit, options: SourceOptions, blocks: Iterator[bytes], firs
     Raises:
         UsageError: If a column is not there.
     """
-    source = CsvText(blocks) if unit.kind == "csv" else TsvText(blocks)
     number, places = 0, places_of(unit)
     try:
+        blocks, separator = begin(unit, blocks), "\t"
+        if unit.kind == "csv":
+            separator, blocks = csv_separator(blocks, options)
+        source = CsvText(blocks, separator) if unit.kind == "csv" else TsvText(blocks)
         if options.has_header and first is None:
             first = source.next_record()
             if first is None:
                 return
-        layout = _find_columns(unit, options, first, need_captions)
+        layout = _find_columns(unit, options, first, need_captions, separator)
         while not layout.width and (first := source.next_record()) is not None:  # what is the first row says of all rows
             layout = dataclasses.replace(layout, width=len(first) if isinstance(first, list) else 0)
             number += 1
@@ -99,12 +105,12 @@ def places_of(unit: Unit) -> Places:
 # Which columns
 
 
-def _find_columns(unit: Unit, options: SourceOptions, first: Record | None, need_captions: bool) -> Layout:
+def _find_columns(unit: Unit, options: SourceOptions, first: Record | None, need_captions: bool, separator: str) -> Layout:
     header = first if isinstance(first, list) else []
-    names = [name.decode("utf-8", "replace").removeprefix("\ufeff").strip() for name in header] if options.has_header else []
+    names = [name.decode("utf-8", "replace").strip() for name in header] if options.has_header else []
     captions = [place for _, place in _places_in(unit, options.caption, names, options)]
     extra = _places_in(unit, options.columns, names, options)
-    return Layout(unit, tuple(captions), tuple(extra), len(header), places_of(unit), need_captions)
+    return Layout(unit, tuple(captions), tuple(extra), len(header), places_of(unit), need_captions, separator)
 
 
 def _places_in(unit: Unit, asked: str, names: list[str], options: SourceOptions) -> list[tuple[str, int]]:
@@ -112,15 +118,20 @@ def _places_in(unit: Unit, asked: str, names: list[str], options: SourceOptions)
     if options.by_number:
         places = [int(part) - 1 for part in split_names(asked)]
         return [(names[place] if place < len(names) else str(place + 1), place) for place in places]
-    parts = [asked] if asked in names else split_names(asked)
-    for part in parts:
-        if part not in names:
-            shown = ", ".join(repr(n[:40]) for n in names[:12])
-            raise UsageError(
-                f"{unit.path}: no column {part!r} in its first line ({shown}); "
-                "--caption NAME names the caption column, --caption 2 takes the second of a file without header"
-            )
-    return [(part, names.index(part)) for part in parts]
+    return [(part, names.index(part)) for part in pick_names(asked, names, lambda part, n: _wrong_column(unit, part, n, names))]
+
+
+def _wrong_column(unit: Unit, name: str, n_times: int, names: list[str]) -> str:
+    """Return what to say of a column that is not there, or several times."""
+    if n_times:
+        place = names.index(name) + 1
+        return f"{unit.path}: column {name!r} is there {n_times} times in its first line; --caption {place} --header takes the first"
+    shown = ", ".join(repr(n[:40]) for n in names[:12])
+    found = f"{unit.path}: no column {name!r} in its first line ({shown})"
+    if len(names) == 1 and (hint := other_separator(unit.kind, names[0].encode())):
+        return found + hint
+    second = "--caption 2 takes the second" if len(names) != 1 else "--caption 1 takes the first"
+    return f"{found}; --caption NAME names the caption column, {second} of a file without header"
 
 
 # Blocks at once
@@ -135,7 +146,7 @@ def _parse(block: bytes, number: int, layout: Layout) -> Iterator[Batch]:
     for piece in [block] if len(block) <= PIECE else cut(block):
         batch = _parse_at_once(piece, number, layout) if len(piece) < len(block) else None
         if batch is None:
-            batch = _batch_of_records(_split(piece, layout.unit), number, layout)
+            batch = _batch_of_records(_split(piece, layout), number, layout)
         number += batch.n_read
         yield batch
 
@@ -151,16 +162,13 @@ def cut(block: bytes) -> Iterator[bytes]:
 
 def _parse_at_once(block: bytes, number: int, layout: Layout) -> Batch | None:
     """Return the rows of some whole lines, or None if one of them may be odd."""
-    is_csv = layout.unit.kind == "csv"
-    if len(block) >= MAX_TEXT or not layout.most < layout.width <= MAX_WIDTH or block.startswith(BYTE_ORDER_MARK):
+    if len(block) >= MAX_TEXT or not layout.most < layout.width <= MAX_WIDTH or block.startswith(MARK):
         return None
-    if (is_csv and b'"' in block) or block.count(b"\r") != block.count(b"\r\n"):
+    if (layout.unit.kind == "csv" and b'"' in block) or block.count(b"\r") != block.count(b"\r\n"):
         return None
-    if (is_csv or layout.width > 1) and (block[0] in b"\r\n" or b"\n\n" in block or b"\n\r" in block):
-        return None  # Arrow takes an empty line for a row of empty fields
     wanted = sorted({*layout.captions, *(place for _, place in layout.extra)})
     try:
-        table = _read_columns(block, "," if is_csv else "\t", layout.width, wanted)
+        table = _read_columns(block, layout.separator, layout.width, wanted)
     except pa.ArrowInvalid:  # another number of columns, or not UTF-8
         return None
     if table.num_rows != block.count(b"\n") + (not block.endswith(b"\n")):
@@ -221,9 +229,9 @@ def _extra_texts(extra: list[tuple[str, Any]], usable: np.ndarray) -> list[str]:
 # Row by row
 
 
-def _split(piece: bytes, unit: Unit) -> list[Record]:
-    if unit.kind == "csv":
-        return list(iter(CsvText(iter([piece])).next_record, None))
+def _split(piece: bytes, layout: Layout) -> list[Record]:
+    if layout.unit.kind == "csv":
+        return list(iter(CsvText(iter([piece]), layout.separator).next_record, None))
     lines = piece.split(b"\n")
     return [split_tsv(line) for line in (lines if lines[-1] else lines[:-1])]
 
@@ -243,7 +251,7 @@ def _batch_of_records(records: list[Record], number: int, layout: Layout) -> Bat
             else:
                 letters.append(no_caption(layout.unit, place))
         except Refused as refused:
-            raw = b"\t".join(fields) if isinstance(fields, list) else b""
+            raw = b"\t".join(fields) if isinstance(fields, list) else refused.raw
             letters.append(make_letter(refused.reason, layout.unit, place, refused.detail, raw))
     return batch_of_found(found, letters, len(records), layout)
 

@@ -12,6 +12,7 @@ from typing import Any
 from fistful.bow.store.dead_letters import DeadLetter, Reason, Refused
 from fistful.bow.store.images import EXTENSIONS, IN_SHARDS
 from fistful.bow.store.kinds import is_hidden
+from fistful.bow.store.text import BadText, decode
 from fistful.bow.store.untar import Member, TarReader, unpacked
 from fistful.pipelines.jsonl import json_object
 from fistful.pipelines.lines import is_broken
@@ -203,9 +204,9 @@ def _captions_of(fields: dict[str, Any], txt: bytes | None) -> list[str]:
             captions = [single] if isinstance(single, str) else []
         else:
             try:
-                captions = [txt.decode("utf-8")]
-            except UnicodeDecodeError as error:
-                raise Refused("bad_caption", f"not UTF-8 ({error.reason} at byte {error.start})") from None
+                captions = [decode(txt)]
+            except BadText as error:
+                raise Refused("bad_caption", str(error)) from None
     if not isinstance(captions, list) or not all(isinstance(c, str) for c in captions):
         raise Refused("bad_json", 'expected "captions" to be a list of strings')
     if any(SURROGATE.search(c) for c in captions):

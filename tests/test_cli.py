@@ -121,7 +121,7 @@ FAULTS = [
     ),
     ("verify", "fistful: no FOLDER given; expected folders that fistful wrote"),
     ("verify rest", "fistful: rest: no manifest.json; either not a folder of fistful's, or not finished"),
-    ("count a.tsv --config none.toml", "fistful: --config none.toml: no such file"),
+    ("count a.tsv --config none.toml", "fistful: --config none.toml: no such file; expected a TOML file, an option a line: min-length = 2"),
 ]
 
 
@@ -185,7 +185,7 @@ def test_a_folder_of_another_configuration_is_refused_with_the_difference(here: 
 
 
 def test_data_at_fault_ends_with_3(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    Path("bad.tsv").write_text("caption\n\nred dog\n")
+    Path("bad.tsv").write_text("caption\n \nred dog\n")
     assert run(["count", "bad.tsv", "--out", "out", "--no-progress"]) == 3
     assert capsys.readouterr() == (
         "",
@@ -232,7 +232,7 @@ OPTIONS = 'min-length = 2\ncaption = "cap \\"tion\\""\n'
 
 
 def test_options_come_from_a_file_and_the_command_line_wins(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    Path("options.toml").write_text(OPTIONS)
+    Path("options.toml").write_text("\ufeff" + OPTIONS, "utf-8")  # with a byte order mark, as Notepad writes it
     command = ["count", "a.tsv", "--out", "out", "--config", "options.toml", "--print-config"]
     assert run([*command, "--min-length", "3"]) == 0
     printed = capsys.readouterr().out
@@ -326,7 +326,7 @@ def test_a_folder_that_is_not_there_is_said_not_to_be_there(here: Path, capsys: 
 
 
 def test_no_larger_budget_is_offered_where_no_row_is_left(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    Path("bad.tsv").write_text("\n")
+    Path("bad.tsv").write_text(" \n")
     assert run(["count", "bad.tsv", "--caption", "1", "--out", "x", "--max-bad-fraction", "1", "--no-progress"]) == 3
     assert capsys.readouterr().err == (
         f"fistful: {here}/x: 1 of 1 rows refused (no_caption 1), none is left; {here}/x/dead_letters has them\n"

@@ -17,6 +17,7 @@ from fistful.bow.draw import sample_number
 from fistful.bow.store.files import hash_file
 from fistful.bow.store.index import read_index, unit_name
 from fistful.bow.store.manifest import fingerprint, read_config
+from fistful.bow.store.text import read_lines
 from fistful.bow.vocabulary import Vocabulary
 from fistful.bow.words import Ragged
 from fistful.errors import DataError, UsageError
@@ -52,6 +53,8 @@ class Samples:
     """float32, beside bags.values: how likely a word is right; 1 for words of captions."""
     left_out: np.ndarray
     """bool: samples that --exclude names."""
+    misses: tuple[int, int]
+    """How many lines of --exclude name no sample, and how many lines it has."""
     shards: dict[tuple[int, int], Path]
     """Where the pictures of (folder, unit) lie, if not in the folder's shards/."""
 
@@ -166,6 +169,7 @@ def _joined(sources: list[Source], words: Words, exclude: str) -> Samples:
         )
     unit, row = _parse_keys(table["key"])
     bags = _ragged(_chunk(table["words"]), len(words.vocabulary), folders)
+    left_out, misses = _left_out(table, exclude)
     return Samples(
         folders=folders,
         weights=[source.weight for source in sources],
@@ -185,7 +189,8 @@ def _joined(sources: list[Source], words: Words, exclude: str) -> Samples:
         offset=table["image_offset"].to_numpy(),
         size=table["image_size"].to_numpy(),
         certainty=_certainty(_chunk(table["scores"]), bags),
-        left_out=_left_out(table, exclude),
+        left_out=left_out,
+        misses=misses,
         shards={(f, u): path for f, source in enumerate(sources) for u, path in enumerate(source.shards or [])},
     )
 
@@ -201,31 +206,26 @@ def _certainty(scores: pa.ListArray, bags: Ragged) -> np.ndarray:
     return certainty
 
 
-def _left_out(table: pa.Table, exclude: str) -> np.ndarray:
-    if not exclude:
-        return np.zeros(table.num_rows, bool)
-    wanted = pa.array(read_lines(exclude), pa.string())
+def _left_out(table: pa.Table, exclude: str) -> tuple[np.ndarray, tuple[int, int]]:
+    """Return which samples --exclude names, and how many of its lines name none, of how many."""
+    wanted = pa.array(read_keys(exclude) if exclude else [], pa.string())
     found = pc.or_(pc.is_in(table["key"], value_set=wanted), pc.is_in(table["source_key"], value_set=wanted))
-    if len(wanted) and not pc.any(found).as_py():
+    hits = pc.or_(pc.is_in(wanted, value_set=table["key"]), pc.is_in(wanted, value_set=table["source_key"]))
+    if len(wanted) and not pc.any(hits).as_py():
         raise DataError(
             f"--exclude {exclude}: none of its {len(wanted)} lines is a KEY or source key of the data, such as {table['key'][0]}"
         )
-    return found.to_numpy()
+    return found.to_numpy(), (len(wanted) - (pc.sum(hits).as_py() or 0), len(wanted))
 
 
-def read_lines(path: str) -> list[str]:
+def read_keys(path: str) -> list[str]:
     """Return the lines of a text file without empty ones.
 
     Raises:
         UsageError: If it cannot be read.
     """
-    try:
-        text = Path(path).read_text("utf-8")
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f"--exclude {path}: {getattr(error, 'strerror', None) or 'not UTF-8'}; expected a text file, a KEY a line"
-        ) from None
-    return [line for line in map(str.strip, text.splitlines()) if line]
+    lines = read_lines(path, f"--exclude {path}", "a text file, a KEY a line")
+    return [line for line in map(str.strip, lines) if line]
 
 
 def _same_vocabulary(folders: list[Path]) -> str:

@@ -28,6 +28,7 @@ from fistful.bow.store.images import EXTENSIONS
 from fistful.bow.store.index import INDEX_SCHEMA
 from fistful.bow.store.manifest import CONFIG
 from fistful.bow.store.tables import read_table, write_table
+from fistful.bow.store.text import MARK
 from fistful.bow.store.untar import check_end
 from fistful.bow.vocabulary import Limits, choose_words, count_table, write_vocabulary
 from fistful.bow.words import Analyzer, Ragged, WordOptions, first_appearances
@@ -138,7 +139,7 @@ def _captions(texts: dict[str, bytes]) -> list[str]:
     several = about.get("captions") if isinstance(about, dict) else None
     if isinstance(several, list) and several and all(isinstance(caption, str) for caption in several):
         return several
-    text = texts.get("txt", b"").decode("utf-8", "replace").strip()
+    text = texts.get("txt", b"").removeprefix(MARK).decode("utf-8", "replace").strip()
     return [text] if text else []
 
 

@@ -27,7 +27,7 @@ from fistful.bow.store.files import local_out, write_json
 from fistful.bow.vocabulary import Vocabulary
 from fistful.errors import DataError, FistfulError, UsageError
 from fistful.training.config import MAX_STEPS, TrainConfig, resolve
-from fistful.training.data import Samples, read_lines, read_samples
+from fistful.training.data import Samples, read_keys, read_samples
 from fistful.training.holdout import BY, hidden_rows
 from fistful.training.order import Order, Stream
 
@@ -152,7 +152,7 @@ def _identity(config: TrainConfig, init: str, preprocess: dict[str, Any], evalua
     more = {"preprocess": preprocess} if preprocess != default_preprocess() else {}
     more |= {"evaluated_on": evaluated} if evaluated else {}
     more |= {"holdout_by": BY} if config.holdout else {}
-    exclude = sha256_hex("\n".join(read_lines(config.exclude)).encode()) if config.exclude else ""
+    exclude = sha256_hex("\n".join(read_keys(config.exclude)).encode()) if config.exclude else ""
     return {**semantic_values(config), "init": init, "exclude": exclude, **more}
 
 
@@ -316,7 +316,9 @@ def _begins(job: Job, trainer: Trainer) -> str:
     n_learn = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
     what = f"{job.order.per_epoch():,} samples an epoch, {n_learn / 1e6:.1f} million weights that learn"
     where = f"{config.device}, {config.precision}, {config.threads} threads"
-    return f"train: {what}, steps {trainer.step:,} to {config.steps:,} of {config.batch_size} samples on {where}"
+    n_missed, n_lines = job.samples.misses
+    missed = f"; {n_missed:,} of {n_lines:,} lines of --exclude name no sample with a picture" if n_missed else ""
+    return f"train: {what}, steps {trainer.step:,} to {config.steps:,} of {config.batch_size} samples on {where}{missed}"
 
 
 def _about_texts(job: Job) -> list[str]:

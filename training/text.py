@@ -13,6 +13,7 @@ from fistful.bow.vocabulary import Vocabulary
 from fistful.bow.words import Analyzer, Ragged, WordOptions, first_appearances
 from fistful.training.config import TrainConfig
 from fistful.training.data import Samples
+from fistful.training.tokens import shorten
 
 CAPTION_SALT = 2
 """Tells the choice of a caption from other draws of the same sample."""
@@ -141,11 +142,11 @@ def measure_texts(config: TrainConfig, samples: Samples, vocabulary: Vocabulary,
     captioned, tokens = reads_caption(config, samples, rows), np.full(len(rows), 2, np.int64)
     some, epochs = rows[captioned], np.zeros(len(rows), np.int64)
     texts = captions_of(samples, some, epochs[captioned], config.seed)
-    tokens[captioned] += np.array([len(tokenizer.encode(text)) for text in texts], np.int64)
+    tokens[captioned] += np.array([len(tokenizer.encode(shorten(text))) for text in texts], np.int64)
     of_captions = caption_bags(samples) if config.captions == "one" else None
     bags = bags_of(config, samples, vocabulary, rows[~captioned], epochs[~captioned], of_captions)
     words, places = np.unique(bags.values, return_inverse=True)
-    of_word = np.array([len(tokenizer.encode(vocabulary.words[word])) for word in words.tolist()], np.int64)
+    of_word = np.array([len(tokenizer.encode(shorten(vocabulary.words[word]))) for word in words.tolist()], np.int64)
     ends = np.concatenate([[0], np.cumsum(of_word[places])])
     tokens[~captioned] += ends[bags.offsets[1:]] - ends[bags.offsets[:-1]]
     return TextLengths(tokens)
@@ -162,7 +163,11 @@ class CaptionTokens:
     def __call__(self, captions: list[str]) -> np.ndarray:
         """Return int64 (n, context_length), as open_clip's tokenizer gives them."""
         new = [caption for caption in dict.fromkeys(captions) if caption not in self.known]
-        fresh = dict(zip(new, self.tokenizer(new, context_length=self.context_length).numpy(), strict=True)) if new else {}
+        fresh = (
+            dict(zip(new, self.tokenizer([shorten(text) for text in new], context_length=self.context_length).numpy(), strict=True))
+            if new
+            else {}
+        )
         rows = [fresh[caption] if caption in fresh else self.known[caption] for caption in captions]
         if len(self.known) < KNOWN_TEXTS:
             self.known |= {caption: tokens.copy() for caption, tokens in fresh.items()}
@@ -194,5 +199,5 @@ class BagTokens:
 
     def _tokens_of(self, word: int) -> list[int]:
         if word not in self.known:
-            self.known[word] = self.tokenizer.encode(self.words[word])[: self.context_length - 2]
+            self.known[word] = self.tokenizer.encode(shorten(self.words[word]))[: self.context_length - 2]
         return self.known[word]

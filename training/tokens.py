@@ -8,6 +8,7 @@ length go together: the shape of a pass, and with it the rounding, depends on th
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -59,6 +60,21 @@ def find_causal(model: Any) -> Causal | None:
     return found if found.tower.attn_mask is not None and found.pool in ("argmax", "eos") else None
 
 
+LONG_WORD = 1_000
+"""Characters of a word that are tokenized. CLIP's tokenizer takes seconds for 10,000 and days for a million, and a context
+holds some 75 tokens, of which not one in a thousand has 13 characters."""
+_LONG_WORDS = re.compile(rf"(\S{{{LONG_WORD}}})\S+")
+
+
+def shorten(text: str) -> str:
+    """Return a text whose longest words are cut: what is left fills any context.
+
+    >>> len(shorten("x" * 1_000_000))
+    1000
+    """
+    return _LONG_WORDS.sub(r"\1", text) if len(text) > LONG_WORD else text
+
+
 class TokenTexts:
     """Texts of any number to float32 (n, dim) of length 1."""
 
@@ -69,7 +85,7 @@ class TokenTexts:
         self._causal = find_causal(model)
         self._simple = type(tokenizer) is SimpleTokenizer and tokenizer.reduction_fn is None
         if self._simple:
-            self._ids = functools.lru_cache(REMEMBERED)(lambda text: tuple(tokenizer.encode(text)))
+            self._ids = functools.lru_cache(REMEMBERED)(lambda text: tuple(tokenizer.encode(shorten(text))))
 
     def __call__(self, texts: list[str]) -> np.ndarray:
         """Return features of length 1."""
@@ -87,7 +103,7 @@ class TokenTexts:
         if not texts:
             return torch.zeros(0, self._context, dtype=torch.int64)
         if not self._simple:
-            return self._tokenizer(texts, context_length=self._context)
+            return self._tokenizer([shorten(text) for text in texts], context_length=self._context)
         start, end = self._tokenizer.sot_token_id, self._tokenizer.eot_token_id
         out = np.zeros((len(texts), self._context), np.int64)
         for row, text in zip(out, texts, strict=True):
@@ -98,7 +114,9 @@ class TokenTexts:
     def n_cut(self, texts: list[str]) -> int:
         """Return how many texts are longer than the context."""
         if not self._simple:
-            return sum(len(self._tokenizer.encode(t)) + 2 > self._context for t in texts) if hasattr(self._tokenizer, "encode") else 0
+            return (
+                sum(len(self._tokenizer.encode(shorten(t))) + 2 > self._context for t in texts) if hasattr(self._tokenizer, "encode") else 0
+            )
         return sum(not self._surely_fits(text) and len(self._ids(text)) + 2 > self._context for text in texts)
 
     def _surely_fits(self, text: str) -> bool:

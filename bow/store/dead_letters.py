@@ -36,12 +36,13 @@ DEAD_LETTER_SCHEMA = pa.schema(
 
 
 class Refused(Exception):
-    """A sample that cannot be used: its reason, and what exactly was found."""
+    """A sample that cannot be used: its reason, what exactly was found, and its bytes where only the reader still has them."""
 
-    def __init__(self, reason: Reason, detail: str) -> None:
+    def __init__(self, reason: Reason, detail: str, raw: bytes = b"") -> None:
         super().__init__(detail)
         self.reason: Reason = reason
         self.detail = detail
+        self.raw = raw[:RAW_BYTES]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

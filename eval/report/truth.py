@@ -12,9 +12,10 @@ import numpy as np
 from fistful.bow import metrics
 from fistful.bow.balance import effective_words
 from fistful.bow.store.files import read_json
+from fistful.bow.store.text import read_lines
 from fistful.bow.vocabulary import Vocabulary
 from fistful.bow.words import WordOptions
-from fistful.errors import DataError, UsageError
+from fistful.errors import DataError
 from fistful.eval.prompts import class_words
 
 
@@ -34,19 +35,14 @@ def read_truth(path: str) -> dict[str, str]:
     """Read a table of true names.
 
     Raises:
-        UsageError: If it is missing.
-        DataError: If it has other columns, or is not UTF-8.
+        UsageError: If it is missing, or not UTF-8.
+        DataError: If it has other columns.
     """
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-            if not {"key", "name"} <= set(reader.fieldnames or ()):
-                raise DataError(f"--truth {path}: columns are {list(reader.fieldnames or ())}, expected key and name, separated by a tab")
-            return {row["key"]: row["name"] or "" for row in reader}
-    except FileNotFoundError:
-        raise UsageError(f"--truth {path}: no such file") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"--truth {path}: not UTF-8 (byte {error.start})") from None
+    lines = read_lines(path, f"--truth {path}", "a TSV with the columns key and name")
+    reader = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+    if not {"key", "name"} <= set(reader.fieldnames or ()):
+        raise DataError(f"--truth {path}: columns are {list(reader.fieldnames or ())}, expected key and name, separated by a tab")
+    return {row["key"]: row["name"] or "" for row in reader}
 
 
 def read_precision(path: str) -> list[Measured]:

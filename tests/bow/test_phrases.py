@@ -74,6 +74,8 @@ def test_a_list_is_known_by_what_is_in_it(tmp_path: Path) -> None:
     second.write_text("image\r\nstock   photo", newline="")
     text = "image\nstock photo\n"
     assert inline("deny", str(first)) == inline("deny", str(second)) == inline("deny", text) == text
+    first.write_text("\ufeffStock Photo\nimage\n", "utf-8")
+    assert inline("deny", str(first)) == text
     assert inline("deny", "") == ""
     assert WordOptions(deny=str(first)).inlined() == WordOptions(deny=str(second)).inlined()
 
@@ -81,8 +83,17 @@ def test_a_list_is_known_by_what_is_in_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (None, "--deny {path}: no such file; expected a file with a word or name a line, or imagenet1k"),
-        (b"caf\xe9", "--deny {path}: not UTF-8 (byte 3)"),
+        (None, "--deny {path}: no such file; expected a word or name a line, or imagenet1k"),
+        (
+            b"caf\xe9",
+            "--deny {path}: not UTF-8 (unexpected end of data at byte 3); expected a word or name a line, or imagenet1k, "
+            "in UTF-8: iconv -f latin1 -t utf-8 {path} > NEW, if it is Latin-1",
+        ),
+        (
+            "image\n".encode("utf-16"),
+            "--deny {path}: not UTF-8 but UTF-16; expected a word or name a line, or imagenet1k, "
+            "in UTF-8: iconv -f UTF-16 -t utf-8 {path} > NEW",
+        ),
         (b"\n \n", "--deny {path}: holds no word"),
     ],
 )
@@ -115,3 +126,9 @@ def test_found_phrases_equal_a_plain_loop(phrases: dict[tuple[int, ...], int], r
     starts = tokens.offsets.tolist()
     expected = [(start + place, n, k) for start, row in zip(starts, rows, strict=False) for place, n, k in plain_loop(row, phrases)]
     assert found == expected
+
+
+def test_a_row_of_nothing_but_phrases_is_not_copied_for_each_of_them() -> None:
+    n = 200_000  # copies of the rest of the row would be 160 GB
+    found = Phrases({(5, 6): 90}).find(np.array([0, 2 * n]), np.tile(np.array([5, 6]), n))
+    assert (len(found), found[-1]) == (n, (2 * n - 2, 2, 90))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import re
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -15,14 +16,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import spacy
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fistful.bow.long_chunks import MAX_CHUNK, WINDOW, _at_end, tokenizer_of_long
 from fistful.bow.words import Analyzer, Ragged, WordOptions, check_language, first_appearances
 from fistful.errors import UsageError
 from tests.strategies import WHITE, captions, make_ragged, rows_of
 
 NLP = spacy.blank("en")
+LONG_TOKENIZER = tokenizer_of_long(NLP.tokenizer)
 SHARED = Analyzer(WordOptions())
 """One analyzer for all examples: what it remembers from one may not change the next."""
 
@@ -101,6 +104,64 @@ def test_every_exception_of_spacys_with_every_mark_behind_it_is_as_spacy_has_it(
     assert different == []
 
 
+RUNS = st.lists(
+    st.tuples(
+        st.sampled_from(
+            ["(", "!", "...", "'s", "US$", "\U0001f600", ":", ")", "a", "don't", "e.g.", "5km", "wow", "犬", "/", "-", '"', "x.com"]
+        ),
+        st.integers(1, 120),
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+@settings(max_examples=60)
+@given(RUNS)
+def test_long_chunks_give_the_words_of_spacys_whole_text(runs: list[tuple[str, int]]) -> None:
+    text = "".join(piece * n for piece, n in runs)[:1_500]
+    assert [token.text for token in LONG_TOKENIZER(text)] == [token.text for token in NLP(text)]
+    assert words_of(SHARED, [text]) == [whole_text(text)]
+
+
+def test_a_run_of_marks_asks_for_no_search_of_the_whole_chunk() -> None:
+    """The time grows with the length: what is searched for each mark is as long as the window, not as the chunk."""
+    searched: list[int] = []
+
+    def search(text: str, start: int = 0, end: int | None = None) -> re.Match[str] | None:
+        searched.append((len(text) if end is None else end) - start)
+        return NLP.tokenizer.suffix_search(text, start, len(text) if end is None else end)  # pyright: ignore[reportOptionalCall]
+
+    assert all(_at_end(search)("a" + "!" * n) for n in range(1, 2_000))
+    assert max(searched) == WINDOW
+
+
+@pytest.mark.parametrize("form", ["x{}", "{}x", "A1b2{}", "{}"])
+def test_a_chunk_past_the_longest_has_no_words_and_its_caption_keeps_the_others(form: str) -> None:
+    blob = form.format("z" * 1_200_000)
+    analyzer = Analyzer(WordOptions())
+    assert words_of(analyzer, [f"red fox {blob} runs", "blue whale"]) == [["red", "fox", "runs"], ["blue", "whale"]]
+    assert analyzer.explain(blob) == [(blob.lower(), "too_long")]
+    assert words_of(analyzer, ["z" * MAX_CHUNK, "z" * (MAX_CHUNK + 1)]) == [["z" * MAX_CHUNK], []]
+
+
+def test_a_phrase_does_not_reach_over_what_is_too_long(tmp_path: Path) -> None:
+    analyzer = Analyzer(WordOptions(phrases="great white shark\n"))
+    assert words_of(analyzer, [f"great {'z' * 20_000} white shark", "great white shark"]) == [
+        ["great", "white", "shark"],
+        ["great white shark"],
+    ]
+
+
+def test_long_words_make_the_tables_start_afresh_as_many_words_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fistful.bow.words.MAX_LETTERS", 100)
+    analyzer = Analyzer(WordOptions())
+    assert words_of(analyzer, ["red " + "x" * 90, "y" * 90, "red dog"]) == [["red", "x" * 90], ["y" * 90], ["red", "dog"]]
+    assert analyzer.is_full()
+    analyzer.forget()
+    assert not analyzer.is_full()
+
+
 def test_what_is_remembered_may_be_forgotten_without_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fistful.bow.words.MAX_CHUNKS", 2)
     analyzer = Analyzer(WordOptions())
@@ -141,6 +202,7 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, object], mess
 
 WITHOUT_TORCH = """
 import sys
+from fistful.bow.long_chunks import MAX_CHUNK, WINDOW, _at_end, tokenizer_of_long
 from fistful.bow.words import Analyzer, WordOptions
 Analyzer(WordOptions())
 print("torch" in sys.modules)

@@ -95,6 +95,8 @@ def test_names_come_from_a_table_with_synonyms(tmp_path):
     opened = open_set(str(root), str(table))
     assert [(c.folder, c.name, c.synonyms) for c in opened.classes] == [("n1", "cat", ()), ("n2", "dog", ("dog", "hound"))]
     assert opened.classes[1].names(True) == ("dog", "hound")
+    table.write_text("\ufeff" + table.read_text("utf-8"), "utf-8")
+    assert open_set(str(root), str(table)).classes == opened.classes
     assert opened.warnings == ["names.tsv: names 1 classes without a folder ('n3'); they are not among the choices"]
 
 
@@ -195,6 +197,16 @@ def test_clip_benchmarks_layout_is_read_with_its_names_and_templates(tmp_path):
     assert opened.templates == ["a photo of a {c}.", "{c}"]
     assert opened.n_images == 2
     assert seen(root) == seen(root / "test") == [("0.tar/a", "dog"), ("1.tar/b", "cat")]
+
+
+def test_byte_order_marks_in_clip_benchmarks_layout_are_no_part_of_names_numbers_and_templates(tmp_path):
+    root = clip_benchmark_set(tmp_path / "set", [{"a.jpg": RED, "a.cls": b"\xef\xbb\xbf1"}], classes="\ufeffcat\ndog\u2028house\n\n")
+    for name in ("zeroshot_classification_templates.txt", "test/nshards.txt"):
+        (root / name).write_bytes(b"\xef\xbb\xbf" + (root / name).read_bytes())
+    opened = open_set(str(root), None)
+    assert [entry.name for entry in opened.classes] == ["cat", "dog\u2028house"]
+    assert opened.templates == ["a photo of a {c}.", "{c}"]
+    assert seen(root) == [("0.tar/a", "dog\u2028house")]
 
 
 def test_samples_without_label_or_image_or_with_a_label_too_large_are_refused(tmp_path):

@@ -60,6 +60,8 @@ def test_a_file_of_templates_is_named_after_it_and_checked(tmp_path):
     path.write_text("a {c}\n\nno {c}, no {c}\n")
     found = build_prompts(str(path), CLASSES[1:], own=[], options=WordOptions(), synonyms=False)
     assert (found.name, found.texts) == ("mine", [["a The Who", "no The Who, no The Who"]])
+    path.write_text("\ufeffa {c}\n", "utf-8")
+    assert read_templates(path) == ["a {c}"]
     path.write_text("a {c}\na {}\n")
     with pytest.raises(UsageError, match=r"mine.txt row 2: found 'a \{\}', expected \{c\} where the class name goes"):
         read_templates(path)

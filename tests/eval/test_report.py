@@ -267,7 +267,7 @@ def test_errors_are_one_line_that_says_what_to_do(everything: Path, tmp_path: Pa
     (tmp_path / "empty").mkdir()
     assert message(UsageError, tmp_path / "empty").startswith(f"{tmp_path}/empty: found no run, results or data in it")
     assert message(UsageError, everything, out="page") == "--out page: expected a local file that ends in .html"
-    assert message(UsageError, everything, truth="no.tsv") == "--truth no.tsv: no such file"
+    assert message(UsageError, everything, truth="no.tsv") == "--truth no.tsv: no such file; expected a TSV with the columns key and name"
     assert (
         message(UsageError, everything, images="no") == "--images no: no such folder; expected the folder of tars that fistful label read"
     )

@@ -85,7 +85,7 @@ def test_the_bar_tells_rate_and_refused_rows_from_stats_files(tmp_path: Path) ->
 
 
 def test_the_log_of_a_run_has_its_rates(tmp_path: Path) -> None:
-    (tmp_path / "a.tsv").write_text("a dog\n\n")
+    (tmp_path / "a.tsv").write_text("a dog\n \n")
     (log,) = (run(tmp_path, "out") / "logs").glob("run-*.json")
     entry = json.loads(log.read_bytes())
     assert (entry["rows"], entry["refused"], entry["workers"]) == (2, {"no_caption": 1}, 1)

@@ -67,7 +67,7 @@ def test_every_bad_json_line_is_told(tmp_path: Path) -> None:
         '{"caption": "a dog"}',
         "{",
         "[1]",
-        "",
+        "{]",
         '{"caption": 3}',
         '{"caption": ""}',
         '{"text": "x"}',
@@ -251,6 +251,9 @@ def test_globs_and_brace_lists_name_files(tmp_path: Path) -> None:
     assert found(tmp_path / "{00000..00001}.tar") == [("00000.tar", "tar"), ("00001.tar", "tar")]
     assert found(tmp_path / "a{1}.tsv") == [("a{1}.tsv", "tsv")]
     assert found(tmp_path / "*.[jP][pN]?") == [("p.jpg", "images"), ("q.PNG", "images")]
+    (tmp_path / "in" / "a").mkdir(parents=True)
+    (tmp_path / "in" / "a" / "x.tsv").write_bytes(b"x")
+    assert found(tmp_path / "in" / "**") == [("a/x.tsv", "tsv")]  # the glob meets the folder, the one in it, and the file
     with pytest.raises(UsageError) as error:
         found(tmp_path / "*.parquet")
     assert str(error.value) == f"{tmp_path}/*.parquet: no file matches"

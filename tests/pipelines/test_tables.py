@@ -7,10 +7,11 @@ import dataclasses
 import io
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fistful.bow.store.dead_letters import DeadLetter
+from fistful.bow.store.text import encoding_of
 from fistful.errors import UsageError
 from fistful.pipelines import tables
 from fistful.pipelines.lines import read_blocks
@@ -91,7 +92,10 @@ OPTIONS = st.sampled_from(
 @settings(max_examples=300)
 @given(DATA, OPTIONS, st.sampled_from(["tsv", "csv"]), st.booleans())
 def test_any_bytes_give_the_same_rows_at_once_and_one_by_one(data: bytes, options: SourceOptions, kind: str, need_captions: bool) -> None:
-    quick, slow = read(data, options, kind, need_captions), read_slowly(data, options, kind, need_captions)
+    assume(b"\n" in data or b"\r" not in data.rstrip(b"\r"))  # else refused as a whole
+    assume(not encoding_of(data))
+    quick = read(data, options, kind, need_captions)
+    slow = read_slowly(data, options, kind, need_captions)
     assert quick[0] == slow[0]
     assert by_number(quick[1]) == by_number(slow[1])
 

@@ -131,6 +131,7 @@ TSV = b"""caption\tid
 red dog\t1
 blue cat\t2\textra
 
+only
 \t4
 caf\xe9\t5
 red cat\t6
@@ -163,6 +164,7 @@ def test_every_reason_of_a_table_is_in_the_dead_letters(tmp_path: Path) -> None:
         ("no_caption", "b.csv", "row 3", "caption is empty or missing"),
         ("bad_caption", "b.csv", "row 4", "not UTF-8 (unexpected end of data at byte 3)"),
         ("bad_row", "b.csv", "row 5", "not CSV (new-line character seen in unquoted field)"),
+        ("bad_row", "b.csv", "row 6", "not CSV (a quote that never closes)"),
     ]
     assert found[-1][:2] == ("truncated", "c.tsv.gz")
     assert found[-1][3] == "file broken from here on (Compressed file ended before the end-of-stream marker was reached)"
@@ -219,7 +221,7 @@ def test_a_folder_of_images_loses_none(tmp_path: Path) -> None:
 
 
 def test_past_the_fraction_that_may_be_bad_the_job_ends_and_the_same_command_with_a_larger_one_goes_on(tmp_path: Path) -> None:
-    (tmp_path / "a.tsv").write_text("red dog\nblue cat\n\n\n")
+    (tmp_path / "a.tsv").write_text("red dog\nblue cat\n \n \n")
     source, out = SourceOptions(caption="1"), tmp_path / "out"
     with pytest.raises(DataError) as error:
         count(str(tmp_path / "a.tsv"), out=out, config=CountConfig(source=source, running=Running(progress=False)))
@@ -232,8 +234,18 @@ def test_past_the_fraction_that_may_be_bad_the_job_ends_and_the_same_command_wit
     assert check_sums(out) == {"no_caption": 2}
 
 
+def test_text_in_another_encoding_is_told_with_the_command_that_helps(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("caption\nred dog\ncafé\n", encoding="latin-1")
+    with pytest.raises(DataError) as error:
+        count(str(tmp_path / "a.tsv"), out=tmp_path / "out", config=CountConfig(running=Running(progress=False)))
+    assert str(error.value) == (
+        f"{tmp_path}/out: 1 of 2 rows refused (bad_caption 1), allowed are 20.0%; {tmp_path}/out/dead_letters has them; bad_caption is "
+        "text that is not UTF-8: if it is Latin-1, iconv -f latin1 -t utf-8 FILE > NEW makes it so; --max-bad-fraction allows more"
+    )
+
+
 def test_nothing_but_refused_rows_is_an_error_whatever_is_allowed(tmp_path: Path) -> None:
-    (tmp_path / "a.tsv").write_text("\n\n")
+    (tmp_path / "a.tsv").write_text(" \n\n \n")
     with pytest.raises(DataError) as error:
         count(
             str(tmp_path / "a.tsv"),

@@ -56,6 +56,10 @@ def test_tars_are_read_as_our_own_folders_are(tars, tmp_path):
     assert [samples.vocabulary.words[w] for w in samples.bags.pick(np.array([5])).values] == ["green", "bar"]
 
 
+def test_a_byte_order_mark_is_no_part_of_a_caption():
+    assert foreign._captions({"txt": b"\xef\xbb\xbfzebra runs\n"}) == ["zebra runs"]
+
+
 @pytest.mark.parametrize("spec", ["{folder}", "{folder}/{{00000..00001}}.tar", "{folder}/*.tar", "{folder}/0000?.tar"])
 def test_folders_globs_and_brace_lists_name_the_same_tars(tars, spec):
     samples = read_samples((spec.format(folder=tars),))

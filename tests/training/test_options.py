@@ -202,7 +202,7 @@ def test_the_words_of_one_caption_are_its_bag(write_data, tmp_path, seen, monkey
     assert bags == {("red",), ("square", "bar")}
 
 
-def test_excluded_samples_are_not_shown(data, tmp_path, seen):
+def test_excluded_samples_are_not_shown(data, tmp_path, seen, capsys):
     samples = read_samples((data,))
     (tmp_path / "out.txt").write_text(f"{samples.keys[3].as_py()}\n17\n\nnobody\n")  # a KEY, and a key of the source
     config = TrainConfig(**{**QUICK, "steps": 20}, exclude=str(tmp_path / "out.txt"))
@@ -212,6 +212,10 @@ def test_excluded_samples_are_not_shown(data, tmp_path, seen):
     assert 3 not in shown
     (tmp_path / "moved.txt").write_bytes((tmp_path / "out.txt").read_bytes())
     assert train(data, out=run, config=TrainConfig(**{**QUICK, "steps": 20}, exclude=str(tmp_path / "moved.txt"))) == run
+    (tmp_path / "marked.txt").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "out.txt").read_bytes())  # as Notepad saves it
+    assert train(data, out=run, config=TrainConfig(**{**QUICK, "steps": 20}, exclude=str(tmp_path / "marked.txt"))) == run
+    train(data, out=tmp_path / "said", config=TrainConfig(**{**QUICK, "steps": 1, "progress": True}, exclude=str(tmp_path / "marked.txt")))
+    assert "; 1 of 3 lines of --exclude name no sample with a picture\n" in capsys.readouterr().err
     (tmp_path / "none.txt").write_text("nobody\n")
     with pytest.raises(DataError, match=r"none of its 1 lines is a KEY or source key of the data, such as 00000_0000000"):
         train(data, out=tmp_path / "b", config=TrainConfig(**QUICK, exclude=str(tmp_path / "none.txt")))

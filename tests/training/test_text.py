@@ -19,8 +19,17 @@ from fistful.training.config import TrainConfig
 from fistful.training.data import read_samples
 from fistful.training.pretrained import Pretrained
 from fistful.training.run import _of_data, train
-from fistful.training.text import BagTokens, TextLengths, bags_of, captions_of, measure_texts, reads_caption
+from fistful.training.text import BagTokens, CaptionTokens, TextLengths, bags_of, captions_of, measure_texts, reads_caption
 from tests.training.conftest import make_data
+
+
+def test_a_word_of_a_million_letters_is_tokenized_by_its_beginning():
+    tokenizer = open_clip.SimpleTokenizer(context_length=16)
+    blob = "A1b2+" * 200_000
+    (short, long) = CaptionTokens(tokenizer, 16)(["red fox " + blob[:1_000], "red fox " + blob])
+    assert long.tolist() == short.tolist() == tokenizer(["red fox " + blob[:2_000]])[0].tolist()
+    bags = BagTokens(tokenizer, ["z" * 1_000_000, "fox"], 16)(Ragged(np.array([0, 2]), np.array([1, 0])))
+    assert tokenizer.decode(bags[0].tolist()).startswith("<start_of_text>fox ")
 
 
 @pytest.fixture(scope="module")
