@@ -32,13 +32,13 @@ WAYS: dict[Why, tuple[str, str, str]] = {
     "picture": (
         "picture of a kind that is not read",
         "pictures of kinds that are not read",
-        "as PNG or JPEG they are (mogrify -format png)",
+        "make PNG or JPEG of them (mogrify -format png)",
     ),
-    "archive": ("archive of a kind that is not read", "archives of kinds that are not read", "packed as .tar or .tar.gz they are"),
-    "beside": ("file of another kind", "files of other kinds", "one kind is taken of a folder, and --input-format says which"),
-    "folder": ("folder that may not be listed", "folders that may not be listed", "as one who may read them, run the command again"),
+    "archive": ("archive of a kind that is not read", "archives of kinds that are not read", "pack them as .tar or .tar.gz"),
+    "beside": ("file of another kind", "files of other kinds", "of a folder one kind is read, and --input-format says which"),
+    "folder": ("folder that may not be listed", "folders that may not be listed", "run it as one who may read them"),
     "link": ("linked folder that leads to what is read already", "linked folders that lead to what is read already", ""),
-    "hidden": ("hidden file or folder", "hidden files and folders", "those are read only where they are given by name"),
+    "hidden": ("hidden file or folder", "hidden files and folders", "give them by name if they are meant"),
 }
 """Of each reason to pass over: one, several, and what helps."""
 
@@ -61,24 +61,27 @@ class PassedOver:
         self.counts[why, kind] += 1
         self.first.setdefault(why, name)
 
-    def lines(self) -> list[str]:
-        """Return a line for each reason, with numbers and what helps; none where all was read.
-
-        >>> passed = PassedOver()
-        >>> passed.add("picture", "a.gif", ".gif")
-        >>> passed.lines()
-        ['1 picture of a kind that is not read (.gif), such as a.gif: as PNG or JPEG they are (mogrify -format png)']
-        """
-        lines = []
+    def said(self) -> list[tuple[Why, str, str]]:
+        """Return of each reason what was passed over, with numbers, and what helps."""
+        found = []
         for why, (one, several, way) in WAYS.items():
             kinds = {kind: n for (reason, kind), n in sorted(self.counts.items()) if reason == why}
             if not (n_all := sum(kinds.values())):
                 continue
             named = ", ".join(f"{n:,} {kind}" if len(kinds) > 1 or n > 1 else kind for kind, n in kinds.items() if kind)
             first = self.first[why].encode("utf-8", "backslashreplace").decode()
-            said = f"{n_all:,} {one if n_all == 1 else several}{f' ({named})' if named else ''}, such as {first}"
-            lines.append(f"{said}: {way}" if way else said)
-        return lines
+            found.append((why, f"{n_all:,} {one if n_all == 1 else several}{f' ({named})' if named else ''}, such as {first}", way))
+        return found
+
+    def lines(self) -> list[str]:
+        """Return a line for each reason; none where all was read.
+
+        >>> passed = PassedOver()
+        >>> passed.add("picture", "a.gif", ".gif")
+        >>> passed.lines()
+        ['1 picture of a kind that is not read (.gif), such as a.gif: make PNG or JPEG of them (mogrify -format png)']
+        """
+        return [f"{said}: {way}" if way else said for _, said, way in self.said()]
 
 
 def is_hidden(name: str) -> bool:
