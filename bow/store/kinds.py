@@ -22,8 +22,8 @@ ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.zst")
 OTHER_ARCHIVES = (".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz", ".tar.lz4", ".tar.lzma", ".zip", ".7z", ".rar")
 OTHER_IMAGES = frozenset({"gif", "bmp", "tif", "tiff", "ppm", "pgm", "pnm", "heic", "heif", "avif", "jp2", "jxl", "svg"})
 """Kinds of pictures that are not read."""
-SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir"})
-"""What file managers and file servers leave beside pictures."""
+SYSTEM_FILES = frozenset({".ds_store", ".localized", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir"})
+"""What file managers and file servers leave beside pictures: hidden, and nothing to tell."""
 COMPRESSED = (".gz", ".zst")
 """Ends of names of compressed files, which cannot be entered in the middle."""
 
@@ -127,10 +127,10 @@ def visible(names: Iterable[str], passed: PassedOver) -> list[str]:
     """Return the names that are not hidden, and note the others."""
     kept = []
     for name in names:
-        if is_hidden(name):
-            passed.add("hidden", name)
-        else:
+        if not is_hidden(name):
             kept.append(name)
+        elif SYSTEM_FILES.isdisjoint(name.lower().split("/")):
+            passed.add("hidden", name)
     return kept
 
 
@@ -162,7 +162,8 @@ def files_under(root: str | os.PathLike[str], passed: PassedOver) -> list[str]:
         for entry in entries:
             name = f"{relative}/{entry.name}" if relative else entry.name
             if _is_hidden_part(entry.name):
-                passed.add("hidden", name)
+                if entry.name.lower() not in SYSTEM_FILES:
+                    passed.add("hidden", name)
             elif entry.is_dir(follow_symlinks=False):
                 waiting.append((name, os.path.join(real, entry.name)))
             elif entry.is_symlink() and os.path.isdir(entry.path):
