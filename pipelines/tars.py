@@ -30,7 +30,7 @@ TWICE = "/twice"
 """Marks a sample with a name that stands twice; no extension has a slash."""
 
 
-def read_tar(unit: Unit, stream: io.BufferedReader, with_images: bool, need_captions: bool) -> Iterator[Row | DeadLetter]:
+def read_tar(unit: Unit, stream: io.BufferedReader[Any], with_images: bool, need_captions: bool) -> Iterator[Row | DeadLetter]:
     """Yield the samples of a tar: neighbours whose names are equal up to the first dot; those that lack something come last."""
     samples = _Samples(unit, with_images, need_captions)
     tar = None
