@@ -7,26 +7,22 @@ Images may lie one folder deeper (ROOT/CLASS/images/IMAGE), and all may share a 
 from __future__ import annotations
 
 import dataclasses
-import gzip
 import tarfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from pathlib import Path, PurePosixPath
 
 from fistful.bow.store.dead_letters import DeadLetter
 from fistful.bow.store.files import hash_file
 from fistful.bow.store.images import EXTENSIONS
-from fistful.bow.store.untar import Member, TarReader
+from fistful.bow.store.kinds import OTHER_IMAGES, PassedOver, files_under, is_hidden, is_image, size_of, visible
+from fistful.bow.store.untar import Member, TarReader, unpacked
 from fistful.errors import DataError, UsageError
 from fistful.eval.datasets import EvalSet, Sample
 from fistful.eval.names import TABLE, ClassName, name_classes, repeated_names
 
 SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "dev"})
-GZIP = b"\x1f\x8b"
-OTHER_IMAGES = frozenset({"gif", "bmp", "tif", "tiff", "ppm", "pgm", "pnm", "heic", "avif", "jp2"})
-"""Image kinds that are not read; a set that holds some is warned about."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -46,9 +42,10 @@ def open_folder(root: Path, name: str, names: str | None) -> EvalSet:
     Raises:
         UsageError: If there are no images in folders.
     """
-    found = [(p.relative_to(root).as_posix(), _size(p)) for p in sorted(root.rglob("*")) if _is_file(p) and _visible(p, root)]
-    empty = [p.name for p in sorted(root.iterdir()) if p.is_dir() and _visible(p, root)]
-    listing = list_images(found, empty, str(root))
+    passed = PassedOver()
+    found = [(path, size_of(f"{root}/{path}")) for path in files_under(root, passed)]
+    empty = [p.name for p in sorted(root.iterdir()) if p.is_dir() and not is_hidden(p.name)]
+    listing = _with_warnings(list_images(found, empty, str(root)), passed.lines())
     table = _table(names, root / TABLE)
     classes, warnings = name_classes(listing.folders, table)
     place = {folder: i for i, folder in enumerate(listing.folders)}
@@ -71,8 +68,13 @@ def open_archive(path: Path, name: str, names: str | None) -> EvalSet:
         UsageError: If there are no images in folders.
         DataError: If the archive is broken.
     """
-    found = [(member.name, member.size) for member, _ in _files(path)]
-    listing = list_images(found, [], str(path))
+    passed = PassedOver()
+    members = [member for member, _ in _members(path) if member.kind != "folder"]
+    kept = set(visible([member.name for member in members], passed))
+    found = [(member.name, member.size) for member in members if member.kind == "file" and member.name in kept]
+    links = [member.name for member in members if member.kind != "file" and is_image(member.name)]
+    linked = [f"{len(links)} links inside are not read, such as {links[0]}"] if links else []
+    listing = _with_warnings(list_images(found, [], str(path)), [*passed.lines(), *linked])
     table = _table(names, path.parent / TABLE)
     classes, warnings = name_classes(listing.folders, table)
     place = {folder: i for i, folder in enumerate(listing.folders)}
@@ -83,9 +85,9 @@ def open_archive(path: Path, name: str, names: str | None) -> EvalSet:
 
     def read() -> Iterator[Sample | DeadLetter]:
         yield from (DeadLetter("bad_name", path.name, image, "not in a class folder", b"") for image in listing.outside)
-        for member, tar in _files(path):
+        for member, tar in _members(path):
             image = str(PurePosixPath(member.name))  # without the ./ that tar -C writes
-            if image in label:
+            if member.kind == "file" and image in label:
                 yield Sample(image, tar.read(), label[image])
 
     return _as_set(name, classes, read, listing, warnings, table)
@@ -109,16 +111,8 @@ def _as_set(
     )
 
 
-def _is_file(path: Path) -> bool:
-    return path.is_file() or not path.exists()  # a link that leads nowhere counts, and is refused when it is read
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
-
-
-def _visible(path: Path, root: Path) -> bool:
-    return not any(part.startswith(".") for part in path.relative_to(root).parts)
+def _with_warnings(listing: Listing, more: list[str]) -> Listing:
+    return dataclasses.replace(listing, warnings=[*listing.warnings, *more])
 
 
 def _table(names: str | None, beside: Path) -> Path | None:
@@ -127,12 +121,12 @@ def _table(names: str | None, beside: Path) -> Path | None:
     return beside if beside.is_file() else None
 
 
-def _files(path: Path) -> Iterator[tuple[Member, TarReader]]:
-    """Yield the regular files of a tar, gzipped or not, streaming; nothing is ever unpacked to disk."""
+def _members(path: Path) -> Iterator[tuple[Member, TarReader]]:
+    """Yield the members of a tar, packed or not, streaming; nothing is ever unpacked to disk."""
     try:
-        with open(path, "rb") as raw, gzip.open(raw) if raw.peek(2)[:2] == GZIP else nullcontext(raw) as stream:
-            tar = TarReader(stream)  # pyright: ignore[reportArgumentType]
-            yield from ((member, tar) for member in tar if member.kind == "file")
+        with open(path, "rb") as raw:
+            tar = TarReader(unpacked(raw))
+            yield from ((member, tar) for member in tar)
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         raise DataError(f"{path}: broken archive ({type(error).__name__}: {error}); fetch or pack it again") from None
 

@@ -22,6 +22,7 @@ from fistful.bow.store.config import check_numbers, execution, semantic
 from fistful.bow.store.dead_letters import Refused
 from fistful.bow.store.files import write_own_file
 from fistful.bow.store.images import EXTENSIONS, decode_image
+from fistful.bow.store.kinds import PassedOver, files_under, is_image, unread_kind
 from fistful.bow.store.text import read_lines
 from fistful.bow.vocabulary import FILE as VOCABULARY
 from fistful.bow.vocabulary import read_vocabulary
@@ -164,23 +165,27 @@ def classify(model: str, *images: str, names: str, out: str | Path | None = None
     return found
 
 
-def find_images(specs: Sequence[str]) -> list[Path]:
+def find_images(specs: Sequence[str], passed: PassedOver | None = None) -> list[Path]:
     """List the images of some files and folders.
+
+    Args:
+        specs: Files, which are taken whatever they are called, and folders.
+        passed: Receives what of the folders is not read.
 
     Raises:
         UsageError: If one is missing, or there are no images.
     """
     found: list[Path] = []
+    passed = PassedOver() if passed is None else passed
     for spec in specs:
         path = Path(spec)
         if not path.exists():
             raise UsageError(f"{spec}: no such image or folder")
-        inside = (
-            sorted(p for p in path.rglob("*") if (p.is_file() or not p.exists()) and p.suffix.lower().lstrip(".") in EXTENSIONS)
-            if path.is_dir()
-            else [path]
-        )
-        found += inside
+        names = files_under(path, passed) if path.is_dir() else []
+        for name in names:
+            if (unread := unread_kind(name)) and unread[0] == "picture":
+                passed.add("picture", name, unread[1])
+        found += [path / name for name in names if is_image(name)] if path.is_dir() else [path]
     if not found:
         raise UsageError(
             f"{', '.join(specs) or 'IMAGES'}: no images; expected files that end in {', '.join(EXTENSIONS)}, or folders of them"

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 from fistful.bow.store.dead_letters import DeadLetter
 from fistful.bow.store.files import read_json
+from fistful.bow.store.kinds import ARCHIVES, is_hidden
 from fistful.bow.store.manifest import CONFIG
 from fistful.errors import UsageError
 from fistful.eval.names import ClassName
 
-ARCHIVES = (".tar", ".tar.gz", ".tgz")
 PARQUET = ".parquet"
 GENERIC = frozenset({"val", "validation", "test", "train", "images", "dev", "data"})
 """Folder names that do not say which set it is: the parent's name goes before them."""
@@ -90,11 +90,12 @@ def open_set(spec: str, names: str | None, option: str = "--data") -> EvalSet:
     layout = wds.find_layout(path)
     if layout is not None:
         return wds.open_wds(layout, set_name(path), names)
-    tables = [p for p in sorted(path.iterdir()) if p.is_file() and p.suffix.lower() == PARQUET]
+    files = [p for p in sorted(path.iterdir()) if p.is_file() and not is_hidden(p.name)]
+    tables = [p for p in files if p.suffix.lower() == PARQUET]
     if tables:
         return parquet.open_parquet(tables, set_name(path), names)
-    archives = [p for p in sorted(path.iterdir()) if p.is_file() and p.name.lower().endswith(ARCHIVES)]
-    folders = [p for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")]
+    archives = [p for p in files if p.name.lower().endswith(ARCHIVES)]
+    folders = [p for p in path.iterdir() if p.is_dir() and not is_hidden(p.name)]
     if len(archives) == 1 and not folders:
         return class_folders.open_archive(archives[0], set_name(archives[0]), names)
     return class_folders.open_folder(path, set_name(path), names)

@@ -19,6 +19,7 @@ import numpy as np
 from fistful.bow.store.dead_letters import DeadLetter, Refused
 from fistful.bow.store.files import hash_file
 from fistful.bow.store.images import EXTENSIONS
+from fistful.bow.store.kinds import is_hidden, is_image
 from fistful.bow.store.text import MARK, read_lines
 from fistful.bow.store.untar import check_end
 from fistful.errors import DataError, UsageError
@@ -47,7 +48,7 @@ def find_layout(path: Path) -> Layout | None:
         return Layout(path.parent, path)
     if (path / SPLIT / SHARDS).is_file():
         return Layout(path, path / SPLIT)
-    if (path / CLASS_NAMES).is_file() and any(path.glob("*.tar")):
+    if (path / CLASS_NAMES).is_file() and _tars(path):
         return Layout(path, path)
     if (path / CLASS_NAMES).is_file() and (path / SPLIT).is_dir():
         raise UsageError(f"{path / SPLIT / SHARDS}: no such file; expected the number of shards in it")
@@ -92,7 +93,7 @@ def _lines(path: Path) -> list[str]:
 
 def _shards(split: Path) -> tuple[list[Path], list[str]]:
     if not (split / SHARDS).is_file():  # plain webdataset: as many shards as there are
-        found = sorted(split.glob("*.tar"))
+        found = _tars(split)
         return found, [f"{SHARDS} is missing, so missing shards would go unnoticed", *_gaps(found), *_without_images(found)]
     text = " ".join(_lines(split / SHARDS))
     if not text.isdecimal() or int(text) < 1:
@@ -103,9 +104,13 @@ def _shards(split: Path) -> tuple[list[Path], list[str]]:
         raise DataError(
             f"{split}: {len(missing)} of {len(shards)} shards are missing ({', '.join(missing[:5])}); {SHARDS} says how many there are"
         )
-    more = sorted(path.name for path in split.glob("*.tar") if path not in set(shards))
+    more = sorted(path.name for path in _tars(split) if path not in set(shards))
     warnings = [f"{split.name}/{name} is not read: {SHARDS} says {len(shards)}" for name in more]
     return shards, warnings + _without_images(shards)
+
+
+def _tars(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*.tar") if not is_hidden(path.name))
 
 
 def _gaps(shards: list[Path]) -> list[str]:
@@ -129,7 +134,7 @@ def _count_images(shard: Path) -> int:
         return 0
     try:
         with open(shard, "rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            n_images = sum(Path(name).suffix.lower().lstrip(".") in EXTENSIONS for name in tar.getnames())
+            n_images = sum(is_image(name) and not is_hidden(name) for name in tar.getnames())
             check_end(file, tar.offset)
             return n_images
     except (tarfile.TarError, EOFError, OSError) as error:

@@ -196,9 +196,10 @@ def read_classes(spec: str) -> list[ClassName]:
     Raises:
         UsageError: If there is no such file or set.
     """
+    from fistful.bow.store.kinds import ARCHIVES
     from fistful.eval import names
     from fistful.eval.classify import read_names
-    from fistful.eval.datasets import ARCHIVES, PARQUET, open_set
+    from fistful.eval.datasets import PARQUET, open_set
 
     if spec == "imagenet1k":
         return names.imagenet1k()

@@ -293,12 +293,16 @@ def classify(model: str, /, *images: str, names: str, out: str | None = None, co
         out: File to write all answers to, CSV or JSONL by its ending.
         config: Options.
     """
-    from fistful.eval.classify import answers_table
+    from fistful.bow.store.kinds import PassedOver
+    from fistful.eval.classify import answers_table, find_images
     from fistful.eval.classify import classify as run
 
     if not images:
         raise UsageError("no IMAGES given; expected image files or folders of them")
     print(answers_table(run(model, *images, names=names, out=out, config=config)), end="")
+    find_images(images, passed := PassedOver())
+    for line in passed.lines():
+        print(f"passed over: {line}")
     if out is not None:
         print(f"all answers lie in {out}")
 

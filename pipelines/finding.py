@@ -195,7 +195,7 @@ def is_compressed(name: str) -> bool:
 
 def _choose(source: str, names: list[str], input_format: str, passed: PassedOver) -> list[tuple[str, Kind]]:
     """Return which files of a folder are taken: of one kind, the first of IN_TURN that is there."""
-    kinds = {name: kind for name in names if (kind := _kind_of(name))}
+    kinds: dict[str, Kind] = {name: kind for name in names if (kind := _kind_of(name))}
     unread = [(unread, name) for name in names if name not in kinds and (unread := unread_kind(name))]
     for wanted in IN_TURN if input_format == "auto" else ((cast(Kind, input_format),),):
         if chosen := [(name, kind) for name, kind in kinds.items() if kind in wanted]:

@@ -26,11 +26,12 @@ TEXTS = frozenset({"txt", "json"})
 READ = TEXTS | EXTENSIONS.keys()
 
 APART = "its parts do not stand side by side in the archive; pack it again sorted: tar --sort=name -cf NEW.tar FOLDER"
+LEAVES = "name leaves its folder"
 TWICE = "/twice"
 """Marks a sample with a name that stands twice; no extension has a slash."""
 
 
-def read_tar(unit: Unit, stream: io.BufferedReader, with_images: bool, need_captions: bool) -> Iterator[Row | DeadLetter]:
+def read_tar(unit: Unit, stream: io.BufferedReader[Any], with_images: bool, need_captions: bool) -> Iterator[Row | DeadLetter]:
     """Yield the samples of a tar: neighbours whose names are equal up to the first dot; those that lack something come last."""
     samples = _Samples(unit, with_images, need_captions)
     tar = None
@@ -113,7 +114,7 @@ class _Samples:
             yield from self._incomplete(key, members, lacking)
         else:
             self._number += 1
-            yield _sample(self._unit, self._number - 1, key, members, self._with_images)
+            yield sample_of(self._unit, self._number - 1, key, members, self._with_images)
 
     def _lacking(self, members: dict[str, bytes]) -> Reason | None:
         if self._need_captions and TEXTS.isdisjoint(members):
@@ -132,7 +133,7 @@ class _Samples:
         dotted = [e for e in members if "." in e and e.rpartition(".")[2] in READ]
         if not dotted:
             self._number += 1
-            row = None if lacking == "no_caption" else _sample(self._unit, self._number - 1, key, members, self._with_images)
+            row = None if lacking == "no_caption" else sample_of(self._unit, self._number - 1, key, members, self._with_images)
             if isinstance(row, DeadLetter):
                 yield row
             else:
@@ -175,7 +176,7 @@ def bad_member(member: Member, key: str, extension: str) -> str:
     if member.kind != "file":
         return "not a regular file"
     if key.startswith("/") or (".." in key and ".." in key.split("/")):
-        return "name leaves its folder"
+        return LEAVES
     if not member.name.isascii() and SURROGATE.search(member.name):
         return "name is not UTF-8"
     most = MAX_TEXT if extension in TEXTS else MAX_MEMBER
@@ -184,7 +185,8 @@ def bad_member(member: Member, key: str, extension: str) -> str:
     return ""
 
 
-def _sample(unit: Unit, number: int, key: str, members: dict[str, bytes], with_images: bool) -> Row | DeadLetter:
+def sample_of(unit: Unit, number: int, key: str, members: dict[str, bytes], with_images: bool) -> Row | DeadLetter:
+    """Return a sample of its members' contents by extension, or why it is refused."""
     try:
         fields = json_object(members["json"]) if "json" in members else {}
         captions = _captions_of(fields, members.get("txt"))

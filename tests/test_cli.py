@@ -65,8 +65,8 @@ def test_what_is_passed_over_is_said_by_kind_each_time_and_before_a_dry_run(
     Path("photos/a.txt").write_text("red fox")
     passed = (
         "passed over: 2 pictures of kinds that are not read (1 .avif, 1 .gif), such as b.gif: "
-        "as PNG or JPEG they are (mogrify -format png)\n"
-        "passed over: 1 hidden file or folder, such as ._a.jpg: those are read only where they are given by name\n"
+        "make PNG or JPEG of them (mogrify -format png)\n"
+        "passed over: 1 hidden file or folder, such as ._a.jpg: give them by name if they are meant\n"
     )
     count = ["count", "photos", "--out", "counts", "--no-progress"]
     assert run([*count, "--dry-run"]) == 0
@@ -85,7 +85,7 @@ def test_an_archive_that_is_not_read_is_named(here: Path, capsys: pytest.Capture
     assert run(["count", "packed", "--out", "counts"]) == 2
     assert capsys.readouterr().err == (
         "fistful: packed: holds no tar, TSV, CSV, JSONL, image or parquet; "
-        "1 archive of a kind that is not read (.zip), such as a.zip: packed as .tar or .tar.gz they are\n"
+        "1 archive of a kind that is not read (.zip), such as a.zip: pack them as .tar or .tar.gz\n"
     )
     assert run(["count", "packed/a.zip", "--out", "counts"]) == 2
     assert capsys.readouterr().err == "fistful: packed/a.zip: .zip is not read; pack it as .tar or .tar.gz\n"

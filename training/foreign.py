@@ -26,6 +26,7 @@ from fistful.bow.store.config import canonical_json, sha256_hex
 from fistful.bow.store.files import hash_file
 from fistful.bow.store.images import EXTENSIONS
 from fistful.bow.store.index import INDEX_SCHEMA
+from fistful.bow.store.kinds import is_hidden
 from fistful.bow.store.manifest import CONFIG
 from fistful.bow.store.tables import read_table, write_table
 from fistful.bow.store.text import MARK
@@ -47,12 +48,12 @@ def find_tars(path: Path) -> list[Path] | None:
     Raises:
         UsageError: If there are none, or they are compressed.
     """
-    if (path / CONFIG).exists() or (path.is_dir() and not any(path.glob("*.tar"))):
+    if (path / CONFIG).exists() or (path.is_dir() and not _tars(path)):
         return None
     import braceexpand
 
     if path.is_dir():
-        names = sorted(map(str, path.glob("*.tar")))
+        names = sorted(map(str, _tars(path)))
     else:
         names = [name for part in braceexpand.braceexpand(str(path)) for name in (sorted(glob.glob(part)) or [part])]
     if not path.exists() and not any(name.endswith((".tar", ".gz", ".zst")) for name in names):
@@ -62,6 +63,10 @@ def find_tars(path: Path) -> list[Path] | None:
     if lost := [name for name in names if not Path(name).is_file()]:
         raise UsageError(f"{lost[0]}: no such file; expected a data folder, or webdataset tars")
     return [Path(name) for name in names]
+
+
+def _tars(folder: Path) -> list[Path]:
+    return [path for path in folder.glob("*.tar") if not is_hidden(path.name)]
 
 
 def read_tars(path: Path, weight: float, tars: list[Path], cache: Path | None) -> Source:
@@ -110,7 +115,7 @@ def _samples(tar: Path, file: Any) -> Iterator[tuple[str, tarfile.TarInfo, list[
     try:
         with tarfile.open(fileobj=file, mode="r:") as members:
             for member in members:  # 20,000 members a second, once
-                if not member.isfile():
+                if not member.isfile() or is_hidden(member.name):
                     continue
                 folder, _, base = member.name.rpartition("/")
                 name, _, extension = base.partition(".")

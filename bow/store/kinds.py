@@ -22,8 +22,8 @@ ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.zst")
 OTHER_ARCHIVES = (".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz", ".tar.lz4", ".tar.lzma", ".zip", ".7z", ".rar")
 OTHER_IMAGES = frozenset({"gif", "bmp", "tif", "tiff", "ppm", "pgm", "pnm", "heic", "heif", "avif", "jp2", "jxl", "svg"})
 """Kinds of pictures that are not read."""
-SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir"})
-"""What file managers and file servers leave beside pictures."""
+SYSTEM_FILES = frozenset({".ds_store", ".localized", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir"})
+"""What file managers and file servers leave beside pictures: hidden, and nothing to tell."""
 COMPRESSED = (".gz", ".zst")
 """Ends of names of compressed files, which cannot be entered in the middle."""
 
@@ -32,13 +32,13 @@ WAYS: dict[Why, tuple[str, str, str]] = {
     "picture": (
         "picture of a kind that is not read",
         "pictures of kinds that are not read",
-        "as PNG or JPEG they are (mogrify -format png)",
+        "make PNG or JPEG of them (mogrify -format png)",
     ),
-    "archive": ("archive of a kind that is not read", "archives of kinds that are not read", "packed as .tar or .tar.gz they are"),
-    "beside": ("file of another kind", "files of other kinds", "one kind is taken of a folder, and --input-format says which"),
-    "folder": ("folder that may not be listed", "folders that may not be listed", "as one who may read them, run the command again"),
+    "archive": ("archive of a kind that is not read", "archives of kinds that are not read", "pack them as .tar or .tar.gz"),
+    "beside": ("file of another kind", "files of other kinds", "of a folder one kind is read, and --input-format says which"),
+    "folder": ("folder that may not be listed", "folders that may not be listed", "run it as one who may read them"),
     "link": ("linked folder that leads to what is read already", "linked folders that lead to what is read already", ""),
-    "hidden": ("hidden file or folder", "hidden files and folders", "those are read only where they are given by name"),
+    "hidden": ("hidden file or folder", "hidden files and folders", "give them by name if they are meant"),
 }
 """Of each reason to pass over: one, several, and what helps."""
 
@@ -61,24 +61,27 @@ class PassedOver:
         self.counts[why, kind] += 1
         self.first.setdefault(why, name)
 
-    def lines(self) -> list[str]:
-        """Return a line for each reason, with numbers and what helps; none where all was read.
-
-        >>> passed = PassedOver()
-        >>> passed.add("picture", "a.gif", ".gif")
-        >>> passed.lines()
-        ['1 picture of a kind that is not read (.gif), such as a.gif: as PNG or JPEG they are (mogrify -format png)']
-        """
-        lines = []
+    def said(self) -> list[tuple[Why, str, str]]:
+        """Return of each reason what was passed over, with numbers, and what helps."""
+        found = []
         for why, (one, several, way) in WAYS.items():
             kinds = {kind: n for (reason, kind), n in sorted(self.counts.items()) if reason == why}
             if not (n_all := sum(kinds.values())):
                 continue
             named = ", ".join(f"{n:,} {kind}" if len(kinds) > 1 or n > 1 else kind for kind, n in kinds.items() if kind)
             first = self.first[why].encode("utf-8", "backslashreplace").decode()
-            said = f"{n_all:,} {one if n_all == 1 else several}{f' ({named})' if named else ''}, such as {first}"
-            lines.append(f"{said}: {way}" if way else said)
-        return lines
+            found.append((why, f"{n_all:,} {one if n_all == 1 else several}{f' ({named})' if named else ''}, such as {first}", way))
+        return found
+
+    def lines(self) -> list[str]:
+        """Return a line for each reason; none where all was read.
+
+        >>> passed = PassedOver()
+        >>> passed.add("picture", "a.gif", ".gif")
+        >>> passed.lines()
+        ['1 picture of a kind that is not read (.gif), such as a.gif: make PNG or JPEG of them (mogrify -format png)']
+        """
+        return [f"{said}: {way}" if way else said for _, said, way in self.said()]
 
 
 def is_hidden(name: str) -> bool:
@@ -124,10 +127,10 @@ def visible(names: Iterable[str], passed: PassedOver) -> list[str]:
     """Return the names that are not hidden, and note the others."""
     kept = []
     for name in names:
-        if is_hidden(name):
-            passed.add("hidden", name)
-        else:
+        if not is_hidden(name):
             kept.append(name)
+        elif SYSTEM_FILES.isdisjoint(name.lower().split("/")):
+            passed.add("hidden", name)
     return kept
 
 
@@ -159,7 +162,8 @@ def files_under(root: str | os.PathLike[str], passed: PassedOver) -> list[str]:
         for entry in entries:
             name = f"{relative}/{entry.name}" if relative else entry.name
             if _is_hidden_part(entry.name):
-                passed.add("hidden", name)
+                if entry.name.lower() not in SYSTEM_FILES:
+                    passed.add("hidden", name)
             elif entry.is_dir(follow_symlinks=False):
                 waiting.append((name, os.path.join(real, entry.name)))
             elif entry.is_symlink() and os.path.isdir(entry.path):

@@ -17,7 +17,7 @@ import gzip
 import io
 import tarfile
 from collections.abc import Callable, Iterator
-from typing import IO, NamedTuple, cast
+from typing import IO, Any, NamedTuple, cast
 from zlib import adler32
 
 from fistful.bow.store.shard import BLOCK
@@ -163,7 +163,7 @@ class TarReader:
         return b"".join(parts)
 
 
-def unpacked(stream: io.BufferedReader) -> IO[bytes]:
+def unpacked(stream: io.BufferedReader[Any]) -> IO[bytes]:
     """Return the tar in a stream, which may be packed with gzip or zstd: its first bytes say so, whatever it is called.
 
     Raises:

@@ -9,21 +9,29 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from fistful.bow.store.images import EXTENSIONS
+from fistful.bow.store.columns import BROKEN_PARQUET, is_text
+from fistful.bow.store.dead_letters import Refused
+from fistful.bow.store.kinds import PassedOver, extension_of, files_under, is_image
 from fistful.bow.store.manifest import CONFIG
 from fistful.checkup.finding import Finding, Noted, number, some
 from fistful.checkup.own import judge_model, judge_own
 from fistful.checkup.tars import EVERY_IMAGE, FIRST_IMAGES, Tally, judge_numbers, judge_tars, look_at_image, walk_tars
 from fistful.errors import DataError, UsageError
-from fistful.eval.class_folders import OTHER_IMAGES
-from fistful.eval.datasets import ARCHIVES
 from fistful.eval.names import TABLE, WORDNET_ID
 from fistful.eval.wds import CLASS_NAMES, SHARDS, SPLIT
+from fistful.pipelines.jsonl import json_object
+from fistful.pipelines.lines import decompressed, read_blocks
+from fistful.pipelines.sources import SourceOptions, open_unit
+from fistful.pipelines.units import PlanOptions, Unit, plan_units
 
 TEXT_FILES = (".tsv", ".csv", ".tsv.gz", ".csv.gz")
 STATS = "_stats.json"
 """What img2dataset writes beside each tar."""
 PEEK = 1 << 20
+TEXT_ENDS = (".txt", ".TXT")
+"""Endings of the texts beside images that count reads."""
+CAPTIONS = ("caption", "text", "title", "description")
+"""Names by which columns of captions go."""
 
 Walk = Callable[[list[Path]], Tally]
 
@@ -44,34 +52,47 @@ def judge_path(path: Path, walk: Walk = walk_tars) -> list[Finding]:
         return judge_model(path)
     if any((path / name).is_file() for name in (TABLE, CLASS_NAMES, SHARDS)) or (path / SPLIT / SHARDS).is_file():
         return judge_evaluation(path)
-    files = sorted(p for p in path.rglob("*") if p.is_file() and not any(part.startswith(".") for part in p.relative_to(path).parts))
-    tars = [p for p in files if p.name.lower().endswith(ARCHIVES)]
-    texts = [p for p in files if p.name.lower().endswith(TEXT_FILES)]
-    images = [p for p in files if _ending(p) in EXTENSIONS]
-    if tars:
-        return judge_shards(path, tars, walk)
-    if images:
-        return judge_images(path, files)
-    if texts:
-        return [finding for p in texts for finding in judge_text_file(p)]
-    return [
-        Finding("problem", "holds no tar, TSV, CSV or image", "nothing here that fistful reads", "fistful count --help says what it reads")
-    ]
+    passed = PassedOver()
+    try:
+        units, _ = plan_units((str(path),), PlanOptions(), passed)
+    except UsageError as error:
+        return [_refused(path, error)]
+    return [*_judge_units(path, units, walk), *_judge_passed(passed)]
 
 
 def _judge_file(path: Path, walk: Walk) -> list[Finding]:
-    name = path.name.lower()
-    if name.endswith(ARCHIVES):
-        return judge_tars(walk([path]), 1)
-    if name.endswith(TEXT_FILES):
-        return judge_text_file(path)
-    return [
-        Finding("problem", f"{path.name} is no tar, TSV or CSV", "not read by fistful", "--input-format tsv, csv or tar says what it is")
-    ]
+    try:
+        units, _ = plan_units((str(path),), PlanOptions())
+    except UsageError as error:
+        return [_refused(path, error)]
+    return _judge_units(path, units, walk)
 
 
-def _ending(path: Path) -> str:
-    return path.suffix.lower().lstrip(".")
+def _refused(path: Path, error: UsageError) -> Finding:
+    said = str(error).removeprefix(f"{path}: ")
+    return Finding("problem", said, "count and bags refuse it", "fistful count --help says what is read")
+
+
+def _judge_units(path: Path, units: list[Unit], walk: Walk) -> list[Finding]:
+    """Say what is wrong with what count and bags would read of a file or a folder."""
+    if units[0].kind == "images":
+        folder = path if path.is_dir() else path.parent
+        files = [folder / name for name in files_under(path, PassedOver())] if path.is_dir() else [path, *_beside(path)]
+        return judge_images(folder, [folder / name for unit in units for name in unit.files], files)
+    paths = [Path(name) for name in dict.fromkeys(unit.path for unit in units)]
+    if units[0].kind == "tar":
+        return judge_shards(path, paths, walk) if path.is_dir() else judge_tars(walk(paths), 1)
+    return [finding for p in paths for finding in (judge_text_file(p) if p.name.lower().endswith(TEXT_FILES) else judge_rows(p))]
+
+
+def _beside(image: Path) -> list[Path]:
+    """Return an image's text, if it has one."""
+    return [text for end in TEXT_ENDS if (text := image.with_suffix(end)).is_file()]
+
+
+def _judge_passed(passed: PassedOver) -> list[Finding]:
+    """Say what of a folder is not read."""
+    return [Finding("note" if why == "hidden" else "warning", said, "passed over", way) for why, said, way in passed.said()]
 
 
 # Tars
@@ -161,30 +182,37 @@ def _judge_downloads(tars: list[Path], stats: list[Path], tally: Tally) -> list[
 # Images and class folders
 
 
-def judge_images(folder: Path, files: list[Path]) -> list[Finding]:
+def judge_images(folder: Path, images: list[Path], files: list[Path]) -> list[Finding]:
     """Say what is wrong with a folder of image files: captioned, or sorted into classes, or neither."""
-    images = [p for p in files if _ending(p) in EXTENSIONS]
-    texts = {p.with_suffix("") for p in files if _ending(p) == "txt"}
+    texts = {p.with_suffix(""): p for p in files if p.suffix in TEXT_ENDS}
     parents = {p.relative_to(folder).parts[0] for p in images if len(p.relative_to(folder).parts) > 1}
     if not any(p.with_suffix("") in texts for p in images) and parents and all(p.parent != folder for p in images):
         return judge_evaluation(folder)
-    tried, *unreadable = _tried(folder, images)
-    return [tried, *_judge_captions(folder, images, texts), *unreadable, *_other_kinds(files)]
+    lost = [p.relative_to(folder).as_posix() for p in images if not p.exists()]
+    tried, *unreadable = _tried(folder, [p for p in images if p.exists()])
+    if lost:
+        said = f"{number(len(lost), 'link')} that lead nowhere, {some(lost)}"
+        unreadable.append(Finding("warning", said, "refused by count and bags (no_image)", "--max-bad-fraction allows more"))
+    return [tried, *_judge_captions(folder, images, texts), *unreadable]
 
 
-def _judge_captions(folder: Path, images: list[Path], texts: set[Path]) -> list[Finding]:
-    """Say which images and .txt files (given without their endings) do not stand side by side."""
+def _judge_captions(folder: Path, images: list[Path], texts: dict[Path, Path]) -> list[Finding]:
+    """Say which images and texts (by their names without endings) do not stand side by side, and which texts cannot be read."""
     stems = Counter(p.with_suffix("") for p in images)
-    textless, imageless, blank, twice = Noted(), Noted(), Noted(), Noted()
+    textless, imageless, blank, twice, unread = Noted(), Noted(), Noted(), Noted(), Noted()
     for image in images:
         if image.with_suffix("") not in texts:
             textless.add(image.relative_to(folder).as_posix())
-    for stem in sorted(texts):
-        name = stem.relative_to(folder).as_posix() + ".txt"
+    for stem, path in sorted(texts.items()):
+        name = path.relative_to(folder).as_posix()
         if not stems[stem]:
             imageless.add(name)
-        elif not (folder / name).stat().st_size:
-            blank.add(name)
+            continue
+        try:
+            if not path.read_bytes().decode("utf-8").strip():
+                blank.add(name)
+        except (UnicodeDecodeError, OSError) as error:
+            unread.add(f"{name} ({error.reason if isinstance(error, UnicodeDecodeError) else error.strerror})")
         if stems[stem] > 1:
             twice.add(name)
     if textless.n == len(images) and not imageless:
@@ -199,6 +227,7 @@ def _judge_captions(folder: Path, images: list[Path], texts: set[Path]) -> list[
             Finding("warning", f"{number(imageless.n, 'text')} without an image, {imageless}", "not read at all", "fetch the images again"),
         ),
         (blank, Finding("warning", f"{number(blank.n, 'empty text')}, {blank}", no_caption, more)),
+        (unread, Finding("warning", f"{number(unread.n, 'text')} not in UTF-8, {unread}", "refused by count and bags (bad_caption)", more)),
         (twice, Finding("note", f"{number(twice.n, 'text')} beside several images, {twice}", "each image gets it as its caption")),
     )
     return [finding for noted, finding in told if noted]
@@ -215,14 +244,6 @@ def _tried(folder: Path, images: list[Path]) -> list[Finding]:
         said = f"{tally.unreadable.n:,} of {tally.n_decoded:,} images tried cannot be read, {tally.unreadable}"
         found.append(Finding("warning", said, "refused where they are needed", "delete them, or make them anew"))
     return found
-
-
-def _other_kinds(files: list[Path]) -> list[Finding]:
-    others = Counter(_ending(p) for p in files if _ending(p) in OTHER_IMAGES)
-    said = ", ".join(f"{n:,} .{kind}" for kind, n in sorted(others.items()))
-    return (
-        [Finding("warning", f"images of kinds that are not read: {said}", "", "mogrify -format png *.gif (ImageMagick)")] if others else []
-    )
 
 
 def judge_evaluation(folder: Path) -> list[Finding]:
@@ -260,7 +281,7 @@ def judge_evaluation(folder: Path) -> list[Finding]:
         said = f"{number(len(numbers), 'class is', 'classes are')} called by numbers, {some(numbers)}"
         found.append(Finding("problem", said, "zero-shot asks for names", "--names FILE, a TSV with the columns folder and name"))
     found += [Finding("warning", line) for line in found_set.warnings]
-    images = sorted(p for p in folder.rglob("*") if p.is_file() and _ending(p) in EXTENSIONS)
+    images = [p for name in files_under(folder, PassedOver()) if is_image(name) and (p := folder / name).exists()]
     return found + (_tried(folder, images)[1:] if images else [])
 
 
@@ -303,7 +324,48 @@ def judge_text_file(path: Path) -> list[Finding]:
     return found
 
 
+def judge_rows(path: Path) -> list[Finding]:
+    """Say what is wrong with a JSONL, parquet or zst file: its first rows are read as count reads them."""
+    units, _ = plan_units((str(path),), PlanOptions())
+    names = _columns_of(path)
+    named = next((name for name in names if name.lower() in CAPTIONS), names[0] if names else "")
+    if not named:
+        return [Finding("problem", f"{path.name}: no column of text", "broken, empty, or without captions", "fetch it again")]
+    command = f"fistful count {path} --out COUNTS --caption {named}"
+    try:
+        with open_unit(units[0], SourceOptions(caption=named), with_images=False) as (batches, _content):
+            first = next(batches, None)
+    except UsageError as error:
+        return [_refused(path, error)]
+    said = f"{path.name}: {number(len(names), 'column')} of text, {some(names)}"
+    if first is None or not first.n_rows:
+        why = f", the first: {first.letters[0].reason}, {first.letters[0].detail}" if first and first.letters else ""
+        return [Finding("problem", f"{path.name}: none of its first rows can be read{why}", "refused by count and bags", "fetch it again")]
+    refused = Finding("warning", f"{path.name}: {len(first.letters):,} of its first {first.n_read:,} rows are refused")
+    return [Finding("ok", said, "", command), *([refused] if first.letters else [])]
+
+
+def _columns_of(path: Path) -> list[str]:
+    """Return the names of a table's columns that hold text, as far as its first row or its schema tells."""
+    import pyarrow.parquet as pq
+
+    if path.suffix.lower() == ".parquet":
+        try:
+            return [field.name for field in pq.ParquetFile(path).schema_arrow if is_text(field.type)]
+        except BROKEN_PARQUET:
+            return []
+    try:
+        with open(path, "rb") as raw:
+            line = next(read_blocks(decompressed(raw, path.name)), b"").split(b"\n")[0]
+        if extension_of(path.name) in ("tsv", "csv"):
+            separator = b"\t" if extension_of(path.name) == "tsv" else b","
+            return [name.decode("utf-8", "replace").strip().strip('"') for name in line.split(separator)]
+        return [name for name, value in json_object(line).items() if isinstance(value, str | list)]
+    except (Refused, OSError):
+        return []
+
+
 def _count_command(path: Path, line: bytes, separator: bytes) -> str:
     columns = [name.decode("utf-8", "replace").strip().strip('"') for name in line.split(separator)]
-    named = next((c for c in columns if c.lower() in ("caption", "text", "title", "description")), None)
+    named = next((c for c in columns if c.lower() in CAPTIONS), None)
     return f"fistful count {path} --out COUNTS --caption {named or 'COLUMN (a number, from 1, or a name in the first line)'}"

@@ -6,9 +6,7 @@ fistful itself reads all of this without harm and keeps a dead letter for each r
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import gzip
 import os
 import re
 import tarfile
@@ -16,21 +14,23 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO, cast
 
 from fistful.bow.store.dead_letters import Refused
 from fistful.bow.store.images import EXTENSIONS, decode_image
-from fistful.bow.store.untar import TarReader
+from fistful.bow.store.kinds import is_hidden
+from fistful.bow.store.untar import TarReader, unpacked
 from fistful.checkup.finding import Finding, Noted, number, some
+from fistful.pipelines.rows import Row
+from fistful.pipelines.tars import LEAVES, TEXTS, bad_member, sample_of, split_name
+from fistful.pipelines.units import Unit, printable
 
 BROKEN = (tarfile.TarError, EOFError, zlib.error, OSError, ValueError)
-TEXTS = frozenset({"txt", "json"})
 LABELS = frozenset({"cls"})
 PICKLES = frozenset({"pyd", "pkl", "pickle", "pth", "pt"})
 """What webdataset's .decode() would unpickle, which runs whatever program is in it."""
 FIRST_IMAGES, EVERY_IMAGE = 32, 32
 """Decoded: the first images of each tar, then one in so many."""
-MAX_IMAGE = 1 << 28
+NOWHERE = Unit(0, "tar", "", "", 0, 0)
 MAX_KEYS = 5_000_000
 """Keys compared between tars: some 400 MB; those of later tars are compared with these."""
 NUMBERED = re.compile(r"(.*?)(\d+)(\.tar|\.tar\.gz|\.tgz)\Z")
@@ -54,6 +54,11 @@ class Tally:
     """Texts without a letter, of 0 bytes."""
     twice: Noted = dataclasses.field(default_factory=Noted)
     """Keys that stand twice in one tar."""
+    apart: Noted = dataclasses.field(default_factory=Noted)
+    """Samples whose parts do not stand side by side."""
+    hidden: Noted = dataclasses.field(default_factory=Noted)
+    refused: Noted = dataclasses.field(default_factory=Noted)
+    """Samples and members that count refuses for what is in them, with the reason."""
     across: Noted = dataclasses.field(default_factory=Noted)
     """Keys that an earlier tar has too."""
     dotted: Noted = dataclasses.field(default_factory=Noted)
@@ -79,69 +84,85 @@ def walk_tars(paths: Iterable[Path], done: Callable[[int], None] = lambda _n: No
     """
     tally, seen = Tally(), set[int]()
     for n, path in enumerate(paths, start=1):
-        before = tally.n_samples
+        before, here = tally.n_samples, set[int]()
         try:
             for key, members in _samples(path, tally):
                 _note_sample(f"{path.name}/{key}", members, tally)
-                code = hash(key)
-                if code in seen:
+                here.add(hash(key))
+                if hash(key) in seen:
                     tally.across.add(f"{path.name}/{key}")
-                elif len(seen) < MAX_KEYS:
-                    seen.add(code)
             tally.samples_of[path.name] = tally.n_samples - before
         except BROKEN as error:
             tally.broken.add(f"{path.name} ({str(error) or type(error).__name__})")
         else:
             if tally.n_samples == before:
                 tally.empty.add(path.name)
+        if len(seen) < MAX_KEYS:
+            seen |= here
         done(n)
     return tally
 
 
-def _samples(path: Path, tally: Tally) -> Iterator[tuple[str, dict[str, int]]]:
-    """Yield each key with its members' sizes; neighbours of the same key are one sample."""
-    key, members, earlier = None, dict[str, int](), set[int]()
-    for member_key, extension, size in _members(path, tally):
+def _samples(path: Path, tally: Tally) -> Iterator[tuple[str, Members]]:
+    """Yield each key with its members; neighbours of the same key are one sample. Those that lack something come last."""
+    earlier: dict[int, frozenset[str]] = {}
+    waiting: dict[str, Members] = {}
+    for key, members in _neighbours(path, tally):
+        kinds, seen = frozenset(members), earlier.get(hash(key))
+        earlier[hash(key)] = kinds | (seen or frozenset())
+        if seen is not None and not seen & kinds:
+            tally.n_samples += waiting.pop(key, None) is not None
+            tally.apart.add(f"{path.name}/{key}")
+        elif seen is not None:
+            tally.twice.add(f"{path.name}/{key}")
+        elif EXTENSIONS.keys().isdisjoint(kinds) or (TEXTS | LABELS).isdisjoint(kinds):
+            waiting[key] = members
+        else:
+            yield key, members
+    yield from waiting.items()
+
+
+def _neighbours(path: Path, tally: Tally) -> Iterator[tuple[str, Members]]:
+    key, members = None, Members()
+    for member_key, extension, size, text in _members(path, tally):
         if member_key != key:
             if key is not None:
                 yield key, members
-            key, members = member_key, {}
-            if hash(key) in earlier:
-                tally.twice.add(f"{path.name}/{key}")
-            earlier.add(hash(key))
+            key, members = member_key, Members()
         elif extension in members:
             tally.twice.add(f"{path.name}/{key}.{extension}")
         members[extension] = size
+        if text is not None:
+            members.texts[extension] = text
     if key is not None:
         yield key, members
 
 
-def _members(path: Path, tally: Tally) -> Iterator[tuple[str, str, int]]:
-    """Yield key, extension and size of each file, and look at some images on the way."""
+def _members(path: Path, tally: Tally) -> Iterator[tuple[str, str, int, bytes | None]]:
+    """Yield key, extension, size, and of texts the content, of each file, and look at some images on the way."""
     n_images = 0
-    with contextlib.ExitStack() as stack:
-        stream: IO[bytes] = stack.enter_context(open(path, "rb"))
-        if path.name.lower().endswith((".gz", ".tgz")):
-            stream = cast(IO[bytes], stack.enter_context(gzip.GzipFile(fileobj=stream)))
-        reader = TarReader(stream)
+    with open(path, "rb") as raw:
+        reader = TarReader(unpacked(raw))
         for member in reader:
             if member.kind == "folder":
                 continue
-            name = f"{path.name}/{member.name}".encode("utf-8", "backslashreplace").decode()
-            parts = member.name.split("/")
-            if member.kind != "file" or member.name.startswith("/") or ".." in parts:
-                tally.outside.add(name)
+            name = printable(f"{path.name}/{member.name}")
+            if is_hidden(member.name):
+                tally.hidden.add(name)
                 continue
-            stem, _, extension = parts[-1].partition(".")
-            extension = extension.lower()
+            key, extension = split_name(member.name)
+            if problem := bad_member(member, key, extension):
+                noted = tally.outside if member.kind != "file" or problem == LEAVES else tally.refused
+                noted.add(name if noted is tally.outside else f"{name} (bad_name: {problem})")
+                continue
             if extension in EXTENSIONS:
                 n_images += 1
-                tally.in_folders += len(parts) > 1
-                if (n_images <= FIRST_IMAGES or n_images % EVERY_IMAGE == 0) and member.size <= MAX_IMAGE:
+                tally.in_folders += "/" in member.name
+                if n_images <= FIRST_IMAGES or n_images % EVERY_IMAGE == 0:
                     look_at_image(name, reader.read(), tally)
             else:
                 _note_odd(name, extension, tally)
-            yield "/".join([*parts[:-1], stem]), extension, member.size
+            yield key, extension, member.size, reader.read() if extension in TEXTS else None
 
 
 def look_at_image(name: str, data: bytes, tally: Tally) -> None:
@@ -165,7 +186,15 @@ def _note_odd(name: str, extension: str, tally: Tally) -> None:
         tally.foreign["." + extension if extension else "without ending"] += 1
 
 
-def _note_sample(name: str, members: dict[str, int], tally: Tally) -> None:
+class Members(dict[str, int]):
+    """Sizes of a sample's members by extension, and what its texts hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: dict[str, bytes] = {}
+
+
+def _note_sample(name: str, members: Members, tally: Tally) -> None:
     image, text, label = (any(e in members for e in kinds) for kinds in (EXTENSIONS, TEXTS, LABELS))
     tally.n_samples += 1
     tally.n_images += image
@@ -175,7 +204,10 @@ def _note_sample(name: str, members: dict[str, int], tally: Tally) -> None:
         tally.textless.add(name)
     if not image and (text or label):
         tally.imageless.add(name)
-    if members.get("txt") == 0 and "json" not in members:
+    row = sample_of(NOWHERE, 0, name, members.texts, with_images=False)  # as count reads it
+    if not isinstance(row, Row):
+        tally.refused.add(f"{name} ({row.reason}: {row.detail})")
+    elif members.texts and not any(row.captions):
         tally.blank.add(name)
 
 
@@ -236,6 +268,17 @@ def _judge_names(tally: Tally) -> list[Finding]:
     if tally.twice:
         means = "fistful refuses them (bad_name); webdataset stops with ValueError, or splits the sample in two"
         found.append(Finding("problem", f"{number(tally.twice.n, 'name')} twice in a tar, {tally.twice}", means, "pack the tar again"))
+    if tally.apart:
+        means = "fistful refuses them (bad_name), as does every reader that goes through a tar from its start"
+        command = "tar --sort=name -cf NEW.tar FOLDER (of what is inside)"
+        said = f"{number(tally.apart.n, 'sample')} whose parts do not stand side by side, {tally.apart}"
+        found.append(Finding("problem", said, means, command))
+    if tally.refused:
+        said = f"{number(tally.refused.n, 'sample')} that count and bags refuse, {tally.refused}"
+        found.append(Finding("warning", said, "", "--max-bad-fraction allows more"))
+    if tally.hidden:
+        means = "passed over, as by webdataset: macOS packs a double ._NAME beside each NAME"
+        found.append(Finding("note", f"{number(tally.hidden.n, 'hidden file')} inside, {tally.hidden}", means))
     if tally.across:
         means = "fistful gives each sample a KEY of its own; but the same images twice would count twice"
         said = f"{number(tally.across.n, 'key')} that an earlier tar has too, {tally.across}"

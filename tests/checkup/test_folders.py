@@ -59,7 +59,60 @@ def test_images_and_texts_that_do_not_stand_side_by_side_are_found(tmp_path: Pat
     assert one(findings, "1 text without an image, 9.txt").level == "warning"
     assert one(findings, "1 empty text, 0.txt").level == "warning"
     assert one(findings, "1 text beside several images, 2.txt").level == "note"
-    assert one(findings, "images of kinds that are not read: 1 .gif").level == "warning"
+    assert one(findings, "1 picture of a kind that is not read (.gif), such as 3.gif").level == "warning"
+
+
+def test_what_count_refuses_of_a_folder_of_images_is_found(tmp_path: Path):
+    for name in ("a.png", "b.PNG", "c.png"):
+        (tmp_path / name).write_bytes(picture())
+    (tmp_path / "a.TXT").write_text("a dog")
+    (tmp_path / "b.txt").write_bytes(b"caf\xe9")
+    (tmp_path / "c.txt").write_text(" \n")
+    (tmp_path / "d.png").symlink_to("nowhere.png")
+    (tmp_path / "._a.png").write_bytes(b"x")
+    findings = judge_path(tmp_path)
+    assert one(findings, "1 text not in UTF-8, b.txt").level == "warning"
+    assert one(findings, "1 empty text, c.txt").level == "warning"
+    assert one(findings, "1 link that lead nowhere, d.png").level == "warning"
+    assert one(findings, "1 hidden file or folder, such as ._a.png").level == "note"
+
+
+def test_a_folder_is_taken_for_what_count_takes_it_for(tmp_path: Path):
+    write_tar(tmp_path / "a.tgz", {"0.png": picture(), "0.txt": b"a dog"})
+    (tmp_path / "b.tar.bz2").write_bytes(b"BZh")
+    (tmp_path / "c.tsv").write_text("caption\n")
+    findings = judge_path(tmp_path)
+    assert one(findings, "1 tar walked: 1 sample, 1 image, 1 with text").level == "ok"
+    assert one(findings, "1 archive of a kind that is not read (.tar.bz2)").level == "warning"
+    assert one(findings, "1 file of another kind (.tsv), such as c.tsv").level == "warning"
+
+
+def test_what_count_refuses_whole_is_a_problem(tmp_path: Path):
+    (tmp_path / "0.png").write_bytes(picture())
+    (tmp_path / "1.png").symlink_to("0.png")
+    assert one(judge_path(tmp_path), "given twice").level == "problem"
+    (tmp_path / "a.tar.xz").write_bytes(b"x")
+    assert one(judge_path(tmp_path / "a.tar.xz"), ".tar.xz is not read; pack it as .tar or .tar.gz").level == "problem"
+
+
+def test_jsonl_parquet_and_zst_are_read_as_count_reads_them(tmp_path: Path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    (tmp_path / "a.jsonl").write_text('{"id": 1, "text": "a dog"}\n{"id": 2}\n')
+    findings = judge_path(tmp_path / "a.jsonl")
+    assert one(findings, "a.jsonl: 1 column of text, text").command.endswith("--caption text")
+    assert one(findings, "1 of its first 2 rows are refused").level == "warning"
+    (tmp_path / "a.jsonl").write_text("a dog\n")
+    assert one(judge_path(tmp_path / "a.jsonl"), "no column of text").level == "problem"
+    pq.write_table(pa.table({"n": [1], "title": pa.array(["a dog"], pa.string_view())}), tmp_path / "b.parquet")
+    assert one(judge_path(tmp_path / "b.parquet"), "b.parquet: 1 column of text, title").level == "ok"
+    data = (tmp_path / "b.parquet").read_bytes()
+    (tmp_path / "b.parquet").write_bytes(data[:-40] + b"\xff" * 32 + data[-8:])
+    assert one(judge_path(tmp_path / "b.parquet"), "no column of text").level == "problem"
+    with pa.CompressedOutputStream(str(tmp_path / "c.tsv.zst"), "zstd") as out:
+        out.write(b"id\tcaption\n1\ta dog\n")
+    assert one(judge_path(tmp_path / "c.tsv.zst"), "c.tsv.zst: 2 columns of text, id, caption").command.endswith("--caption caption")
 
 
 def test_images_without_any_text_are_for_label(tmp_path: Path):
@@ -69,8 +122,8 @@ def test_images_without_any_text_are_for_label(tmp_path: Path):
 
 def test_a_folder_of_nothing_is_a_problem(tmp_path: Path):
     (tmp_path / "notes.md").write_text("hello")
-    assert one(judge_path(tmp_path), "holds no tar, TSV, CSV or image").level == "problem"
-    assert one(judge_path(tmp_path / "notes.md"), "notes.md is no tar, TSV or CSV").level == "problem"
+    assert one(judge_path(tmp_path), "holds no tar, TSV, CSV, JSONL, image or parquet").level == "problem"
+    assert one(judge_path(tmp_path / "notes.md"), "cannot tell what it is from its name").level == "problem"
 
 
 def test_caption_files_are_read(tmp_path: Path):

@@ -23,7 +23,13 @@ from tests.conftest import picture
         ({"1.json": b"{}"}, "note", "1 text without an image, x.tar/1", "no_image"),
         ({**pair("0"), **pair("1", b"")}, "warning", "1 empty text, x.tar/1", "no_caption"),
         ({**pair("0"), "1.png": b"GIF89a", "1.txt": b"a"}, "warning", "1 of 2 images tried cannot be read, x.tar/1.png", "replaces"),
-        ({**pair("0"), **pair("1"), "0.json": b"{}"}, "problem", "1 name twice in a tar, x.tar/0", "splits the sample"),
+        ({**pair("0"), **pair("1"), "0.PNG": b"{}"}, "problem", "1 name twice in a tar, x.tar/0", "splits the sample"),
+        ({**pair("0"), **pair("1"), "0.json": b"{}"}, "problem", "1 sample whose parts do not stand side by side, x.tar/0", "bad_name"),
+        ({"0.png": picture(), "1.png": picture(), "0.txt": b"a", "1.txt": b"a"}, "problem", "2 samples whose parts do not", "bad_name"),
+        ({**pair("0"), "._0.png": b"x", "._0.txt": b"x"}, "note", "2 hidden files inside, x.tar/._0.png", "macOS"),
+        ({**pair("0"), **pair("1", b"caf\xe9")}, "warning", "1 sample that count and bags refuse, x.tar/1 (bad_caption", ""),
+        ({**pair("0"), "1.png": picture(), "1.json": b"{"}, "warning", "1 sample that count and bags refuse, x.tar/1 (bad_json", ""),
+        ({**pair("0"), **pair("1", b" \n")}, "warning", "1 empty text, x.tar/1", "no_caption"),
         ({**pair("0"), **pair("a.b")}, "problem", "2 files with a dot in the key, x.tar/a.b.png", "first dot"),
         ({**pair("0"), "0.txt.gz": gzip.compress(b"a")}, "warning", "1 compressed file inside, x.tar/0.txt.gz", "unpacks"),
         ({**pair("0"), "0.pkl": b"."}, "warning", "1 pickle inside, x.tar/0.pkl", "run the program"),
@@ -38,6 +44,12 @@ def test_each_finding_about_a_tar(tmp_path: Path, files: dict[str, bytes], level
     finding = one(judge_path(write_tar(tmp_path / "x.tar", files)), said)
     assert finding.level == level
     assert means in finding.means
+
+
+def test_parts_that_lie_apart_are_told_as_nothing_else(tmp_path: Path):
+    files = {"0.png": picture(), "1.png": picture(), "0.txt": b"a", "1.txt": b"a"}
+    findings = judge_path(write_tar(tmp_path / "x.tar", files))
+    assert [f.found.partition(",")[0] for f in findings if f.level != "ok"] == ["2 samples whose parts do not stand side by side"]
 
 
 def test_links_in_tars_are_found(tmp_path: Path):

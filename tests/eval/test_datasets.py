@@ -37,6 +37,42 @@ def test_class_folders_hold_images_of_any_case_also_one_folder_deeper(tmp_path):
     assert seen(root) == [("dog/images/c.jpeg", "dog"), ("tabby_cat/a.JPG", "tabby cat"), ("tabby_cat/b.webp", "tabby cat")]
 
 
+def test_class_folders_are_read_by_the_rule_that_count_reads_by(tmp_path):
+    root = make(tmp_path / "set", "cat/a.jfif", "cat/._a.jfif", "cat/b.gif", "dog/.DS_Store", ".cache/x.png")
+    make(tmp_path / "elsewhere", "c.png")
+    (root / "dog/more").symlink_to("../../elsewhere")
+    (root / "bird").symlink_to("../elsewhere")
+    found = open_set(str(root), None)
+    assert seen(root) == [("bird/c.png", "bird"), ("cat/a.jfif", "cat")]
+    assert found.warnings == [
+        "class 'dog' has no image",
+        "1 .gif files are not read",
+        "1 linked folder that leads to what is read already, such as dog/more",
+        "2 hidden files and folders, such as .cache: give them by name if they are meant",
+    ]
+
+
+def test_archives_of_classes_are_read_by_the_rule_that_count_reads_by(tmp_path):
+    with tarfile.open(tmp_path / "set.tgz", "w:gz") as tar:
+        for name in ("./cat/._a.png", "./cat/a.png", "./dog/b.jpe"):
+            add(tar, name)
+        link = tarfile.TarInfo("./dog/c.png")
+        link.type, link.linkname = tarfile.LNKTYPE, "./cat/a.png"
+        tar.addfile(link)
+    (tmp_path / "._set.tgz").write_bytes(b"\0\5\x16\7")
+    assert seen(tmp_path) == [("cat/a.png", "cat"), ("dog/b.jpe", "dog")]
+    assert open_set(str(tmp_path), None).warnings == [
+        "1 hidden file or folder, such as ./cat/._a.png: give them by name if they are meant",
+        "1 links inside are not read, such as ./dog/c.png",
+    ]
+
+
+def add(tar: tarfile.TarFile, name: str) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(RED)
+    tar.addfile(info, io.BytesIO(RED))
+
+
 def test_a_leading_folder_that_all_share_is_no_class(tmp_path):
     assert seen(make(tmp_path, "val/cat/a.jpg", "val/dog/b.jpg")) == [("val/cat/a.jpg", "cat"), ("val/dog/b.jpg", "dog")]
 

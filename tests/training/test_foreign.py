@@ -46,6 +46,22 @@ def tars(tmp_path):
     return folder
 
 
+def test_doubles_that_macos_packs_are_passed_over_in_tars_and_beside_them(tmp_path):
+    folder = tmp_path / "mac"
+    folder.mkdir()
+    (folder / "._0.tar").write_bytes(b"\0\5\x16\7")
+    with tarfile.open(folder / "0.tar", "w") as tar:
+        for name, content in (
+            (f"{n}.{end}", data) for n in range(3) for end, data in (("jpg", picture_bytes(n)), ("txt", b"A red square."))
+        ):
+            for member, data in ((f"./._{name}", b"\0\5\x16\7"), (f"./{name}", content)):
+                info = tarfile.TarInfo(member)
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+    samples = read_samples((str(folder),), cache=tmp_path / "cache")
+    assert samples.captions.to_pylist() == [["A red square."]] * 3
+
+
 def test_tars_are_read_as_our_own_folders_are(tars, tmp_path):
     samples = read_samples((str(tars),), cache=tmp_path / "cache")
     assert len(samples) == 48

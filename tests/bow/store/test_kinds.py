@@ -21,7 +21,7 @@ def test_files_come_sorted_and_hidden_ones_are_counted(tmp_path: Path) -> None:
     write(tmp_path, "b.jpg", "a/c.jpg", "a/._c.jpg", ".git/config", "Thumbs.db", "__MACOSX/a/b.jpg")
     passed = PassedOver()
     assert files_under(tmp_path, passed) == ["a/c.jpg", "b.jpg"]
-    assert passed.lines() == ["4 hidden files and folders, such as .git: those are read only where they are given by name"]
+    assert passed.lines() == ["2 hidden files and folders, such as .git: give them by name if they are meant"]
 
 
 def test_linked_folders_are_entered_after_all_others_and_none_twice(tmp_path: Path) -> None:
