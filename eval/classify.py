@@ -33,12 +33,15 @@ from fistful.eval.coverage import cover_classes, read_word_options
 from fistful.eval.names import KEY_COLUMNS, ClassName, read_rows
 from fistful.eval.prompts import build_prompts, check_prompts
 from fistful.progress import progress_bar
+from fistful.terminal import show_in_line
 from fistful.training.encoder import Encoder, find_folder, load_encoder
 
 FORMATS = (".csv", ".jsonl")
 SHOWN = 50
 """Images in the table for a terminal; the file has all of them."""
 PATH_LETTERS = 48
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet's formula begins with."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -283,11 +286,19 @@ def _write(path: Path, found: Sequence[Answer]) -> None:
         writer.writerow(["image", "name", "probability", "top", "error"])
         for answer in found:
             top = "; ".join(f"{name} {share:.4f}" for name, share in answer.top)
-            writer.writerow(
-                [answer.image, answer.name or "", "" if answer.probability is None else answer.probability, top, answer.error or ""]
-            )
+            texts = [_cell(text) for text in (answer.image, answer.name or "", top, answer.error or "")]
+            writer.writerow([*texts[:2], "" if answer.probability is None else answer.probability, *texts[2:]])
         text = buffer.getvalue()
     write_own_file(path, text, "surrogateescape")
+
+
+def _cell(text: str) -> str:
+    """Return a text that no spreadsheet takes for a formula.
+
+    Source:
+        OWASP, "CSV Injection": an apostrophe before a cell that begins with one of these.
+    """
+    return f"'{text}" if text.startswith(FORMULA) else text
 
 
 def answers_table(found: Sequence[Answer]) -> str:
@@ -295,13 +306,13 @@ def answers_table(found: Sequence[Answer]) -> str:
     rows = [("image", "is", "the best, with their probabilities")]
     for answer in found[:SHOWN]:
         rest = answer.error or ", ".join(f"{name} {share:.0%}" for name, share in answer.top)
-        rows.append((_end(answer.image), _called(answer), rest))
-    widths = [max(len(_plain(row[i])) for row in rows) for i in range(2)]
-    lines = [f"{_plain(a).ljust(widths[0])}  {_plain(b).ljust(widths[1])}  {_plain(c)}".rstrip() for a, b, c in rows]
+        rows.append((show_in_line(_end(answer.image)), show_in_line(_called(answer)), show_in_line(rest)))
+    widths = [max(len(row[i]) for row in rows) for i in range(2)]
+    lines = [f"{a.ljust(widths[0])}  {b.ljust(widths[1])}  {c}".rstrip() for a, b, c in rows]
     lines += [f"and {len(found) - SHOWN:,} more images"] if len(found) > SHOWN else []
     often = Counter(map(_called, found)).most_common()
     lines.append(
-        f"{len(found):,} image{'' if len(found) == 1 else 's'}: " + ", ".join(f"{n:,} {_plain(name)}" for name, n in often[:SHOWN])
+        f"{len(found):,} image{'' if len(found) == 1 else 's'}: " + ", ".join(f"{n:,} {show_in_line(name)}" for name, n in often[:SHOWN])
     )
     return "\n".join(lines) + "\n"
 
@@ -313,8 +324,3 @@ def _called(answer: Answer) -> str:
 def _end(path: str) -> str:
     """Return the end of a long path: that is where images differ."""
     return path if len(path) <= PATH_LETTERS else "…" + path[1 - PATH_LETTERS :]
-
-
-def _plain(text: str) -> str:
-    """Return a text that does nothing to a terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -7,6 +7,8 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from fistful.terminal import show_in_line
+
 if TYPE_CHECKING:
     from fistful.bow.balance import Balance
     from fistful.bow.lookup import WordFact
@@ -38,7 +40,7 @@ def words_text(found: Words) -> str:
         parts.append(["most frequent words", *_table(found.frequent, found)])
     if found.tried is not None:
         parts.append(_tried(found.tried, found))
-    return "\n\n".join("\n".join(lines) for lines in parts)
+    return "\n\n".join("\n".join(map(show_in_line, lines)) for lines in parts)
 
 
 def rule_text(rule: Balance) -> str:

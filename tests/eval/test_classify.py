@@ -69,6 +69,20 @@ def test_options_at_fault_are_refused(fields):
         ClassifyConfig(**fields)
 
 
+def test_cells_of_a_csv_are_no_formulas_and_numbers_stay_numbers(squares, colours, tmp_path, monkeypatch):
+    monkeypatch.chdir(squares / "red")
+    names = ["=1+1 a", "+ red", "- green", "@ blue"]
+    (tmp_path / "names.txt").write_text("\n".join(names))
+    Path("0.png").rename("=1+1.png")
+    classify(colours(), "=1+1.png", names=str(tmp_path / "names.txt"), out=tmp_path / "a.csv", config=ClassifyConfig(top=4))
+    (row,) = csv.DictReader((tmp_path / "a.csv").open())
+    assert (row["image"], row["name"]) == ("'=1+1.png", "'+ red")
+    assert float(row["probability"]) > 0.9
+    assert row["top"].startswith("'+ red ")
+    classify(colours(), "=1+1.png", names=str(tmp_path / "names.txt"), out=tmp_path / "a.jsonl")
+    assert json.loads((tmp_path / "a.jsonl").read_text())["name"] == "+ red"  # no spreadsheet opens it
+
+
 def test_a_folder_of_broken_images_is_the_datas_fault(squares, colours, tmp_path):
     (tmp_path / "names.txt").write_text("red\nblue\n")
     (tmp_path / "bad.png").write_bytes(b"nothing")
@@ -107,5 +121,5 @@ def test_a_file_that_cannot_be_written_is_called_by_its_name(squares, colours, t
 
 def test_names_do_nothing_to_a_terminal():
     text = answers_table([Answer("a\x1b[2J\udc80.png", "red", 1.0, [("red", 1.0)])] * 60)
-    assert text.splitlines()[1] == "a?[2J?.png  red  red 100%"
+    assert text.splitlines()[1] == r"a\u001b[2J\udc80.png  red  red 100%"
     assert text.splitlines()[-2:] == ["and 10 more images", "60 images: 60 red"]
