@@ -12,7 +12,7 @@ import io
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from fistful.eval import zeroshot
 from fistful.eval.checks import some
 from fistful.eval.classifier import Classifier, build_classifiers, check_features
 from fistful.eval.coverage import cover_classes, read_word_options
-from fistful.eval.names import KEY_COLUMNS, ClassName, read_rows
+from fistful.eval.names import ClassName, alike, heard, read_table
 from fistful.eval.prompts import build_prompts, check_prompts
 from fistful.progress import progress_bar
 from fistful.terminal import show_in_line
@@ -97,12 +97,12 @@ class LoadedModel:
 
     encoder: Encoder = dataclasses.field(repr=False)
 
-    def classify(self, images: Sequence[str | Path], names: Sequence[str], config: ClassifyConfig = DEFAULTS) -> list[Answer]:
+    def classify(self, images: Iterable[str | Path], names: Iterable[str], config: ClassifyConfig = DEFAULTS) -> list[Answer]:
         """Say which of some classes each image shows.
 
         Args:
-            images: Image files.
-            names: Class names, two or more.
+            images: Image files, in a list or in whatever yields them.
+            names: Class names, two or more, that differ in more than case and blanks.
             config: How.
 
         Returns:
@@ -111,12 +111,10 @@ class LoadedModel:
         Raises:
             UsageError: If the images or the names are at fault.
         """
-        if isinstance(images, str | Path) or not all(isinstance(image, str | Path) for image in images):
+        paths = [] if isinstance(images, str | Path) else list(images)  # may be an iterator, which is used up once
+        if isinstance(images, str | Path) or not all(isinstance(image, str | Path) for image in paths):
             raise UsageError("images: expected a list of paths of image files")
-        if isinstance(names, str):
-            raise UsageError(f"names: found the string {names!r}, expected a list of class names")
-        classes = _check_names([ClassName(str(i), name) for i, name in enumerate(names)], "in the call")
-        return list(answers(self.encoder, images, classes, config))
+        return list(answers(self.encoder, paths, _check_names(_check_call(names), "names"), config))
 
 
 def load(model: str | Path) -> LoadedModel:
@@ -134,7 +132,7 @@ def classify(model: str, *images: str, names: str, out: str | Path | None = None
     Args:
         model: Run folder, model folder, open_clip local folder, or `module:function`.
         images: Image files, or folders of them.
-        names: File with a class name a line, or a TSV with a column name.
+        names: File with a class name a line, or a TSV or CSV with a column name.
         out: CSV or JSONL file to write, by its ending; None for none.
         config: How.
 
@@ -147,7 +145,7 @@ def classify(model: str, *images: str, names: str, out: str | Path | None = None
     """
     if out is not None and (Path(out).suffix not in FORMATS or Path(out).is_dir()):
         raise UsageError(f"--out {out}: expected a file that ends in {' or '.join(FORMATS)}")
-    paths, classes = find_images(images), _check_names(read_names(Path(names)), names)
+    paths, classes = find_images(images), _check_names(read_table(Path(names))[1], f"--names {names}")
     encoder, found = load_encoder(model), []
     for line in never_learnt(model, classes):
         print(line, file=sys.stderr)
@@ -187,34 +185,26 @@ def find_images(specs: Sequence[str]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def read_names(path: Path) -> list[ClassName]:
-    """Read class names: a name a line, or a TSV with the column name (and folder, words).
-
-    Raises:
-        UsageError: If the file is missing, or not text.
-    """
-    if not path.is_file():
-        raise UsageError(f"--names {path}: no such file; expected a class name a line")
-    try:
-        lines = [line for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
-    except UnicodeDecodeError as error:
-        raise UsageError(f"--names {path}: not UTF-8 (byte {error.start}); expected a class name a line") from None
-    header = lines[0].split("\t") if lines else []
-    if len(header) < 2:
-        return [ClassName(str(i), line.strip()) for i, line in enumerate(lines)]
-    if "name" not in header:
-        raise UsageError(f"--names {path}: its first row has tabs and no column name ({', '.join(map(repr, header))})")
-    key = next(k for k in (*KEY_COLUMNS, "name") if k in header)
-    return list(read_rows(lines, key, path).values())
-
-
-def _check_names(classes: list[ClassName], where: str) -> list[ClassName]:
-    names = Counter(entry.name for entry in classes)
+def _check_names(classes: Sequence[ClassName], where: str) -> Sequence[ClassName]:
     if len(classes) < 2:
-        raise UsageError(f"--names {where}: found {len(classes)} names, expected two or more")
-    if twice := [name for name, n in names.items() if n > 1]:
-        raise UsageError(f"--names {where}: found {', '.join(map(repr, twice[:3]))} more than once, expected each name once")
+        raise UsageError(f"{where}: found {len(classes)} names, expected two or more")
+    if twice := [group for group in alike(classes) if len({entry.name for entry in group}) == 1]:
+        raise UsageError(f"{where}: found {', '.join(repr(group[0].name) for group in twice[:3])} more than once, expected each name once")
+    if same := alike(classes):
+        names = " and ".join(repr(entry.name) for entry in same[0])
+        raise UsageError(f"{where}: found {names}, which are one text to a model; expected names that differ in more than case and blanks")
     return classes
+
+
+def _check_call(names: Iterable[str]) -> list[ClassName]:
+    """Check the names that a call in Python gave."""
+    if isinstance(names, str):
+        raise UsageError(f"names: found the string {names!r}, expected a list of class names")
+    given = list(names)
+    for place, name in enumerate(given, start=1):
+        if not isinstance(name, str) or not heard(name):
+            raise UsageError(f"names: found {name!r} in place {place}, expected a class name")
+    return [ClassName(str(i), name) for i, name in enumerate(given)]
 
 
 def never_learnt(model: str, classes: Sequence[ClassName]) -> list[str]:

@@ -17,7 +17,7 @@ from fistful.bow.store.files import hash_file
 from fistful.errors import DataError, UsageError
 from fistful.eval.checks import some
 from fistful.eval.datasets import SEVERAL, EvalSet, Sample
-from fistful.eval.names import ClassName, from_folders, from_table, repeated_names
+from fistful.eval.names import ClassName, from_folders, from_table, heard, odd_names
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "png", "webp")
 LABEL_COLUMNS = ("label", "labels", "cls", "class", "fine_label")
@@ -51,7 +51,7 @@ def open_parquet(files: list[Path], name: str, names: str | None) -> EvalSet:
             "names": hash_file(Path(names))["sha256"] if names else "",
         },
         multilabel=_is_list(schema.field(label).type),
-        warnings=[*missing_parts(files), *warnings, *repeated_names(classes)],
+        warnings=[*missing_parts(files), *warnings, *odd_names(classes)],
     )
 
 
@@ -89,12 +89,14 @@ def _classes(files: list[Path], schema: pa.Schema, label: str, names: str | None
     kind = schema.field(label).type
     kind = kind.value_type if _is_list(kind) else kind
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        folders = sorted(str(value) for value in _values(files, label))
+        folders = sorted(text for value in _values(files, label) if heard(text := str(value)))  # an empty label is none
         return from_table(folders, Path(names)) if names else (from_folders(folders), [])
     hub = _hub_names(schema, label)
     if names is None and not hub:
         raise UsageError(f"{files[0]}: its labels are numbers without names; --names with the columns id and name says what they are")
     if names is None:
+        if empty := [i for i, name in enumerate(hub) if not heard(name)]:
+            raise UsageError(f"{files[0]}: the name of its class {empty[0]} is empty; --names with the columns id and name gives one")
         return [ClassName(str(i), name.replace("_", " ")) for i, name in enumerate(hub)], []
     seen = [int(value) for value in _values(files, label)]
     return from_table([str(i) for i in range(max(seen, default=-1) + 1)], Path(names))

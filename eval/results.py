@@ -143,9 +143,8 @@ def results_table(folder: str | Path) -> str:
     warnings = [f"! {_some(list(names))} on {dataset}: {line}" for (dataset, line), names in models.items()]
     paired = [line for comparison in read_json(Path(folder) / SUMMARY)["comparisons"] for line in _differences(comparison)]
     facts = dict.fromkeys(line for r in results for line in _facts(r))
-    return (
-        "\n\n".join(table for table in tables if table) + "\n" + "".join(f"{show_in_line(line)}\n" for line in [*facts, *paired, *warnings])
-    )
+    lines = [show_in_line(line) for line in (*facts, *paired, *warnings)]
+    return "\n\n".join(table for table in tables if table) + "\n" + "".join(f"{line}\n" for line in lines)
 
 
 def _facts(result: dict[str, Any]) -> list[str]:

@@ -22,7 +22,7 @@ from fistful.bow.store.images import EXTENSIONS
 from fistful.bow.store.untar import check_end
 from fistful.errors import DataError, UsageError
 from fistful.eval.datasets import SEVERAL, EvalSet, Sample
-from fistful.eval.names import ClassName, repeated_names
+from fistful.eval.names import ClassName, odd_names, read_table
 
 SPLIT = "test"
 CLASS_NAMES = "classnames.txt"
@@ -66,7 +66,7 @@ def open_wds(layout: Layout, name: str, names: str | None) -> EvalSet:
     table = Path(names) if names is not None else layout.root / CLASS_NAMES
     if not table.is_file():
         raise UsageError(f"{table}: no such file; expected a class name a line, in the order of the numbers in .cls")
-    classes = [ClassName(str(i), line) for i, line in enumerate(_lines(table))]
+    classes = _classes(table, given=names is not None)
     shards, warnings = _shards(layout.split)
     files = [[path.name, path.stat().st_size] for path in shards]
     return EvalSet(
@@ -77,8 +77,24 @@ def open_wds(layout: Layout, name: str, names: str | None) -> EvalSet:
         fingerprint={"files": files, "names": hash_file(table)["sha256"]},
         multilabel=kind == MULTILABEL,
         templates=_lines(layout.root / TEMPLATES),
-        warnings=[*warnings, *repeated_names(classes)],
+        warnings=[*warnings, *odd_names(classes)],
     )
+
+
+def _classes(table: Path, *, given: bool) -> list[ClassName]:
+    """Return the classes in the order of their numbers."""
+    key, named = read_table(table) if given else (None, [])
+    if key is not None:
+        numbers = [entry.folder for entry in named]
+        if {*numbers} != {*map(str, range(len(numbers)))}:
+            raise UsageError(f"--names {table}: its column {key} holds {numbers[0]!r}, ..., expected the numbers in .cls, from 0")
+        return sorted(named, key=lambda entry: int(entry.folder))
+    lines = _lines(table)
+    if "" in lines:
+        raise DataError(
+            f"{table} row {lines.index('') + 1}: found no class name, expected one in each row: their places are the numbers in .cls"
+        )
+    return named or [ClassName(str(i), line) for i, line in enumerate(lines)]
 
 
 def _lines(path: Path) -> list[str]:

@@ -13,7 +13,7 @@ from collections.abc import Generator
 from typing import Any, TextIO, cast
 
 ORDERS = "\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
-"""Control characters (C0, DEL, C1; not the newline and the tab), line and direction controls, and halves of pairs, which no stream takes."""
+"""Control characters (C0, DEL, C1; not the newline and the tab), ends of lines, directions, and halves of pairs, which no stream takes."""
 
 _ORDERS = re.compile(f"[{ORDERS}]")
 _ENDS = re.compile(f"[\t\n{ORDERS}]")

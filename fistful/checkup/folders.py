@@ -248,17 +248,6 @@ def judge_evaluation(folder: Path) -> list[Finding]:
     if ids and len(ids) == len(folders):
         names = some([f"{entry.folder} = {entry.name}" for entry in found_set.classes], 2)
         found.append(Finding("ok", f"class folders are WordNet ids, {names}"))
-    elif ids:
-        said = f"{len(ids):,} of {len(folders):,} class folders are WordNet ids, {some(ids)}"
-        found.append(
-            Finding(
-                "warning", said, "they are taken as names, which no caption has", "--names FILE, a TSV with the columns folder and name"
-            )
-        )
-    numbers = [entry.folder for entry in found_set.classes if entry.name.isdigit()]
-    if numbers:
-        said = f"{number(len(numbers), 'class is', 'classes are')} called by numbers, {some(numbers)}"
-        found.append(Finding("problem", said, "zero-shot asks for names", "--names FILE, a TSV with the columns folder and name"))
     found += [Finding("warning", line) for line in found_set.warnings]
     images = sorted(p for p in folder.rglob("*") if p.is_file() and _ending(p) in EXTENSIONS)
     return found + (_tried(folder, images)[1:] if images else [])
