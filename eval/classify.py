@@ -20,7 +20,7 @@ import numpy as np
 
 from fistful.bow.store.config import execution, semantic
 from fistful.bow.store.dead_letters import Refused
-from fistful.bow.store.files import write_own_file
+from fistful.bow.store.files import check_above, write_own_file
 from fistful.bow.store.images import EXTENSIONS, decode_image
 from fistful.bow.vocabulary import FILE as VOCABULARY
 from fistful.bow.vocabulary import read_vocabulary
@@ -145,6 +145,8 @@ def classify(model: str, *images: str, names: str, out: str | Path | None = None
     """
     if out is not None and (Path(out).suffix not in FORMATS or Path(out).is_dir()):
         raise UsageError(f"--out {out}: expected a file that ends in {' or '.join(FORMATS)}")
+    if out is not None:
+        check_above(out)
     paths, classes = find_images(images), _check_names(read_table(Path(names))[1], f"--names {names}")
     encoder, found = load_encoder(model), []
     for line in never_learnt(model, classes):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fistful.bow.store.dead_letters import DeadLetter, Refused
-from fistful.bow.store.files import hash_file
+from fistful.bow.store.files import hash_file, parse_json
 from fistful.errors import DataError, UsageError
 from fistful.eval.checks import some
 from fistful.eval.datasets import SEVERAL, EvalSet, Sample
@@ -117,7 +116,7 @@ def _values(files: list[Path], label: str) -> set[Any]:
 
 def _hub_names(schema: pa.Schema, label: str) -> list[str]:
     try:
-        features: Any = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        features: Any = parse_json((schema.metadata or {}).get(b"huggingface", b"{}"))
         about = features["info"]["features"][label]
         about = about[0] if isinstance(about, list) else about.get("feature", about)  # a list of labels
         return [str(name) for name in about["names"]]

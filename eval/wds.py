@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import json
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from fistful.bow.store.dead_letters import DeadLetter, Refused
-from fistful.bow.store.files import hash_file
+from fistful.bow.store.files import hash_file, parse_json
 from fistful.bow.store.images import EXTENSIONS
 from fistful.bow.store.untar import check_end
 from fistful.errors import DataError, UsageError
@@ -216,7 +215,7 @@ def _labels_of_npy(parts: Parts, n_classes: int) -> Labels:
 def _source(parts: dict[str, Any]) -> str:
     """Return what the sample's JSON says of where it comes from, "" if nothing."""
     try:
-        found = json.loads(parts.get("json", b"{}"))
+        found = parse_json(parts.get("json", b"{}"))
     except ValueError:
         raise Refused("bad_json", "its .json is not JSON") from None
     return str(found.get("source") or "") if isinstance(found, dict) else ""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import glob
-import json
 import os
 import tarfile
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from fistful.bow import vocabulary as vocabularies
 from fistful.bow.balance import Balance
 from fistful.bow.draw import sample_key
 from fistful.bow.store.config import canonical_json, sha256_hex
-from fistful.bow.store.files import hash_file
+from fistful.bow.store.files import hash_file, parse_json
 from fistful.bow.store.images import EXTENSIONS
 from fistful.bow.store.index import INDEX_SCHEMA
 from fistful.bow.store.manifest import CONFIG
@@ -118,7 +117,7 @@ def _samples(tar: Path, file: Any) -> Iterator[tuple[str, tarfile.TarInfo, list[
 def _captions(texts: dict[str, bytes]) -> list[str]:
     """Return the captions of a sample: those of its JSON if it has them, else its text."""
     try:
-        about = json.loads(texts.get("json", b"{}"))
+        about = parse_json(texts.get("json", b"{}"))
     except ValueError:
         about = {}
     several = about.get("captions") if isinstance(about, dict) else None

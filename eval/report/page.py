@@ -6,7 +6,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from fistful.bow.store.files import write_own_file
+from fistful.bow.store.files import check_above, write_own_file
 from fistful.errors import UsageError
 from fistful.eval.report.classes import classes_of
 from fistful.eval.report.comparison import comparison_of, readings
@@ -65,6 +65,7 @@ def write_page(out: str | Path, make: Callable[[], str]) -> Path:
         raise UsageError(f"--out {out}: expected a local file that ends in .html")
     if path.is_dir():
         raise UsageError(f"--out {out}: is a folder, expected a file that ends in .html")
+    check_above(out)
     page = make()
     write_own_file(path, page, "backslashreplace")
     return path

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import gzip
-import json
 import zlib
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from fistful.bow.store.files import parse_json
 from fistful.bow.store.images import EXTENSIONS
 from fistful.bow.store.manifest import CONFIG
 from fistful.checkup.finding import Finding, Noted, number, some
@@ -94,7 +94,7 @@ def judge_sizes(folder: Path, tally: Tally) -> list[Finding]:
             Finding("note", said, "fistful needs none; open_clip_train does", f"--train-num-samples {tally.n_samples} for open_clip_train")
         ]
     try:
-        sizes = json.loads(path.read_bytes())
+        sizes = parse_json(path.read_bytes())
         wrong = [f"{name}: {sizes[name]} there, {n} counted" for name, n in tally.samples_of.items() if name in sizes and sizes[name] != n]
     except (ValueError, TypeError):
         return [Finding("problem", f"{path} is not JSON of tars and numbers", "open_clip_train cannot read it", f"rm {path}")]
@@ -123,7 +123,7 @@ def _judge_downloads(tars: list[Path], stats: list[Path], tally: Tally) -> list[
     count, successes, why, wrong = 0, 0, Counter[str](), []
     for path in stats:
         try:
-            told = json.loads(path.read_bytes())
+            told = parse_json(path.read_bytes())
             count, successes = count + int(told["count"]), successes + int(told["successes"])
             why.update(told.get("status_dict") or {})
         except (ValueError, KeyError, TypeError):
