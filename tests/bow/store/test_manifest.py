@@ -113,18 +113,8 @@ def test_every_difference_is_named(tmp_path: Path) -> None:
 
 
 DEEP = b"[" * 100_000
-FOREIGN = [
-    b"",
-    b"[]",
-    b"null",
-    b"7",
-    b'"digest"',
-    b"{}",
-    DEEP,
-    b'{"digest": ' + DEEP,
-    b'{"digest": [], "files": []}',
-    b'{"digest": "x", "files": {"a": 1}}',
-]
+FOREIGN = [b"", b"[]", b"null", b"7", b'"digest"', b"{}", DEEP, b'{"digest": ' + DEEP, b'{"digest": [], "files": []}']
+FOREIGN_FILES = b'{"digest": "x", "files": {"a": 1}}'
 
 
 @pytest.mark.parametrize("data", [*FOREIGN, FOREIGN_FILES], ids=range(len(FOREIGN) + 1))
