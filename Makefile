@@ -4,7 +4,7 @@ BIN := .venv/bin
 export FISTFUL_DATA ?= $(abspath ../shared/data)
 export PYTHONWARNINGS ?= ignore::DeprecationWarning
 
-.PHONY: demo photos test test-all bench-captions bench-training bench-evaluation check format clean
+.PHONY: demo photos browser test test-all bench-captions bench-training bench-evaluation check format clean
 
 .venv/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -18,10 +18,16 @@ demo: .venv/installed  ## captions in, models, scores and a page out
 photos: .venv/installed  ## the whole way on FISTFUL_DATA's photos, twice: within 90 minutes on two cores; goes on where it was stopped
 	$(BIN)/python -m benchmarks.photos --out photos-out
 
-test: .venv/installed  ## the tests: under ten minutes on two cores
+BROWSERS := chromium chromium-browser google-chrome
+browser:  # the report's tests open it in one; where none can be installed they are left out, and pytest's last lines say so
+	@[ "$$FISTFUL_NO_BROWSER" = 1 ] || for name in $(BROWSERS); do command -v $$name && break; done | grep -q . || \
+	  { [ "$$(id -u)" = 0 ] && command -v apt-get && apt-get update -qq && \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } >/dev/null || true
+
+test: .venv/installed browser  ## the tests: under ten minutes on two cores
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not slow"
 
-test-all: .venv/installed  ## the slow ones too
+test-all: .venv/installed browser  ## the slow ones too
 	$(BIN)/python -m pip install --quiet --editable '.[dev,slow]'
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
 

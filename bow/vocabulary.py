@@ -6,7 +6,6 @@ Counts are tf (how often a word stands in the captions) and df (in how many samp
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from fistful.bow import balance
 from fistful.bow.balance import Balance
 from fistful.bow.draw import draw_bags, draw_some
 from fistful.bow.store.config import canonical_json, check_numbers, semantic
+from fistful.bow.store.files import parse_json
 from fistful.bow.store.tables import read_table, write_table
 from fistful.bow.words import Ragged
 from fistful.errors import DataError, UsageError
@@ -184,7 +184,7 @@ def read_counted(folder: Path) -> tuple[pa.Table, int]:
 
 def _about(table: pa.Table, folder: Path) -> dict[str, Any]:
     try:
-        return json.loads((table.schema.metadata or {})[ABOUT])
+        return parse_json((table.schema.metadata or {})[ABOUT])
     except (KeyError, ValueError):
         raise DataError(f"{folder / FILE}: does not say how many samples were counted, and by which rule; not one of fistful's") from None
 

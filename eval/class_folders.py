@@ -20,9 +20,11 @@ from fistful.bow.store.kinds import OTHER_IMAGES, PassedOver, files_under, is_hi
 from fistful.bow.store.untar import Member, TarReader, unpacked
 from fistful.errors import DataError, UsageError
 from fistful.eval.datasets import EvalSet, Sample
-from fistful.eval.names import TABLE, ClassName, name_classes, repeated_names
+from fistful.eval.names import TABLE, WORDNET_ID, ClassName, name_classes, odd_names, quoted
 
 SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "dev"})
+NO_CLASSES = frozenset({"lost+found", "__macosx", "$recycle.bin", "system volume information", "@eadir", "annotation", "annotations"})
+"""Folders that disks, archives and sets have beside classes; what lies in them is no image of a class."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -107,7 +109,7 @@ def _as_set(
         read=read,
         n_images=len(listing.images) + len(listing.outside),
         fingerprint={"files": [[path, size] for path, _, size in listing.images], "names": hash_file(table)["sha256"] if table else ""},
-        warnings=[*listing.warnings, *warnings, *repeated_names(classes)],
+        warnings=[*listing.warnings, *warnings, *odd_names(classes)],
     )
 
 
@@ -142,9 +144,11 @@ def list_images(found: Sequence[tuple[str, int]], empty: Sequence[str], where: s
     Raises:
         UsageError: If no image lies in a folder, or if the folders are splits rather than classes.
     """
+    left_out = sorted({part for path in (*(path for path, _ in found), *empty) for part in PurePosixPath(path).parts if _is_no_class(part)})
+    found = [(path, size) for path, size in found if not any(map(_is_no_class, PurePosixPath(path).parts))]
     images, others = [], Counter[str]()
     for path, size in found:
-        extension = PurePosixPath(path).suffix.lower().lstrip(".")
+        extension = _extension(path)
         if extension in EXTENSIONS:
             images.append((PurePosixPath(path), size))
         elif extension in OTHER_IMAGES:
@@ -154,18 +158,71 @@ def list_images(found: Sequence[tuple[str, int]], empty: Sequence[str], where: s
     inside = [(str(p), p.parts[depth], s) for p, s in safe if len(p.parts) > depth + 1]
     known = {path for path, _, _ in inside}
     outside = [str(p) for p, _ in images if str(p) not in known]
-    folders = sorted({folder for _, folder, _ in inside} | (set(empty) if depth == 0 else set()))
     if not inside:
         captioned = images and any(path.endswith(".txt") for path, _ in found)
         way_out = "; captioned pictures become a set for retrieval and tagging by fistful bags" if captioned else ""
         raise UsageError(f"{where}: no images in class folders; expected ROOT/CLASS/IMAGE with {', '.join(EXTENSIONS)}{way_out}")
-    if set(map(str.lower, folders)) <= SPLITS:
-        raise UsageError(f"{where}: its folders {', '.join(folders)} are splits, not classes; name one of them in --data")
     with_images = {folder for _, folder, _ in inside}
-    without = [folder for folder in folders if folder not in with_images]
+    below = _below(inside, depth)
+    _check_classes(with_images, below, where)
+    without, no_classes = _without_images(set(empty) - with_images if depth == 0 else set(), found, with_images)
     warnings = [f"class {folder!r} has no image" for folder in without]
+    warnings += [f"the folder {folder!r} is taken for no class" for folder in sorted({*left_out, *no_classes})]
     warnings += [f"{n} .{extension} files are not read" for extension, n in sorted(others.items())]
-    return Listing(inside, folders, warnings, outside)
+    joined = sorted(f"{folder}/{inner}" for folder, several in below.items() if len(several) > 1 for inner in several)
+    if joined:
+        said = "folders within classes were joined; if they are the classes, move them up into one folder"
+        warnings.append(f"{len(joined)} {said}: {quoted(joined)}")
+    return Listing(inside, sorted({*with_images, *without}), warnings, outside)
+
+
+def _extension(path: str) -> str:
+    return PurePosixPath(path).suffix.lower().lstrip(".")
+
+
+def _is_no_class(part: str) -> bool:
+    return part.lower() in NO_CLASSES
+
+
+def _below(inside: Sequence[tuple[str, str, int]], depth: int) -> dict[str, set[str]]:
+    """Return the folders with images within each class; "" for images that lie in the class itself."""
+    below: dict[str, set[str]] = {}
+    for path, folder, _ in inside:
+        rest = PurePosixPath(path).parts[depth + 1 :]
+        below.setdefault(folder, set()).add(rest[0] if len(rest) > 1 else "")
+    return below
+
+
+def _check_classes(folders: set[str], below: dict[str, set[str]], where: str) -> None:
+    """Refuse folders that are certainly no classes: splits, and letters that classes were sorted into."""
+    splits = sorted(folder for folder in folders if folder.lower() in SPLITS)
+    hold_folders = [folder for folder in folders if "" not in below[folder]]
+    if len(splits) == len(folders) or (len(splits) > 1 and {*splits} <= {*hold_folders}):
+        raise UsageError(f"{where}: its folders {', '.join(splits)} are splits, not classes; name one of them in --data")
+    inner = sorted(f"{folder}/{name}" for folder in folders for name in below[folder])
+    if len(hold_folders) == len(folders) > 1 and all(len(folder) == 1 for folder in folders) and len({*map(_last, inner)}) > 1:
+        raise UsageError(
+            f"{where}: its folders {quoted(sorted(folders))} are letters, not classes; those lie within, such as {inner[0]}: "
+            "move them up into one folder"
+        )
+
+
+def _last(path: str) -> str:
+    return PurePosixPath(path).name
+
+
+def _without_images(tops: set[str], found: Sequence[tuple[str, int]], with_images: set[str]) -> tuple[list[str], list[str]]:
+    """Tell classes without an image from folders that are none: those that hold other files, and those that are called otherwise."""
+    held: dict[str, set[str]] = {}
+    for path, _ in found:
+        held.setdefault(PurePosixPath(path).parts[0], set()).add(_extension(path))
+    ids = all(map(WORDNET_ID.match, with_images))
+    classes = [
+        top
+        for top in tops
+        if not _is_no_class(top) and (top not in held or held[top] & OTHER_IMAGES) and (not ids or WORDNET_ID.match(top))
+    ]
+    return sorted(classes), sorted(tops - {*classes})
 
 
 def _leading(paths: Iterator[PurePosixPath]) -> int:

@@ -12,7 +12,7 @@ import io
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -20,10 +20,9 @@ import numpy as np
 
 from fistful.bow.store.config import check_numbers, execution, semantic
 from fistful.bow.store.dead_letters import Refused
-from fistful.bow.store.files import write_own_file
+from fistful.bow.store.files import check_above, write_own_file
 from fistful.bow.store.images import EXTENSIONS, decode_image
 from fistful.bow.store.kinds import PassedOver, files_under, is_image, unread_kind
-from fistful.bow.store.text import read_lines
 from fistful.bow.vocabulary import FILE as VOCABULARY
 from fistful.bow.vocabulary import read_vocabulary
 from fistful.bow.words import WordOptions
@@ -32,15 +31,18 @@ from fistful.eval import zeroshot
 from fistful.eval.checks import some
 from fistful.eval.classifier import Classifier, build_classifiers, check_features
 from fistful.eval.coverage import cover_classes, read_word_options
-from fistful.eval.names import KEY_COLUMNS, ClassName, read_rows
+from fistful.eval.names import ClassName, alike, heard, read_table
 from fistful.eval.prompts import build_prompts, check_prompts, options_for
 from fistful.progress import progress_bar
+from fistful.terminal import show_in_line
 from fistful.training.encoder import Device, Encoder, find_folder, load_encoder
 
 FORMATS = (".csv", ".jsonl")
 SHOWN = 50
 """Images in the table for a terminal; the file has all of them."""
 PATH_LETTERS = 48
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet's formula begins with."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,12 +101,12 @@ class LoadedModel:
 
     encoder: Encoder = dataclasses.field(repr=False)
 
-    def classify(self, images: Sequence[str | Path], names: Sequence[str], config: ClassifyConfig = DEFAULTS) -> list[Answer]:
+    def classify(self, images: Iterable[str | Path], names: Iterable[str], config: ClassifyConfig = DEFAULTS) -> list[Answer]:
         """Say which of some classes each image shows.
 
         Args:
-            images: Image files.
-            names: Class names, two or more.
+            images: Image files, in a list or in whatever yields them.
+            names: Class names, two or more, that differ in more than case and blanks.
             config: How.
 
         Returns:
@@ -113,12 +115,10 @@ class LoadedModel:
         Raises:
             UsageError: If the images or the names are at fault.
         """
-        if isinstance(images, str | Path) or not all(isinstance(image, str | Path) for image in images):
+        paths = [] if isinstance(images, str | Path) else list(images)  # may be an iterator, which is used up once
+        if isinstance(images, str | Path) or not all(isinstance(image, str | Path) for image in paths):
             raise UsageError("images: expected a list of paths of image files")
-        if isinstance(names, str):
-            raise UsageError(f"names: found the string {names!r}, expected a list of class names")
-        classes = _check_names([ClassName(str(i), name) for i, name in enumerate(names)], "in the call")
-        return list(answers(self.encoder, images, classes, config))
+        return list(answers(self.encoder, paths, _check_names(_check_call(names), "names"), config))
 
 
 def load(model: str | Path, device: Device = "auto") -> LoadedModel:
@@ -136,7 +136,7 @@ def classify(model: str, *images: str, names: str, out: str | Path | None = None
     Args:
         model: Run folder, model folder, open_clip local folder, or `module:function`.
         images: Image files, or folders of them.
-        names: File with a class name a line, or a TSV with a column name.
+        names: File with a class name a line, or a TSV or CSV with a column name.
         out: CSV or JSONL file to write, by its ending; None for none.
         config: How.
 
@@ -149,7 +149,9 @@ def classify(model: str, *images: str, names: str, out: str | Path | None = None
     """
     if out is not None and (Path(out).suffix not in FORMATS or Path(out).is_dir()):
         raise UsageError(f"--out {out}: expected a file that ends in {' or '.join(FORMATS)}")
-    paths, classes = find_images(images), _check_names(read_names(Path(names)), names)
+    if out is not None:
+        check_above(out)
+    paths, classes = find_images(images), _check_names(read_table(Path(names))[1], f"--names {names}")
     encoder, found = load_encoder(model, config.device), []
     for line in never_learnt(model, classes):
         print(line, file=sys.stderr)
@@ -193,29 +195,26 @@ def find_images(specs: Sequence[str], passed: PassedOver | None = None) -> list[
     return list(dict.fromkeys(found))
 
 
-def read_names(path: Path) -> list[ClassName]:
-    """Read class names: a name a line, or a TSV with the column name (and folder, words).
-
-    Raises:
-        UsageError: If the file is missing, or not text.
-    """
-    lines = [line for line in read_lines(path, f"--names {path}", "a class name a line") if line.strip()]
-    header = lines[0].split("\t") if lines else []
-    if len(header) < 2:
-        return [ClassName(str(i), line.strip()) for i, line in enumerate(lines)]
-    if "name" not in header:
-        raise UsageError(f"--names {path}: its first row has tabs and no column name ({', '.join(map(repr, header))})")
-    key = next(k for k in (*KEY_COLUMNS, "name") if k in header)
-    return list(read_rows(lines, key, path).values())
-
-
-def _check_names(classes: list[ClassName], where: str) -> list[ClassName]:
-    names = Counter(entry.name for entry in classes)
+def _check_names(classes: Sequence[ClassName], where: str) -> Sequence[ClassName]:
     if len(classes) < 2:
-        raise UsageError(f"--names {where}: found {len(classes)} names, expected two or more")
-    if twice := [name for name, n in names.items() if n > 1]:
-        raise UsageError(f"--names {where}: found {', '.join(map(repr, twice[:3]))} more than once, expected each name once")
+        raise UsageError(f"{where}: found {len(classes)} names, expected two or more")
+    if twice := [group for group in alike(classes) if len({entry.name for entry in group}) == 1]:
+        raise UsageError(f"{where}: found {', '.join(repr(group[0].name) for group in twice[:3])} more than once, expected each name once")
+    if same := alike(classes):
+        names = " and ".join(repr(entry.name) for entry in same[0])
+        raise UsageError(f"{where}: found {names}, which are one text to a model; expected names that differ in more than case and blanks")
     return classes
+
+
+def _check_call(names: Iterable[str]) -> list[ClassName]:
+    """Check the names that a call in Python gave."""
+    if isinstance(names, str):
+        raise UsageError(f"names: found the string {names!r}, expected a list of class names")
+    given = list(names)
+    for place, name in enumerate(given, start=1):
+        if not isinstance(name, str) or not heard(name):
+            raise UsageError(f"names: found {name!r} in place {place}, expected a class name")
+    return [ClassName(str(i), name) for i, name in enumerate(given)]
 
 
 def never_learnt(model: str, classes: Sequence[ClassName]) -> list[str]:
@@ -288,11 +287,19 @@ def _write(path: Path, found: Sequence[Answer]) -> None:
         writer.writerow(["image", "name", "probability", "top", "error"])
         for answer in found:
             top = "; ".join(f"{name} {share:.4f}" for name, share in answer.top)
-            writer.writerow(
-                [answer.image, answer.name or "", "" if answer.probability is None else answer.probability, top, answer.error or ""]
-            )
+            texts = [_cell(text) for text in (answer.image, answer.name or "", top, answer.error or "")]
+            writer.writerow([*texts[:2], "" if answer.probability is None else answer.probability, *texts[2:]])
         text = buffer.getvalue()
     write_own_file(path, text, "surrogateescape")
+
+
+def _cell(text: str) -> str:
+    """Return a text that no spreadsheet takes for a formula.
+
+    Source:
+        OWASP, "CSV Injection": an apostrophe before a cell that begins with one of these.
+    """
+    return f"'{text}" if text.startswith(FORMULA) else text
 
 
 def answers_table(found: Sequence[Answer]) -> str:
@@ -300,13 +307,13 @@ def answers_table(found: Sequence[Answer]) -> str:
     rows = [("image", "is", "the best, with their probabilities")]
     for answer in found[:SHOWN]:
         rest = answer.error or ", ".join(f"{name} {share:.0%}" for name, share in answer.top)
-        rows.append((_end(answer.image), _called(answer), rest))
-    widths = [max(len(_plain(row[i])) for row in rows) for i in range(2)]
-    lines = [f"{_plain(a).ljust(widths[0])}  {_plain(b).ljust(widths[1])}  {_plain(c)}".rstrip() for a, b, c in rows]
+        rows.append((show_in_line(_end(answer.image)), show_in_line(_called(answer)), show_in_line(rest)))
+    widths = [max(len(row[i]) for row in rows) for i in range(2)]
+    lines = [f"{a.ljust(widths[0])}  {b.ljust(widths[1])}  {c}".rstrip() for a, b, c in rows]
     lines += [f"and {len(found) - SHOWN:,} more images"] if len(found) > SHOWN else []
     often = Counter(map(_called, found)).most_common()
     lines.append(
-        f"{len(found):,} image{'' if len(found) == 1 else 's'}: " + ", ".join(f"{n:,} {_plain(name)}" for name, n in often[:SHOWN])
+        f"{len(found):,} image{'' if len(found) == 1 else 's'}: " + ", ".join(f"{n:,} {show_in_line(name)}" for name, n in often[:SHOWN])
     )
     return "\n".join(lines) + "\n"
 
@@ -318,8 +325,3 @@ def _called(answer: Answer) -> str:
 def _end(path: str) -> str:
     """Return the end of a long path: that is where images differ."""
     return path if len(path) <= PATH_LETTERS else "…" + path[1 - PATH_LETTERS :]
-
-
-def _plain(text: str) -> str:
-    """Return a text that does nothing to a terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)

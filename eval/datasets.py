@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from fistful.bow.store.dead_letters import DeadLetter
 from fistful.bow.store.files import read_json
 from fistful.bow.store.kinds import ARCHIVES, is_hidden
-from fistful.bow.store.manifest import CONFIG
-from fistful.errors import UsageError
+from fistful.bow.store.manifest import CONFIG, MANIFEST
+from fistful.errors import DataError, UsageError
 from fistful.eval.names import ClassName
 
 PARQUET = ".parquet"
@@ -103,7 +103,12 @@ def open_set(spec: str, names: str | None, option: str = "--data") -> EvalSet:
 
 def is_written_by_us(path: Path) -> bool:
     """Return whether a folder is one of fistful's own, whichever verb wrote it."""
-    config = read_json(path / CONFIG) if (path / CONFIG).is_file() else None
+    try:
+        config = read_json(path / CONFIG) if (path / CONFIG).is_file() else None
+    except DataError:
+        if (path / MANIFEST).exists():
+            raise
+        return False  # somebody else's
     return isinstance(config, dict) and {"format", "verb", "id"} <= config.keys()
 
 

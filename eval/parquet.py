@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +13,11 @@ import pyarrow.parquet as pq
 
 from fistful.bow.store.columns import BROKEN_PARQUET, check_damage, is_list, is_text
 from fistful.bow.store.dead_letters import DeadLetter, Refused
-from fistful.bow.store.files import hash_file
+from fistful.bow.store.files import hash_file, parse_json
 from fistful.errors import DataError, UsageError
 from fistful.eval.checks import some
 from fistful.eval.datasets import SEVERAL, EvalSet, Sample
-from fistful.eval.names import ClassName, from_folders, from_table, repeated_names
+from fistful.eval.names import ClassName, from_folders, from_table, heard, odd_names
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "png", "webp")
 LABEL_COLUMNS = ("label", "labels", "cls", "class", "fine_label")
@@ -52,7 +51,7 @@ def open_parquet(files: list[Path], name: str, names: str | None) -> EvalSet:
             "names": hash_file(Path(names))["sha256"] if names else "",
         },
         multilabel=is_list(schema.field(label).type),
-        warnings=[*missing_parts(files), *warnings, *repeated_names(classes)],
+        warnings=[*missing_parts(files), *warnings, *odd_names(classes)],
     )
 
 
@@ -90,13 +89,16 @@ def _column(schema: pa.Schema, wanted: tuple[str, ...], path: Path) -> str:
 def _classes(files: list[Path], schema: pa.Schema, label: str, names: str | None) -> tuple[list[ClassName], list[str]]:
     """Take class names from the table given, from the names a hub keeps in the schema, or from labels that are text."""
     kind = schema.field(label).type
+    kind = kind.value_type if is_list(kind) else kind
     if is_text(kind):
-        folders = sorted(_written(value) for value in _values(files, label))
+        folders = sorted(text for value in _values(files, label) if heard(text := _written(value)))  # an empty label is none
         return from_table(folders, Path(names)) if names else (from_folders(folders), [])
     hub = _hub_names(schema, label)
     if names is None and not hub:
         raise UsageError(f"{files[0]}: its labels are numbers without names; --names with the columns id and name says what they are")
     if names is None:
+        if empty := [i for i, name in enumerate(hub) if not heard(name)]:
+            raise UsageError(f"{files[0]}: the name of its class {empty[0]} is empty; --names with the columns id and name gives one")
         return [ClassName(str(i), name.replace("_", " ")) for i, name in enumerate(hub)], []
     seen = [int(value) for value in _values(files, label)]
     return from_table([str(i) for i in range(max(seen, default=-1) + 1)], Path(names))
@@ -121,7 +123,7 @@ def _written(label: Any) -> str:
 
 def _hub_names(schema: pa.Schema, label: str) -> list[str]:
     try:
-        features: Any = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        features: Any = parse_json((schema.metadata or {}).get(b"huggingface", b"{}"))
         about = features["info"]["features"][label]
         about = about[0] if isinstance(about, list) else about.get("feature", about)  # a list of labels
         return [str(name) for name in about["names"]]

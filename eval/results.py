@@ -18,6 +18,7 @@ from fistful.eval.multilabel import NAME as MEAN_AP
 from fistful.eval.multilabel import average_precisions
 from fistful.eval.names import ClassName
 from fistful.eval.zeroshot import Predictions
+from fistful.terminal import show_in_line
 
 SUMMARY = "results.json"
 RETRIEVAL = "zeroshot_retrieval"
@@ -142,7 +143,8 @@ def results_table(folder: str | Path) -> str:
     warnings = [f"! {_some(list(names))} on {dataset}: {line}" for (dataset, line), names in models.items()]
     paired = [line for comparison in read_json(Path(folder) / SUMMARY)["comparisons"] for line in _differences(comparison)]
     facts = dict.fromkeys(line for r in results for line in _facts(r))
-    return "\n\n".join(table for table in tables if table) + "\n" + "".join(f"{line}\n" for line in [*facts, *paired, *warnings])
+    lines = [show_in_line(line) for line in (*facts, *paired, *warnings)]
+    return "\n\n".join(table for table in tables if table) + "\n" + "".join(f"{line}\n" for line in lines)
 
 
 def _facts(result: dict[str, Any]) -> list[str]:
@@ -190,6 +192,7 @@ def _retrieval(results: Sequence[dict[str, Any]]) -> str:
 
 def _aligned(rows: Sequence[Sequence[str]], n_left: int) -> str:
     """Return a table with a line below its head; the first columns stand left, the others right."""
+    rows = [[show_in_line(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
         "  ".join(cell.ljust(w) if i < n_left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))).rstrip()

@@ -54,6 +54,7 @@ def evaluate(*models: str, data: tuple[str, ...], out: str | Path, config: Evalu
         UsageError: If the call is at fault.
         DataError: If a set is broken, has too many bad images, or a model gives no numbers.
     """
+    data = (data,) if isinstance(data, str) else tuple(data)
     if not models or not data:
         raise UsageError("evaluate: expected at least one model, and at least one set with --data")
     folder = local_out(out)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import json
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,14 +16,14 @@ from typing import Any
 import numpy as np
 
 from fistful.bow.store.dead_letters import DeadLetter, Refused
-from fistful.bow.store.files import hash_file
+from fistful.bow.store.files import hash_file, parse_json
 from fistful.bow.store.images import EXTENSIONS
 from fistful.bow.store.kinds import is_hidden, is_image
 from fistful.bow.store.text import MARK, read_lines
 from fistful.bow.store.untar import check_end
 from fistful.errors import DataError, UsageError
 from fistful.eval.datasets import SEVERAL, EvalSet, Sample
-from fistful.eval.names import ClassName, repeated_names
+from fistful.eval.names import ClassName, odd_names, read_table
 
 SPLIT = "test"
 CLASS_NAMES = "classnames.txt"
@@ -68,7 +67,7 @@ def open_wds(layout: Layout, name: str, names: str | None) -> EvalSet:
     table = Path(names) if names is not None else layout.root / CLASS_NAMES
     if not table.is_file():
         raise UsageError(f"{table}: no such file; expected a class name a line, in the order of the numbers in .cls")
-    classes = [ClassName(str(i), line) for i, line in enumerate(_lines(table))]
+    classes = _classes(table, given=names is not None)
     shards, warnings = _shards(layout.split)
     files = [[path.name, path.stat().st_size] for path in shards]
     return EvalSet(
@@ -79,8 +78,24 @@ def open_wds(layout: Layout, name: str, names: str | None) -> EvalSet:
         fingerprint={"files": files, "names": hash_file(table)["sha256"]},
         multilabel=kind == MULTILABEL,
         templates=_lines(layout.root / TEMPLATES),
-        warnings=[*warnings, *repeated_names(classes)],
+        warnings=[*warnings, *odd_names(classes)],
     )
+
+
+def _classes(table: Path, *, given: bool) -> list[ClassName]:
+    """Return the classes in the order of their numbers."""
+    key, named = read_table(table) if given else (None, [])
+    if key is not None:
+        numbers = [entry.folder for entry in named]
+        if {*numbers} != {*map(str, range(len(numbers)))}:
+            raise UsageError(f"--names {table}: its column {key} holds {numbers[0]!r}, ..., expected the numbers in .cls, from 0")
+        return sorted(named, key=lambda entry: int(entry.folder))
+    lines = _lines(table)
+    if "" in lines:
+        raise DataError(
+            f"{table} row {lines.index('') + 1}: found no class name, expected one in each row: their places are the numbers in .cls"
+        )
+    return named or [ClassName(str(i), line) for i, line in enumerate(lines)]
 
 
 def _lines(path: Path) -> list[str]:
@@ -209,7 +224,7 @@ def _labels_of_npy(parts: Parts, n_classes: int) -> Labels:
 def _source(parts: dict[str, Any]) -> str:
     """Return what the sample's JSON says of where it comes from, "" if nothing."""
     try:
-        found = json.loads(parts.get("json", b"{}"))
+        found = parse_json(parts.get("json", b"{}"))
     except ValueError:
         raise Refused("bad_json", "its .json is not JSON") from None
     return str(found.get("source") or "") if isinstance(found, dict) else ""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, CycloptsError, Parameter
 
 from fistful.errors import FistfulError, Interrupted, MachineError, UsageError
+from fistful.terminal import own_stream, show_in_line, shown_output
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,11 +56,14 @@ MACHINE_ERRNOS = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.ENOMEM, errno.E
 
 def make_app() -> App:
     """Build the application; verbs are imported only when they are called."""
+    from rich.console import Console
+
     from fistful import __version__
 
     app = App(
         name="fistful",
         version=__version__,
+        console=Console(file=own_stream(sys.stdout)),  # help is ours, and may have colours
         help="From image captions to word-balanced bags, CLIP models and their zero-shot scores.",
     )
     app.suppress_keyboard_interrupt = app.meta.suppress_keyboard_interrupt = False  # run() says that it was stopped, and ends with 4
@@ -139,6 +143,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def run(argv: list[str]) -> int:
     """Run a command and return its exit code: 0 done, 1 our defect, 2 call, 3 data, 4 interrupted, 5 machine."""
+    with shown_output():
+        return _run(argv)
+
+
+def _run(argv: list[str]) -> int:
     try:
         app = make_app()
         app.meta(_no_help_without_verb(argv), exit_on_error=False, print_error=False, result_action="return_value")
@@ -195,7 +204,7 @@ def _what_to_do(error: OSError | MemoryError) -> str:
 
 
 def _say(message: str, code: int) -> int:
-    print(f"fistful: {message}", file=sys.stderr)
+    print(f"fistful: {show_in_line(message)}", file=sys.stderr)
     return code
 
 

@@ -7,6 +7,7 @@ score is worth, set thresholds, label. Each link writes files that the next one 
 from __future__ import annotations
 
 import dataclasses
+import math
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,7 +64,7 @@ class LabelOptions:
     """Where images are embedded; auto: a GPU if there is one. Neighbours are looked for on the CPU."""
 
     def __post_init__(self) -> None:
-        if self.k < 1 or self.temperature <= 0 or self.seed < 0:
+        if self.k < 1 or not 0 < self.temperature < math.inf or self.seed < 0:
             raise UsageError(
                 f"--k {self.k} --temperature {self.temperature} --seed {self.seed}: expected k from 1, a temperature above 0, a seed from 0"
             )

@@ -198,7 +198,6 @@ def read_classes(spec: str) -> list[ClassName]:
     """
     from fistful.bow.store.kinds import ARCHIVES
     from fistful.eval import names
-    from fistful.eval.classify import read_names
     from fistful.eval.datasets import PARQUET, open_set
 
     if spec == "imagenet1k":
@@ -208,7 +207,7 @@ def read_classes(spec: str) -> list[ClassName]:
         raise UsageError(f"--classes {spec}: no such file; expected imagenet1k, a file of names, or an evaluation set")
     if path.is_dir() or path.name.lower().endswith((*ARCHIVES, PARQUET)):
         return open_set(spec, None).classes
-    return read_names(path)
+    return names.read_table(path)[1]
 
 
 # Bags under a rule

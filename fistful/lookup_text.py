@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from fistful.bow.long_chunks import MAX_CHUNK
+from fistful.terminal import show_in_line
 
 if TYPE_CHECKING:
     from fistful.bow.balance import Balance
@@ -40,7 +41,7 @@ def words_text(found: Words) -> str:
         parts.append(["most frequent words", *_table(found.frequent, found)])
     if found.tried is not None:
         parts.append(_tried(found.tried, found))
-    return "\n\n".join("\n".join(lines) for lines in parts)
+    return "\n\n".join("\n".join(map(show_in_line, lines)) for lines in parts)
 
 
 def rule_text(rule: Balance) -> str:

@@ -7,6 +7,8 @@ import sys
 import time
 from collections.abc import Callable, Generator
 
+from fistful.terminal import own_stream, show_in_line, shown_output
+
 LINE_SECONDS = 10.0
 
 
@@ -22,6 +24,7 @@ def progress_bar(label: str, total: int, show: bool = True) -> Generator[Callabl
     Yields:
         A function of (steps done, a few words such as a rate).
     """
+    label = show_in_line(label)
     if not show or total <= 0:
         yield lambda _done, _note: None
     elif sys.stderr.isatty():
@@ -37,15 +40,17 @@ def _terminal_bar(label: str, total: int) -> Generator[Callable[[int, str], None
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),  # brackets are part of a name
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    console = Console(file=own_stream(sys.stderr))
+    # while the bar stands it takes what is printed, so that is spelt out before
+    with Progress(*columns, console=console, transient=True) as progress, shown_output():
         task = progress.add_task(label, total=total, note="")
-        yield lambda done, note: progress.update(task, completed=done, note=note)
+        yield lambda done, note: progress.update(task, completed=done, note=show_in_line(note))
 
 
 def _line_writer(label: str, total: int) -> Callable[[int, str], None]:

@@ -28,6 +28,7 @@ from fistful.pipelines.count import CountConfig
 from fistful.pipelines.sources import SourceOptions
 from fistful.pipelines.stage import PASSED_OVER, Running
 from fistful.pipelines.units import PlanOptions
+from fistful.terminal import show_in_line
 from fistful.training.config import TrainConfig
 
 GROUPS = (PlanOptions, SourceOptions, WordOptions, Limits, Balance, BagOptions, LabelOptions, Running)
@@ -170,7 +171,7 @@ def verify(*folders: str) -> None:
         raise UsageError("no FOLDER given; expected folders that fistful wrote")
     problems = [problem for folder in folders for problem in manifest.verify(Path(folder))]
     for problem in problems[:20]:
-        print(problem)
+        print(show_in_line(problem))
     if problems:
         raise DataError(f"{_n(len(problems), 'difference')} found; delete the folder and run the command that wrote it again")
     for folder in folders:

@@ -326,7 +326,9 @@ def count_duplicates(shard: Path, index: pa.Table) -> int:
     """Return how many samples of a unit repeat an earlier one: the same image, or without images the same captions."""
     sizes, offsets = index["image_size"].to_numpy(), index["image_offset"].to_numpy()
     if not sizes.any():
-        return index.num_rows - len(pc.unique(pc.binary_join(index["captions"].combine_chunks(), "\n"))) if index.num_rows else 0
+        large = pa.large_string()  # a unit's captions may be more than 32 bits count
+        texts = pa.chunked_array([pc.binary_join(part, "\n").cast(large) for part in index["captions"].chunks], large)
+        return index.num_rows - len(pc.unique(texts))
     suspects: dict[tuple[int, bytes], list[int]] = {}
     with open(shard, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         for size, offset in zip(sizes.tolist(), offsets.tolist(), strict=True):

@@ -243,7 +243,7 @@ def _on_portable(todo: list[Any], work: Work, workers: int, arguments: list[str]
 def _on_dask(todo: list[Any], work: Work, workers: int, arguments: list[str]) -> None:
     """Dask: a cluster of processes on this machine (with threads it hands units out twice), or one that is there already."""
     from apache_beam.runners.dask.dask_runner import DaskRunner
-    from distributed import LocalCluster, default_client
+    from distributed import LocalCluster
 
     for name in [name for name in logging.root.manager.loggerDict if name.startswith("distributed")]:
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -254,8 +254,23 @@ def _on_dask(todo: list[Any], work: Work, workers: int, arguments: list[str]) ->
             arguments.append(f"--dask_client_address={stack.enter_context(cluster).scheduler_address}")
         try:
             _pipeline(todo, work, DaskRunner(), arguments)
+        except OSError as error:
+            if not _dask_clients():
+                raise MachineError(f"{work.folder}: no Dask scheduler answers ({error}); once one does, the same command resumes") from None
+            raise
         finally:
-            default_client().close()  # Beam leaves it open
+            for client in _dask_clients():
+                client.close()  # Beam leaves it open
+
+
+def _dask_clients() -> list[Any]:
+    """Return Beam's connection to Dask; [] where there is none."""
+    from distributed import default_client
+
+    try:
+        return [default_client()]
+    except ValueError:
+        return []
 
 
 def _let_workers_die() -> None:

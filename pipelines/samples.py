@@ -136,7 +136,7 @@ class SampleWriter:
 
     def index(self) -> pa.Table:
         """Return the index of what was added."""
-        return pa.concat_tables(self._tables).combine_chunks() if self._tables else INDEX_SCHEMA.empty_table()
+        return pa.concat_tables(self._tables or [INDEX_SCHEMA.empty_table()])
 
 
 def join_words(words: pa.StringArray, bags: Ragged, between: str) -> list[str]:

@@ -155,12 +155,34 @@ def test_a_mistyped_verb_is_told_with_the_nearest_one(capsys: pytest.CaptureFixt
         ("a.tsv", "--out a.tsv: is a file, expected a folder"),
         ("rest", "{here}/rest: is not empty and was not written by fistful count; choose another --out"),
         ("s3://bucket/x", "--out s3://bucket/x: outputs are local folders; write to disk, then copy the finished folder"),
-        ("rest/notes.txt/x", "{here}/rest/notes.txt/x: not a directory"),
+        ("rest/notes.txt/x", "--out rest/notes.txt/x: {here}/rest/notes.txt is a file, expected a folder; choose another --out"),
     ],
 )
 def test_an_output_that_cannot_be_one_is_refused(here: Path, capsys: pytest.CaptureFixture[str], out: str, message: str) -> None:
     assert run(["count", "a.tsv", "--out", out]) == 2
     assert capsys.readouterr() == ("", f"fistful: {message.format(here=here)}\n")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["count", "a.tsv", "--out", "a.tsv/x/y"],
+        ["bags", "a.tsv", "--counts", "rest", "--out", "a.tsv/x/y"],
+        ["train", "rest", "--out", "a.tsv/x/y"],
+        ["label", "rest", "--model", "m", "--like", "rest", "--out", "a.tsv/x/y"],
+        ["evaluate", "m", "--data", "rest", "--out", "a.tsv/x/y"],
+        ["demo", "--out", "a.tsv/x/y"],
+        ["classify", "m", "rest", "--names", "rest/notes.txt", "--out", "a.tsv/x/y.csv"],
+        ["report", "rest", "--out", "a.tsv/x/y.html"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_an_output_below_a_file_is_refused_by_every_verb_that_writes(
+    here: Path, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    assert run(command) == 2
+    said = f"fistful: --out {command[-1]}: {here}/a.tsv is a file, expected a folder; choose another --out\n"
+    assert capsys.readouterr() == ("", said)
 
 
 def test_an_output_inside_a_source_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

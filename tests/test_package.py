@@ -43,6 +43,20 @@ def test_every_module_of_every_room_is_in_it(wheel: list[str]) -> None:
     assert "fistful/py.typed" in wheel
 
 
+def test_a_checkout_without_symbolic_links_builds_nothing(tmp_path: Path) -> None:
+    shutil.copy(REPOSITORY / "setup.py", tmp_path)
+    (tmp_path / "fistful").mkdir()
+    for room in ROOMS[1:]:
+        (tmp_path / "fistful" / room).symlink_to(REPOSITORY / room)
+    (tmp_path / "fistful" / "bow").write_text("../bow")  # what git writes where it makes no link
+    done = subprocess.run([sys.executable, "setup.py", "--version"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "fistful/bow is no folder: this checkout has no symbolic links, and what is built from it would lack bow; "
+        "take a file system that has them, and: git clone -c core.symlinks=true\n",
+    )
+
+
 def test_every_public_name_is_where_the_package_says() -> None:
     import fistful
 

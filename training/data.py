@@ -15,8 +15,9 @@ import pyarrow.compute as pc
 from fistful.bow import vocabulary as vocabularies
 from fistful.bow.draw import sample_number
 from fistful.bow.store.files import hash_file
-from fistful.bow.store.index import read_index, unit_name
+from fistful.bow.store.index import INDEX_SCHEMA, read_index, unit_name
 from fistful.bow.store.manifest import fingerprint, read_config
+from fistful.bow.store.tables import join_tables
 from fistful.bow.store.text import read_lines
 from fistful.bow.vocabulary import Vocabulary
 from fistful.bow.words import Ragged
@@ -38,8 +39,8 @@ class Samples:
     """Where the vocabulary lies."""
     has_rule: bool
     """Whether the vocabulary's keep probabilities were chosen by anybody."""
-    keys: pa.StringArray
-    captions: pa.ListArray
+    keys: pa.LargeStringArray
+    captions: pa.LargeListArray
     bags: Ragged
     folder: np.ndarray
     """int32 number of each sample's folder."""
@@ -161,7 +162,7 @@ def _read_folder(path: Path, weight: float) -> Source:
 
 
 def _joined(sources: list[Source], words: Words, exclude: str) -> Samples:
-    table = pa.concat_tables([source.index for source in sources]).combine_chunks()
+    table = join_tables([source.index for source in sources], INDEX_SCHEMA)
     folders = [source.path for source in sources]
     if not table.num_rows:
         raise UsageError(
@@ -195,7 +196,7 @@ def _joined(sources: list[Source], words: Words, exclude: str) -> Samples:
     )
 
 
-def _certainty(scores: pa.ListArray, bags: Ragged) -> np.ndarray:
+def _certainty(scores: pa.LargeListArray, bags: Ragged) -> np.ndarray:
     """Return a number a word: its score, or 1 where the sample has none."""
     offsets = scores.offsets.to_numpy().astype(np.int64)
     scored = np.diff(offsets) == bags.lengths()
@@ -208,7 +209,7 @@ def _certainty(scores: pa.ListArray, bags: Ragged) -> np.ndarray:
 
 def _left_out(table: pa.Table, exclude: str) -> tuple[np.ndarray, tuple[int, int]]:
     """Return which samples --exclude names, and how many of its lines name none, of how many."""
-    wanted = pa.array(read_keys(exclude) if exclude else [], pa.string())
+    wanted = pa.array(read_keys(exclude) if exclude else [], table["key"].type)
     found = pc.or_(pc.is_in(table["key"], value_set=wanted), pc.is_in(table["source_key"], value_set=wanted))
     hits = pc.or_(pc.is_in(wanted, value_set=table["key"]), pc.is_in(wanted, value_set=table["source_key"]))
     if len(wanted) and not pc.any(hits).as_py():
@@ -258,7 +259,7 @@ def _parse_keys(keys: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     return numbers[:, 0], numbers[:, 1]
 
 
-def _ragged(lists: pa.ListArray, n_words: int, folders: list[Path]) -> Ragged:
+def _ragged(lists: pa.LargeListArray, n_words: int, folders: list[Path]) -> Ragged:
     offsets = lists.offsets.to_numpy().astype(np.int64)
     values = lists.values.to_numpy()[offsets[0] : offsets[-1]].astype(np.int64)
     if len(values) and values.max() >= n_words:

@@ -7,12 +7,11 @@ An encoder is named by a spec: a run folder, its model/ folder, an open_clip loc
 from __future__ import annotations
 
 import importlib
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_checkable
 
-from fistful.bow.store.files import read_json
+from fistful.bow.store.files import parse_json, read_json
 from fistful.bow.store.manifest import CONFIG
 from fistful.errors import FistfulError, UsageError
 
@@ -118,7 +117,8 @@ def find_folder(spec: str) -> Path | None:
             if folder.name == "model" and not whole and not (folder.parent / "manifest.json").exists():
                 raise UsageError(f"{spec}: training is not finished (its model is not whole); the same fistful train goes on")
             return folder
-    if (path / CONFIG).is_file() and read_json(path / CONFIG).get("verb") == "train":
+    config = read_json(path / CONFIG) if (path / CONFIG).is_file() else {}
+    if isinstance(config, dict) and config.get("verb") == "train":
         raise UsageError(f"{spec}: training is not finished (no model yet); the same fistful train goes on")
     if path.exists():
         raise UsageError(f"{spec}: has no model (neither {OWN_FILE} nor {OPEN_CLIP_FILE}); expected a run folder or an open_clip folder")
@@ -140,7 +140,7 @@ def call_factory(spec: str) -> Any:
     except (ImportError, AttributeError, ValueError) as error:
         raise UsageError(f"{place}: {error}; expected package.module:function") from None
     try:
-        keywords = json.loads(arguments or "{}")
+        keywords = parse_json(arguments or "{}")
     except ValueError as error:
         raise UsageError(f"{spec}: arguments are not JSON ({error})") from None
     if not isinstance(keywords, dict):

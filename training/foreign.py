@@ -23,12 +23,12 @@ from fistful.bow import vocabulary as vocabularies
 from fistful.bow.balance import Balance
 from fistful.bow.draw import sample_key
 from fistful.bow.store.config import canonical_json, sha256_hex
-from fistful.bow.store.files import hash_file
+from fistful.bow.store.files import hash_file, parse_json
 from fistful.bow.store.images import EXTENSIONS
 from fistful.bow.store.index import INDEX_SCHEMA
 from fistful.bow.store.kinds import is_hidden
 from fistful.bow.store.manifest import CONFIG
-from fistful.bow.store.tables import read_table, write_table
+from fistful.bow.store.tables import join_tables, read_table, write_table
 from fistful.bow.store.text import MARK
 from fistful.bow.store.untar import check_end
 from fistful.bow.vocabulary import Limits, choose_words, count_table, write_vocabulary
@@ -75,9 +75,9 @@ def read_tars(path: Path, weight: float, tars: list[Path], cache: Path | None) -
     exactly = [[str(tar.absolute()), stat.st_size, stat.st_mtime_ns] for tar, stat in zip(tars, stats, strict=True)]
     file = f"{sha256_hex(canonical_json(exactly))[:16]}.parquet"
     if cache is not None and (cache / file).exists():
-        index = read_table(cache / file, INDEX_SCHEMA)
+        index = join_tables([read_table(cache / file, INDEX_SCHEMA)], INDEX_SCHEMA)
     else:
-        index = pa.concat_tables([index_tar(tar, unit) for unit, tar in enumerate(tars)])
+        index = join_tables([index_tar(tar, unit) for unit, tar in enumerate(tars)], INDEX_SCHEMA)
         if cache is not None:
             write_table(cache, file, index)
     return Source(path, weight, _fingerprint(tars, index), index, tars)
@@ -138,7 +138,7 @@ def _samples(tar: Path, file: Any) -> Iterator[tuple[str, tarfile.TarInfo, list[
 def _captions(texts: dict[str, bytes]) -> list[str]:
     """Return the captions of a sample: those of its JSON if it has them, else its text."""
     try:
-        about = json.loads(texts.get("json", b"{}"))
+        about = parse_json(texts.get("json", b"{}"))
     except ValueError:
         about = {}
     several = about.get("captions") if isinstance(about, dict) else None
@@ -179,9 +179,9 @@ def with_words(source: Source, words: Words) -> Source:
     id_of = np.array([ids.get(word, -1) for word in analyzer.words] or [-1], np.int64)
     bags = Ragged(found.offsets, id_of[found.values])
     bags = bags.take(bags.values >= 0)
-    column = pa.ListArray.from_arrays(pa.array(bags.offsets, pa.int32()), pa.array(bags.values, pa.uint32()))
+    column = pa.LargeListArray.from_arrays(pa.array(bags.offsets, pa.int64()), pa.array(bags.values, pa.uint32()))
     place = INDEX_SCHEMA.names.index("words")
-    return dataclasses.replace(source, index=source.index.set_column(place, INDEX_SCHEMA.field(place), column))
+    return dataclasses.replace(source, index=source.index.set_column(place, "words", column))
 
 
 def _sample_words(analyzer: Analyzer, source: Source) -> Ragged:

@@ -6,7 +6,6 @@ Shapes: B samples, D embedding, V words, C channels before the projection.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
+from fistful.bow.store.files import read_json
 from fistful.errors import DataError, UsageError
 from fistful.training.config import TrainConfig
 
@@ -120,7 +120,10 @@ def model_config(name: str) -> dict[str, Any]:
     if (folder / CONFIG_FILE).exists():
         if [p for p in folder.iterdir() if p.suffix in (".safetensors", ".bin", ".pth")]:
             raise UsageError(f"--model {name}: the folder has weights, which --model leaves unused; use --init {name}")
-        return json.loads((folder / CONFIG_FILE).read_text())["model_cfg"]
+        config = read_json(folder / CONFIG_FILE)
+        if not isinstance(config, dict) or not isinstance(config.get("model_cfg"), dict):
+            raise DataError(f"{folder / CONFIG_FILE}: has no model_cfg, expected an open_clip configuration")
+        return config["model_cfg"]
     import open_clip
 
     found = None if folder.exists() else open_clip.get_model_config(name)

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from fistful.bow.labelling import Candidates
-from fistful.bow.store.tables import read_table
+from fistful.bow.store.tables import join_tables, read_table
 from fistful.bow.words import Ragged
 
 EMBEDDINGS_SCHEMA = pa.schema(
@@ -53,7 +53,7 @@ def read_embeddings(paths: list[Path]) -> Embeddings:
         UsageError: If one is missing.
         DataError: If one is broken.
     """
-    table = pa.concat_tables([read_table(path, EMBEDDINGS_SCHEMA) for path in paths]).combine_chunks()
+    table = join_tables([read_table(path, EMBEDDINGS_SCHEMA) for path in paths], EMBEDDINGS_SCHEMA)
     words = table["words"].combine_chunks()
     features = table["features"].combine_chunks().flatten().to_numpy()
     offsets = words.offsets.to_numpy().astype(np.int64)

@@ -121,11 +121,23 @@ def read_json(path: Path) -> Any:
         DataError: If it is not JSON.
     """
     try:
-        return json.loads(path.read_bytes())
+        return parse_json(path.read_bytes())
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file; is {path.parent} a folder that fistful wrote?") from None
     except ValueError as error:
         raise DataError(f"{path}: not valid JSON ({error}); fistful verify {path.parent} tells what else changed") from None
+
+
+def parse_json(data: bytes | str) -> Any:
+    """Parse JSON that anybody may have written.
+
+    Raises:
+        ValueError: If it is none, or deeper than Python can follow.
+    """
+    try:
+        return json.loads(data)
+    except RecursionError:
+        raise ValueError("too deep") from None
 
 
 def hash_file(path: Path) -> dict[str, Any]:
@@ -245,4 +257,16 @@ def local_out(out: str | Path) -> Path:
     path = Path(out).absolute()
     if path.exists() and not path.is_dir():
         raise UsageError(f"--out {out}: is a file, expected a folder")
+    check_above(out)
     return path
+
+
+def check_above(out: str | Path) -> None:
+    """Check that what an output shall lie in is a folder, or can be made one.
+
+    Raises:
+        UsageError: If it is a file.
+    """
+    above = next(parent for parent in Path(out).absolute().parents if os.path.lexists(parent))
+    if not above.is_dir():
+        raise UsageError(f"--out {out}: {above} is a file, expected a folder; choose another --out")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from fistful.bow.store.tables import read_table
+from fistful.bow.store.tables import join_tables, read_table
 from fistful.errors import UsageError
 
 INDEX_SCHEMA = pa.schema(
@@ -49,4 +49,4 @@ def read_index(folder: Path) -> pa.Table:
     paths = sorted((folder / "index").glob("*.parquet"), key=lambda p: int(p.stem))
     if not paths:
         raise UsageError(f"{folder}: has no index/*.parquet; expected a folder that fistful bags wrote")
-    return pa.concat_tables([read_table(path, INDEX_SCHEMA) for path in paths])
+    return join_tables([read_table(path, INDEX_SCHEMA) for path in paths], INDEX_SCHEMA)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fistful.bow.store.config import FORMAT, canonical_json, config_id, sha256_hex
 from fistful.bow.store.files import hash_file, read_json, write_json
 from fistful.errors import DataError, UsageError
+
+T = TypeVar("T")
 
 MANIFEST = "manifest.json"
 CONFIG = "config.json"
@@ -86,6 +88,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise UsageError(
             f"{folder / CONFIG}: is not fistful's (expected the fields format, verb, config, inputs and id); choose another folder"
         )
+    if not isinstance(config["format"], int) or not isinstance(config["config"], dict) or not isinstance(config["verb"], str):
+        raise DataError(f"{folder / CONFIG}: format, verb or config is not what fistful writes there; delete the folder and make it again")
     if config["format"] > FORMAT:
         raise UsageError(f"{folder}: has format {config['format']}, this version reads up to {FORMAT}; upgrade fistful")
     return config
@@ -123,7 +127,19 @@ def fingerprint(folder: Path) -> str:
         if not (folder / CONFIG).exists():
             raise UsageError(f"{folder}: is no folder that fistful wrote (no {CONFIG})")
         raise UsageError(f"{folder}: is not finished (no {MANIFEST}); run the command that writes it again, it resumes")
-    return str(read_json(folder / MANIFEST)["digest"])
+    return manifest_part(folder, "digest", str)
+
+
+def manifest_part(folder: Path, name: str, kind: type[T]) -> T:
+    """Return one field of a folder's manifest, unchecked but for its kind.
+
+    Raises:
+        DataError: If the file is no manifest.
+    """
+    found = read_json(folder / MANIFEST)
+    if not isinstance(found, dict) or not isinstance(found.get(name), kind):
+        raise DataError(f"{folder / MANIFEST}: is not a manifest; fistful verify {folder} tells what else changed")
+    return found[name]
 
 
 def check_file(folder: Path, name: str) -> None:
@@ -132,7 +148,7 @@ def check_file(folder: Path, name: str) -> None:
     Raises:
         DataError: If it has changed, or is not there.
     """
-    expected = read_json(folder / MANIFEST)["files"].get(name)
+    expected = manifest_part(folder, "files", dict).get(name)
     if not (folder / name).is_file() or hash_file(folder / name) != expected:
         raise DataError(f"{folder / name}: is not the file that {MANIFEST} names; fistful verify {folder} tells what else changed")
 
@@ -148,15 +164,11 @@ def verify(folder: str | Path) -> list[str]:
         raise UsageError(f"{folder}: no such folder")
     if not (folder / MANIFEST).exists():
         raise UsageError(f"{folder}: no {MANIFEST}; either not a folder of fistful's, or not finished")
-    raw = (folder / MANIFEST).read_bytes()
     try:
-        manifest = read_json(folder / MANIFEST)
-        digest = manifest.pop("digest")
-        files = manifest["files"]
-        if canonical_json({**manifest, "digest": digest}) != raw or sha256_hex(canonical_json(manifest)) != digest:
-            return [f"{folder / MANIFEST}: does not match its own digest"]
-    except (DataError, KeyError, AttributeError, ValueError):
-        return [f"{folder / MANIFEST}: is not a manifest"]
+        manifest = read_manifest(folder)
+    except DataError as error:
+        return [str(error)]
+    files = manifest["files"]
     problems = [f"{folder / name}: not in the manifest" for name in _file_names(folder) if name not in files]
     for name, record in files.items():
         path = folder / name
@@ -168,3 +180,26 @@ def verify(folder: str | Path) -> list[str]:
     if not problems and read_config(folder)["id"] != manifest["id"]:
         problems.append(f"{folder / CONFIG}: another configuration than the manifest's")
     return problems
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read a folder's manifest.
+
+    Raises:
+        DataError: If it is none, whatever JSON it may be, or not the one that was written.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest = read_json(path)
+        digest, files = manifest["digest"], manifest["files"]
+        body = {key: value for key, value in manifest.items() if key != "digest"}
+        fine = isinstance(manifest["id"], str) and all(isinstance(one, dict) and {*one} >= {"size", "sha256"} for one in files.values())
+        same = canonical_json(manifest) == path.read_bytes() and sha256_hex(canonical_json(body)) == digest
+    except (DataError, KeyError, TypeError, AttributeError, ValueError):
+        fine = same = False
+        manifest = {}
+    if not manifest or not fine:
+        raise DataError(f"{path}: is not a manifest")
+    if not same:
+        raise DataError(f"{path}: does not match its own digest")
+    return manifest

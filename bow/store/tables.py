@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,9 @@ class TableWriter:
 
     def add(self, table: pa.Table) -> None:
         """Append rows: every part but the last must have a multiple of ROW_GROUP of them, for the bytes to depend on the rows alone."""
-        self._writer.write_table(table.combine_chunks(), row_group_size=ROW_GROUP)
+        for start in range(0, max(table.num_rows, 1), ROW_GROUP):  # the schema's offsets have 32 bits, a joined table's may need more
+            part = table.slice(start, ROW_GROUP).combine_chunks().cast(self._schema)
+            self._writer.write_table(part, row_group_size=ROW_GROUP)
 
     def write(self, folder: Path, name: str) -> dict[str, Any]:
         """Write FOLDER/NAME atomically and return its size and hash."""
@@ -56,7 +59,9 @@ def read_table(path: Path, schema: pa.Schema) -> pa.Table:
     """
     try:
         file = pq.ParquetFile(path)
-        table, metadata = file.read(), file.metadata.metadata
+        # a group at a time: lists are not read in parts, and those of a whole file may hold more text than 32 bits count
+        groups = [file.read_row_group(i) for i in range(file.num_row_groups)]
+        table, metadata = pa.concat_tables(groups) if groups else file.schema_arrow.empty_table(), file.metadata.metadata
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file; is the folder one that fistful wrote?") from None
     except (pa.ArrowInvalid, OSError) as error:
@@ -64,3 +69,18 @@ def read_table(path: Path, schema: pa.Schema) -> pa.Table:
     if table.schema.names != schema.names:
         raise DataError(f"{path}: columns are {table.schema.names}, expected {schema.names}")
     return table.cast(schema.with_metadata(metadata))
+
+
+def join_tables(tables: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
+    """Return tables of one schema as one, each column in one piece, with offsets of 64 bits.
+
+    Offsets of 32 bits, as our files and schemas have them, end at 2 GiB of text: some 35 million captions.
+    """
+    large = pa.schema([field.with_type(_large(field.type)) for field in schema])
+    return pa.concat_tables([table.cast(large) for table in tables] or [large.empty_table()]).combine_chunks()
+
+
+def _large(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_list(kind):
+        return pa.large_list(_large(kind.value_type))
+    return pa.large_string() if pa.types.is_string(kind) else pa.large_binary() if pa.types.is_binary(kind) else kind

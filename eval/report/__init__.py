@@ -39,5 +39,4 @@ def report(
     from fistful.eval.report.folders import open_material
     from fistful.eval.report.page import page_of, write_page
 
-    material = open_material((*folders, *results, *data))
-    return write_page(out, lambda: page_of(material, config))
+    return write_page(out, lambda: page_of(open_material((*folders, *results, *data)), config))

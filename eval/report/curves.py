@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from array import array
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fistful.bow.store.files import parse_json
 from fistful.errors import DataError
 from fistful.eval.report import figures
 from fistful.eval.report.figures import Figure
@@ -94,7 +94,7 @@ def _rows(path: Path) -> list[tuple[int, float | None]]:
             if not line.endswith(b"\n"):
                 break  # a run that is at work has not finished this line
             try:
-                row = json.loads(line)
+                row = parse_json(line)
                 if "loss" in row:
                     rows.append((int(row["step"]), None if row["loss"] is None else float(row["loss"])))
             except (ValueError, KeyError, TypeError, AttributeError):

@@ -9,7 +9,7 @@ from typing import Any
 
 from fistful.bow.store.config import canonical_json, sha256_hex
 from fistful.bow.store.files import read_json
-from fistful.bow.store.manifest import CONFIG, MANIFEST, read_config
+from fistful.bow.store.manifest import CONFIG, MANIFEST, manifest_part, read_config
 from fistful.bow.vocabulary import FILE as VOCABULARY
 from fistful.bow.vocabulary import Vocabulary, read_vocabulary
 from fistful.errors import DataError, UsageError
@@ -164,14 +164,14 @@ def _short_names(paths: Sequence[Path]) -> list[str]:
 
 
 def _fingerprint(folder: Path) -> str | None:
-    return str(read_json(folder / MANIFEST)["digest"]) if (folder / MANIFEST).exists() else None
+    return manifest_part(folder, "digest", str) if (folder / MANIFEST).exists() else None
 
 
 def _model_fingerprint(run: Path) -> str | None:
     """Return the fingerprint of a run's model, from the hashes in its manifest (fistful.training.towers, which would bring torch)."""
     if not (run / MANIFEST).exists():
         return None
-    files = {Path(name): record for name, record in read_json(run / MANIFEST)["files"].items()}
+    files = {Path(name): record for name, record in manifest_part(run, "files", dict).items()}
     return sha256_hex(canonical_json({p.name: r for p, r in files.items() if str(p.parent) == "model" and p.suffix in MODEL_FILES}))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from fistful.bow.store.files import write_own_file
+from fistful.bow.store.files import check_above, write_own_file
 from fistful.errors import UsageError
 from fistful.eval.report.classes import classes_of
 from fistful.eval.report.comparison import comparison_of, readings
@@ -19,6 +19,7 @@ from fistful.eval.report.samples import samples_of
 from fistful.eval.report.scores import headline, scores_of, title_of
 from fistful.eval.report.text import brief, number, percent, shown
 from fistful.eval.report.words import words_of
+from fistful.terminal import show
 
 TEMPLATE = "page.html.jinja"
 N_COLOURS_CLASS = 8
@@ -34,7 +35,7 @@ def page_of(material: Material, config: ReportConfig) -> str:
     )
     comparison = comparison_of(material, config)
     environment.filters |= {"shown": shown, "brief": brief, "percent": percent, "number": number}
-    return environment.get_template(TEMPLATE).render(
+    page = environment.get_template(TEMPLATE).render(
         title=config.title or title_of(material),
         date=config.date,
         headline=headline(material, config.top, readings(comparison)),
@@ -50,6 +51,7 @@ def page_of(material: Material, config: ReportConfig) -> str:
         version=version("fistful"),
         n_colours=N_COLOURS_CLASS,
     )
+    return show(page)
 
 
 def write_page(out: str | Path, make: Callable[[], str]) -> Path:
@@ -63,6 +65,7 @@ def write_page(out: str | Path, make: Callable[[], str]) -> Path:
         raise UsageError(f"--out {out}: expected a local file that ends in .html")
     if path.is_dir():
         raise UsageError(f"--out {out}: is a folder, expected a file that ends in .html")
+    check_above(out)
     page = make()
     write_own_file(path, page, "backslashreplace")
     return path

@@ -16,6 +16,7 @@ from fistful.bow.draw import mix_all, number_of_key
 from fistful.bow.store.dead_letters import Refused
 from fistful.bow.store.images import decode_image, read_header
 from fistful.bow.store.index import INDEX_SCHEMA, unit_name
+from fistful.bow.store.tables import ROW_GROUP
 from fistful.bow.vocabulary import Vocabulary
 from fistful.bow.words import Ragged
 from fistful.errors import DataError
@@ -126,7 +127,9 @@ def draw_rows(folder: Path, n: int, seed: int) -> tuple[list[dict[str, Any]], in
     rows = []
     for i in np.unique(files[chosen]):
         wanted = np.sort(places[chosen[files[chosen] == i]])
-        rows += tables[i].read(columns=_COLUMNS).take(pa.array(wanted)).to_pylist()
+        for group in np.unique(wanted // ROW_GROUP):
+            inside = wanted[wanted // ROW_GROUP == group] - group * ROW_GROUP
+            rows += tables[i].read_row_group(int(group), columns=_COLUMNS).take(pa.array(inside)).to_pylist()
     return sorted(rows, key=lambda row: row["key"]), len(places)
 
 

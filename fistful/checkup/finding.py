@@ -7,6 +7,8 @@ import textwrap
 from collections.abc import Sequence
 from typing import Literal
 
+from fistful.terminal import show_in_line
+
 Level = Literal["ok", "note", "warning", "problem"]
 """ok: as it should be; note: worth knowing; warning: something will be lost or slow; problem: something will not work."""
 
@@ -86,4 +88,4 @@ def _lines(finding: Finding) -> list[str]:
     body = textwrap.wrap(said, WIDTH - len(INDENT), break_long_words=False, break_on_hyphens=False)
     first, *rest = body or [""]
     lines = [f"  {finding.level:<9}{first}", *(INDENT + line for line in rest)]
-    return [*lines, f"{INDENT}-> {finding.command}"] if finding.command else lines
+    return [*lines, f"{INDENT}-> {show_in_line(finding.command)}"] if finding.command else lines

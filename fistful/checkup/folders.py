@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import zlib
 from collections import Counter
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from fistful.bow.store.columns import BROKEN_PARQUET, is_text
 from fistful.bow.store.dead_letters import Refused
+from fistful.bow.store.files import parse_json
 from fistful.bow.store.kinds import PassedOver, extension_of, files_under, is_image
 from fistful.bow.store.manifest import CONFIG
 from fistful.checkup.finding import Finding, Noted, number, some
@@ -115,7 +115,7 @@ def judge_sizes(folder: Path, tally: Tally) -> list[Finding]:
             Finding("note", said, "fistful needs none; open_clip_train does", f"--train-num-samples {tally.n_samples} for open_clip_train")
         ]
     try:
-        sizes = json.loads(path.read_bytes())
+        sizes = parse_json(path.read_bytes())
         wrong = [f"{name}: {sizes[name]} there, {n} counted" for name, n in tally.samples_of.items() if name in sizes and sizes[name] != n]
     except (ValueError, TypeError):
         return [Finding("problem", f"{path} is not JSON of tars and numbers", "open_clip_train cannot read it", f"rm {path}")]
@@ -144,7 +144,7 @@ def _judge_downloads(tars: list[Path], stats: list[Path], tally: Tally) -> list[
     count, successes, why, wrong = 0, 0, Counter[str](), []
     for path in stats:
         try:
-            told = json.loads(path.read_bytes())
+            told = parse_json(path.read_bytes())
             count, successes = count + int(told["count"]), successes + int(told["successes"])
             why.update(told.get("status_dict") or {})
         except (ValueError, KeyError, TypeError):
@@ -269,17 +269,6 @@ def judge_evaluation(folder: Path) -> list[Finding]:
     if ids and len(ids) == len(folders):
         names = some([f"{entry.folder} = {entry.name}" for entry in found_set.classes], 2)
         found.append(Finding("ok", f"class folders are WordNet ids, {names}"))
-    elif ids:
-        said = f"{len(ids):,} of {len(folders):,} class folders are WordNet ids, {some(ids)}"
-        found.append(
-            Finding(
-                "warning", said, "they are taken as names, which no caption has", "--names FILE, a TSV with the columns folder and name"
-            )
-        )
-    numbers = [entry.folder for entry in found_set.classes if entry.name.isdigit()]
-    if numbers:
-        said = f"{number(len(numbers), 'class is', 'classes are')} called by numbers, {some(numbers)}"
-        found.append(Finding("problem", said, "zero-shot asks for names", "--names FILE, a TSV with the columns folder and name"))
     found += [Finding("warning", line) for line in found_set.warnings]
     images = [p for name in files_under(folder, PassedOver()) if is_image(name) and (p := folder / name).exists()]
     return found + (_tried(folder, images)[1:] if images else [])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fistful.bow.store.files import read_json
-from fistful.bow.store.manifest import MANIFEST, read_config
+from fistful.bow.store.files import parse_json, read_json
+from fistful.bow.store.manifest import MANIFEST, read_config, read_manifest
 from fistful.bow.vocabulary import read_vocabulary
 from fistful.checkup.finding import Finding, number, some
 from fistful.checkup.tars import Tally, judge_tars
@@ -59,7 +58,7 @@ def _judge_end(folder: Path, config: dict[str, Any], finished: bool) -> list[Fin
                 "warning", f"{said}, unfinished (no {MANIFEST})", "nothing else reads it", "the command that wrote it, again: it resumes"
             )
         ]
-    files = read_json(folder / MANIFEST)["files"]
+    files = read_manifest(folder)["files"]
     ok = Finding(
         "ok",
         f"{said}, finished: {number(len(files), 'file')} in its {MANIFEST}",
@@ -201,7 +200,7 @@ def _open_clip_config(folder: Path) -> dict[str, Any] | Finding:
     if not path.is_file():
         return {}
     try:
-        config = json.loads(path.read_bytes())
+        config = parse_json(path.read_bytes())
         if isinstance(config["model_cfg"], dict):
             return config
     except (ValueError, KeyError, TypeError):

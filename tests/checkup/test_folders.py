@@ -33,7 +33,7 @@ def test_classes_without_images_and_broken_images_are_found(tmp_path: Path):
         (("n01443537", "n02123045"), "ok", "class folders are WordNet ids, n01443537 = goldfish"),
         (("n01443537", "dog"), "warning", "1 of 2 class folders are WordNet ids"),
         (("n99999999", "n01443537"), "problem", "looks like a WordNet id but is not one of ImageNet's"),
-        (("0", "1"), "problem", "2 classes are called by numbers, 0, 1"),
+        (("0", "1"), "warning", "2 classes are called by numbers, which say nothing of what is in them ('0', '1')"),
         (("train", "test"), "problem", "are splits, not classes"),
     ],
 )

@@ -77,6 +77,20 @@ def test_options_at_fault_are_refused(fields):
         ClassifyConfig(**fields)
 
 
+def test_cells_of_a_csv_are_no_formulas_and_numbers_stay_numbers(squares, colours, tmp_path, monkeypatch):
+    monkeypatch.chdir(squares / "red")
+    names = ["=1+1 a", "+ red", "- green", "@ blue"]
+    (tmp_path / "names.txt").write_text("\n".join(names))
+    Path("0.png").rename("=1+1.png")
+    classify(colours(), "=1+1.png", names=str(tmp_path / "names.txt"), out=tmp_path / "a.csv", config=ClassifyConfig(top=4))
+    (row,) = csv.DictReader((tmp_path / "a.csv").open())
+    assert (row["image"], row["name"]) == ("'=1+1.png", "'+ red")
+    assert float(row["probability"]) > 0.9
+    assert row["top"].startswith("'+ red ")
+    classify(colours(), "=1+1.png", names=str(tmp_path / "names.txt"), out=tmp_path / "a.jsonl")
+    assert json.loads((tmp_path / "a.jsonl").read_text())["name"] == "+ red"  # no spreadsheet opens it
+
+
 def test_a_folder_of_broken_images_is_the_datas_fault(squares, colours, tmp_path):
     (tmp_path / "names.txt").write_text("red\nblue\n")
     (tmp_path / "bad.png").write_bytes(b"nothing")
@@ -92,8 +106,56 @@ def test_a_table_needs_no_folders_but_a_column_of_names(squares, colours, tmp_pa
     (found,) = classify(colours(), str(squares / "red" / "0.png"), names=str(table), config=ClassifyConfig(synonyms=True))
     assert found.name == "one"
     table.write_text("class\twords\none\tred\nother\tgreen\n")
-    with pytest.raises(UsageError, match=r"its first row has tabs and no column name \('class', 'words'\)"):
+    with pytest.raises(UsageError, match="its first row has the columns 'class', 'words', expected one called name"):
         classify(colours(), str(squares / "red" / "0.png"), names=str(table))
+
+
+def test_images_may_come_from_an_iterator_and_are_not_used_up_by_the_check(squares, colours):
+    found = load(colours()).classify((squares / "red").glob("*.png"), (name for name in ("red", "green")))
+    assert len(found) == 4
+    assert {answer.name for answer in found} == {"red"}
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["cat", ""], "names: found '' in place 2, expected a class name"),
+        (["cat", " \t"], "names: found ' \\t' in place 2, expected a class name"),
+        (["cat", None], "names: found None in place 2, expected a class name"),
+        ([1, "cat"], "names: found 1 in place 1, expected a class name"),
+        (["cat"], "names: found 1 names, expected two or more"),
+        (["cat", "cat"], "names: found 'cat' more than once, expected each name once"),
+        (
+            ["cat", "cat "],
+            "names: found 'cat' and 'cat ', which are one text to a model; expected names that differ in more than case and blanks",
+        ),
+        (
+            ["Cat", "cat"],
+            "names: found 'Cat' and 'cat', which are one text to a model; expected names that differ in more than case and blanks",
+        ),
+    ],
+)
+def test_names_that_no_model_can_tell_apart_or_read_are_refused(squares, colours, names, message):
+    with pytest.raises(UsageError) as error:
+        load(colours()).classify([squares / "red" / "0.png"], names)
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("n.tsv", "name\nred\ngreen\n"),
+        ("n.csv", "name\nred\ngreen\n"),
+        ("n.csv", 'folder,name,words\na,red,"scarlet, red"\nb,green,\n'),
+        ("n.txt", "\ufeffID;Name\r\n0;red\r\n\r\n1;green\r\n"),
+        ("n.txt", "red\n\n  green \n"),
+        ("n.csv", "red\ngreen\n"),
+    ],
+)
+def test_a_header_is_no_class_whatever_parts_the_columns(squares, colours, tmp_path, file, text):
+    (tmp_path / file).write_text(text)
+    (found,) = classify(colours(), str(squares / "green" / "0.png"), names=str(tmp_path / file))
+    assert sorted(name for name, _ in found.top) == ["green", "red"]
 
 
 def test_one_string_in_place_of_a_list_is_refused(squares, colours):
@@ -115,5 +177,5 @@ def test_a_file_that_cannot_be_written_is_called_by_its_name(squares, colours, t
 
 def test_names_do_nothing_to_a_terminal():
     text = answers_table([Answer("a\x1b[2J\udc80.png", "red", 1.0, [("red", 1.0)])] * 60)
-    assert text.splitlines()[1] == "a?[2J?.png  red  red 100%"
+    assert text.splitlines()[1] == r"a\u001b[2J\udc80.png  red  red 100%"
     assert text.splitlines()[-2:] == ["and 10 more images", "60 images: 60 red"]

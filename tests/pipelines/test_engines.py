@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from fistful.bow.balance import Balance
-from fistful.errors import UsageError
+from fistful.errors import MachineError, UsageError
 from fistful.pipelines.bags import BagsConfig, bags
 from fistful.pipelines.count import CountConfig, count
 from fistful.pipelines.stage import Running
@@ -55,6 +55,20 @@ def expected(inputs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> di
 def test_other_engines_write_the_same_bytes(inputs: list[Path], expected: dict[str, bytes], tmp_path: Path, engine: str) -> None:
     running = Running(progress=False, workers=2, engine=engine)
     assert run_job(inputs, tmp_path, running) == expected
+
+
+def test_a_dask_scheduler_that_does_not_answer_is_told(tmp_path: Path) -> None:
+    import dask.config
+
+    (tmp_path / "a.tsv").write_text("caption\na cat\n")
+    with socket.socket() as taken:  # bound, and nobody listens
+        taken.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+        running = Running(progress=False, engine="dask", beam_option=(f"dask_client_address={address}",))
+        with dask.config.set({"distributed.comm.timeouts.connect": "200ms"}), pytest.raises(MachineError) as error:
+            count(str(tmp_path / "a.tsv"), out=tmp_path / "out", config=CountConfig(running=running))
+    assert str(error.value).startswith(f"{tmp_path}/out: no Dask scheduler answers (Timed out trying to connect to {address}")
+    assert str(error.value).endswith("; once one does, the same command resumes")
 
 
 @contextlib.contextmanager

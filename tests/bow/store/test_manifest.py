@@ -112,6 +112,39 @@ def test_every_difference_is_named(tmp_path: Path) -> None:
     ]
 
 
+DEEP = b"[" * 100_000
+FOREIGN = [b"", b"[]", b"null", b"7", b'"digest"', b"{}", DEEP, b'{"digest": ' + DEEP, b'{"digest": [], "files": []}']
+FOREIGN_FILES = b'{"digest": "x", "files": {"a": 1}}'
+
+
+@pytest.mark.parametrize("data", [*FOREIGN, FOREIGN_FILES], ids=range(len(FOREIGN) + 1))
+def test_a_manifest_of_any_json_is_told_to_be_none(tmp_path: Path, data: bytes) -> None:
+    folder = make_folder(tmp_path / "out")
+    (folder / "manifest.json").write_bytes(data)
+    assert manifest.verify(folder) == [f"{folder}/manifest.json: is not a manifest"]
+    if data != FOREIGN_FILES:  # whose digest is one
+        with pytest.raises(DataError, match=r"manifest.json: (is not a manifest|not valid JSON)"):
+            manifest.fingerprint(folder)
+
+
+@pytest.mark.parametrize("data", FOREIGN, ids=range(len(FOREIGN)))
+def test_a_config_of_any_json_is_told_to_be_none(tmp_path: Path, data: bytes) -> None:
+    folder = make_folder(tmp_path / "out")
+    (folder / "config.json").write_bytes(data)
+    assert manifest.verify(folder)[0].startswith(f"{folder}/config.json: ")
+    with pytest.raises((DataError, UsageError), match=r"config.json: (is not fistful's|not valid JSON)"):
+        manifest.read_config(folder)
+
+
+def test_a_config_with_fields_of_other_kinds_is_told(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "out")
+    config = json.loads((folder / "config.json").read_bytes())
+    for field, value in (("format", "1"), ("format", None), ("config", []), ("verb", 3)):
+        write_json(folder, "config.json", {**config, field: value})
+        with pytest.raises(DataError, match=r"config.json: format, verb or config is not what fistful writes there"):
+            manifest.read_config(folder)
+
+
 def test_a_file_that_is_read_again_must_be_the_one_that_was_written(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "out")
     manifest.check_file(folder, "counts/00000.parquet")
