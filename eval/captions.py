@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from fistful.bow.store.config import canonical_json
 from fistful.bow.store.dead_letters import dead_letter_table
-from fistful.bow.store.files import read_json, write_json
+from fistful.bow.store.files import write_json
 from fistful.bow.store.index import read_index
 from fistful.bow.store.manifest import fingerprint, read_config
 from fistful.bow.store.tables import write_table
@@ -28,7 +28,8 @@ from fistful.eval.config import EvaluateConfig
 from fistful.eval.coverage import Coverage
 from fistful.eval.datasets import Sample, set_name
 from fistful.eval.images import Ready, Tally, check_refused, ready_images
-from fistful.eval.results import RANKS_SCHEMA, RETRIEVAL, WORDS_SCHEMA, result_name
+from fistful.eval.prompts import CAPTIONS
+from fistful.eval.results import RANKS_SCHEMA, RETRIEVAL, WORDS_SCHEMA, kept_result, result_name
 from fistful.eval.retrieval import Ranks, retrieval_figures, retrieval_ranks
 from fistful.eval.score import write_log
 from fistful.eval.shards import image_bytes
@@ -36,8 +37,6 @@ from fistful.eval.tagging import KS, MIN_POSITIVE, by_frequency, tag_hits, taggi
 from fistful.progress import progress_bar
 from fistful.training.encoder import Encoder
 
-PROMPTS = "captions"
-"""What stands in a result where classification names its prompts."""
 NOTHING = np.empty((0, max(KS)))
 
 
@@ -93,9 +92,9 @@ def score_captions(
     Raises:
         DataError: If the set has too many bad images, or the model gives no numbers.
     """
-    stem = result_name(model, captions.name, PROMPTS)
-    if (folder / "results" / f"{stem}.json").exists():
-        return [read_json(folder / "results" / f"{stem}.json")]
+    stem = result_name(model, captions.name, CAPTIONS)
+    if (kept := kept_result(folder, stem, encoder.fingerprint)) is not None:
+        return [kept]
     start = time.monotonic()
     words = _shared_words(encoder, captions)
     words_VD = None if encoder.word_scores is not None else encoder.embed_texts(words.words)
@@ -237,7 +236,7 @@ def _result(
         "task": RETRIEVAL,
         "language": "en",
         "metrics": {"n": len(names), **retrieval, **{f"tags_{key}": value for key, value in tags.items()}},
-        "prompts": PROMPTS,
+        "prompts": CAPTIONS,
         "tags_by": "text tower" if encoder.word_scores is None else "word head",
         "half": config.half,
         "n_in": tally.n_in,

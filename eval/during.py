@@ -6,11 +6,11 @@ import tempfile
 from pathlib import Path
 
 from fistful.bow.store.config import canonical_json, sha256_hex
+from fistful.bow.store.names import tell_apart
 from fistful.bow.words import WordOptions
 from fistful.errors import UsageError
 from fistful.eval.config import EvaluateConfig
 from fistful.eval.datasets import open_set
-from fistful.eval.run import tell_apart
 from fistful.eval.score import Job, score_set
 from fistful.training.encoder import Encoder
 

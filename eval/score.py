@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fistful.bow.store.dead_letters import dead_letter_table
-from fistful.bow.store.files import read_json, write_json
+from fistful.bow.store.files import write_json
 from fistful.bow.store.tables import write_table
 from fistful.bow.words import WordOptions
 from fistful.errors import DataError
@@ -25,10 +25,11 @@ from fistful.eval.classifier import Classifier, build_classifiers, check_feature
 from fistful.eval.config import EvaluateConfig
 from fistful.eval.datasets import EvalSet
 from fistful.eval.images import Ready, Tally, check_refused, ready_images
-from fistful.eval.probe import KNN, TEMPERATURE, K, Neighbours, count_copies, embed_set, votes_of
-from fistful.eval.prompts import Prompts, build_prompts
+from fistful.eval.probe import TEMPERATURE, K, Neighbours, count_copies, embed_set, votes_of
+from fistful.eval.prompts import KNN, Prompts, build_prompts
 from fistful.eval.results import (
     classes_table,
+    kept_result,
     multilabel_classes_table,
     multilabel_predictions_table,
     predictions_table,
@@ -110,8 +111,9 @@ def score_set(folder: Path, job: Job) -> list[dict[str, Any]]:
     prompt_sets = job.prompt_sets()
     kinds = [*(prompts.name for prompts in prompt_sets), *([KNN] if job.probe is not None else [])]
     names = [result_name(job.model, job.eval_set.name, kind) for kind in kinds]
-    if all((folder / "results" / f"{name}.json").exists() for name in names):
-        return [read_json(folder / "results" / f"{name}.json") for name in names]
+    kept = [kept_result(folder, name, job.encoder.fingerprint) for name in names]
+    if None not in kept:
+        return [result for result in kept if result is not None]
     start = time.monotonic()
     cache = None if job.config.cache is None else Path(job.config.cache)
     classifiers = build_classifiers(job.encoder, prompt_sets, job.eval_set.classes, cache)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from fistful.bow.vocabulary import Limits, choose_words, count_table, write_voca
 from fistful.errors import DataError, UsageError
 from fistful.eval.config import EvaluateConfig
 from fistful.eval.results import read_results, results_table
-from fistful.eval.run import evaluate
+from fistful.eval.run import evaluate, model_name
 
 QUIET = {"progress": False}
 
@@ -157,6 +158,63 @@ def test_equal_names_of_models_and_sets_are_told_apart(squares, colours, tmp_pat
         ("colours-2", "squares"),
         ("colours-2", "squares-2"),
     ]
+
+
+def test_models_and_sets_of_which_no_letter_is_ascii_keep_scores_of_their_own(squares, colours, tmp_path):
+    shutil.copytree(squares, tmp_path / "甲")
+    shutil.move(squares, tmp_path / "乙")
+    shutil.rmtree(tmp_path / "乙" / "green")
+    models = (colours(name="模型"), colours(name="跑步", swapped=True))
+    out = evaluate(*models, data=(str(tmp_path / "甲"), str(tmp_path / "乙")), out=tmp_path / "r", config=config())
+    assert [(r["model"], r["dataset"], r["model_fingerprint"][0], r["metrics"]["n"], r["metrics"]["acc1"]) for r in read_results(out)] == [
+        ("模型", "甲", "c", 12, 11 / 12),
+        ("模型", "乙", "c", 8, 7 / 8),
+        ("跑步", "甲", "d", 12, 5 / 12),
+        ("跑步", "乙", "d", 8, 1 / 8),
+    ]
+    assert [c["acc1_difference"] for c in json.loads((out / "results.json").read_text())["comparisons"]] == [-1 / 2, -3 / 4]
+
+
+def test_a_model_that_is_called_as_another_becomes_keeps_scores_of_its_own(squares, colours, tmp_path):
+    models = (colours(name="a/r"), colours(name="b/R"), colours(name="c/r-2", swapped=True))  # the second r would be r-2
+    found = read_results(evaluate(*models, data=(str(squares),), out=tmp_path / "r", config=config()))
+    assert [(r["model"], r["metrics"]["acc1"]) for r in found] == [("r", 11 / 12), ("R-3", 11 / 12), ("r-2", 5 / 12)]
+
+
+def test_the_best_step_of_a_run_is_called_by_its_run():
+    assert [model_name(spec) for spec in ("runs/bags/best", "bags/best/", "runs/x/../bags/model", "local-dir:/m/vit")] == [
+        "bags-best",
+        "bags-best",
+        "bags",
+        "vit",
+    ]
+
+
+def test_a_folder_with_spaces_in_its_name_is_called_by_its_own(tmp_path):
+    (tmp_path / "my runs" / "a b").mkdir(parents=True)
+    assert model_name(str(tmp_path / "my runs" / "a b")) == "a b"
+    assert model_name('some.package:function {"path": "a/b"}') == "some.package:function"
+
+
+def test_a_result_of_another_model_is_not_taken_over(squares, colours, tmp_path):
+    whole = evaluate(colours(), data=(str(squares),), out=tmp_path / "r", config=config())
+    before = files_of(whole)
+    path = whole / "results" / "colours--squares--name.json"
+    path.write_bytes(path.read_bytes().replace(b"c" * 64, b"d" * 64))
+    (whole / "manifest.json").unlink()
+    assert files_of(evaluate(colours(), data=(str(squares),), out=whole, config=config())) == before
+
+
+def test_a_file_of_prompts_that_is_called_as_a_prompt_set_is_told_from_it(squares, colours, tmp_path):
+    (tmp_path / "head.txt").write_text("{c}\n")
+    (tmp_path / "Name.txt").write_text("no {c}\n")
+    prompts = ("name", str(tmp_path / "Name.txt"), str(tmp_path / "head.txt"))
+    out = evaluate(colours(), data=(str(squares),), out=tmp_path / "r", config=config(prompts=prompts))
+    assert [(r["prompts"], r["n_texts"]) for r in read_results(out)] == [("name", 3), ("Name (file)", 3), ("head (file)", 3)]
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "Head.md").write_text("{c}\n")
+    with pytest.raises(UsageError, match="expected each set once, and files that are called by different names"):
+        config(prompts=(str(tmp_path / "head.txt"), str(tmp_path / "other" / "Head.md")))
 
 
 @pytest.mark.parametrize(
