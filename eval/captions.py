@@ -50,7 +50,12 @@ class CaptionSet:
     rows: list[int]
     """Of the index: the samples that have a picture and a caption."""
     vocabulary: Vocabulary
-    fingerprint: dict[str, Any]
+    digest: str
+    """Of the folder's manifest."""
+
+    def fingerprint(self, show: bool = False) -> dict[str, Any]:  # noqa: ARG002 - nothing is read, so there is nothing to show
+        """Return what names the folder's content, as a set of classes has it."""
+        return {"name": self.name, "data": self.digest}
 
     def samples(self) -> Iterator[Sample]:
         """Yield the images; a sample's label is its row in the index."""
@@ -75,7 +80,7 @@ def open_captions(spec: str) -> CaptionSet:
     rows = [i for i, (captions, size) in enumerate(zip(index["captions"], index["image_size"], strict=True)) if captions and size]
     if not rows:
         raise UsageError(f"--data {spec}: has no picture beside its captions; fistful bags copies pictures from tars and folders of images")
-    return CaptionSet(set_name(folder), folder, index, rows, read_vocabulary(folder), {"data": digest})
+    return CaptionSet(set_name(folder), folder, index, rows, read_vocabulary(folder), digest)
 
 
 def score_captions(
@@ -147,7 +152,7 @@ def _shared_words(encoder: Encoder, captions: CaptionSet) -> _Words:
 
 def _learnt(encoder: Encoder, captions: CaptionSet) -> list[str]:
     """Return a line if the model was trained on this very folder."""
-    known = captions.fingerprint["data"] in getattr(encoder, "trained_on", ())
+    known = captions.digest in getattr(encoder, "trained_on", ())
     return (
         ["the model was trained on this folder: the scores say what it has kept, not what it would do with new pictures"] if known else []
     )

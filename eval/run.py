@@ -170,9 +170,15 @@ def _fingerprints(
     files = [name for name in config.prompts if name not in NAMED]
     return {
         "models": [encoder.fingerprint for encoder in encoders],
-        "data": [{"name": s.name, **s.fingerprint} for s in sets],
-        "probe": [None if probe is None else {"name": probe.name, **probe.fingerprint} for probe in probes],
+        "data": [s.fingerprint(config.progress) for s in sets],
+        "probe": [_of_probe(probe, sets, config) for probe in probes],
         "trained_on": [fingerprint(Path(name)) for name in config.trained_on],
         "vocabulary": coverage.fingerprint if coverage else None,
         "prompts": [hash_file(Path(name))["sha256"] for name in files],
     }
+
+
+def _of_probe(probe: EvalSet | None, sets: Sequence[EvalSet | CaptionSet], config: EvaluateConfig) -> Any:
+    if probe is None or any(probe is one for one in sets):
+        return None if probe is None else ITSELF
+    return probe.fingerprint(config.progress)

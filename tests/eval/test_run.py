@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -61,6 +62,29 @@ def test_the_same_command_again_is_done_already_and_another_one_is_refused(squar
     assert files_of(tmp_path / "r") == before
     with pytest.raises(UsageError, match=r"belongs to another configuration .seed: 0 there, 1 asked.; choose another --out"):
         evaluate(colours(), data=(str(squares),), out=tmp_path / "r", config=config(seed=1))
+
+
+def test_a_set_whose_files_have_other_content_of_the_same_size_is_another_set(squares, colours, tmp_path):
+    evaluate(colours(), data=(str(squares),), out=tmp_path / "r", config=config())
+    image, times = squares / "red" / "0.png", (squares / "red" / "0.png").stat()
+    data = bytearray(image.read_bytes())
+    data[-1] ^= 1  # in the end mark, which no decoder looks at
+    image.write_bytes(data)
+    os.utime(image, ns=(times.st_atime_ns, times.st_mtime_ns))
+    with pytest.raises(UsageError, match=r"belongs to another configuration \(other inputs\); choose another --out"):
+        evaluate(colours(), data=(str(squares),), out=tmp_path / "r", config=config())
+
+
+def test_a_set_that_is_probed_is_known_by_its_content_too(squares, colours, tmp_path):
+    shutil.copytree(squares, tmp_path / "known")
+    shutil.copytree(squares / "red", tmp_path / "known" / "red" / "more")
+    shutil.copytree(squares / "blue", tmp_path / "known" / "blue" / "more")
+    shutil.copytree(squares / "green", tmp_path / "known" / "green" / "more")
+    probed = {"data": (str(squares),), "out": tmp_path / "r", "config": config(probe=(str(tmp_path / "known"),))}
+    evaluate(colours(), **probed)
+    (tmp_path / "known" / "red" / "0.png").write_bytes((squares / "red" / "1.png").read_bytes())
+    with pytest.raises(UsageError, match="other inputs"):
+        evaluate(colours(), **probed)
 
 
 def test_batches_and_the_place_of_files_change_no_byte(squares, colours, tmp_path):
