@@ -24,8 +24,10 @@ from fistful.bow.vocabulary import FILE as VOCABULARY
 from fistful.bow.vocabulary import Vocabulary, read_vocabulary
 from fistful.bow.words import Ragged
 from fistful.errors import DataError, UsageError
+from fistful.pipelines.changes import check_unchanged
 from fistful.pipelines.label import Captioned, LabelJob, Source, candidates_of, save_captioned
 from fistful.pipelines.run import Work
+from fistful.pipelines.sources import SourceOptions
 from fistful.pipelines.stage import Running, close_folder, run_stage
 from fistful.pipelines.units import PlanOptions, Unit, plan_units
 
@@ -111,7 +113,9 @@ def label(*images: str, model: str, like: str | Path, out: str | Path, config: L
     encoder, fraction = _fitting(model, like_folder, config.label.by)
     words = manifest.read_config(like_folder)["inputs"].get("word_options", {})
     inputs |= {"like": digest, "encoder": encoder.fingerprint, "word_options": words}
-    if manifest.claim(folder, "label", semantic_values(config), inputs, write=not config.running.dry_run):
+    done = manifest.claim(folder, "label", semantic_values(config), inputs, write=not config.running.dry_run)
+    check_unchanged(folder, units, SourceOptions(), config.running.progress)
+    if done:
         return folder
     if config.running.dry_run:
         print(_forecast(units, model, like_folder, folder, config.running))
