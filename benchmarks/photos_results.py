@@ -164,7 +164,7 @@ def _ends(kind: str, ends: tuple[float, float]) -> dict[str, float]:
 def _with_captions(arms: Mapping[str, Sequence[tuple[Path, dict[str, Any]]]]) -> dict[str, Any]:
     """Return retrieval and tagging; shares of one seed get Wilson's interval, average precisions none."""
     one = next(iter(arms.values()))[0][1]
-    n = {"image": one["n_captions"], "text": one["n_in"] - sum(one["refused"].values()), "tags": one["metrics"]["tags_n"]}
+    n = {"image": one["n_captions"], "text": one["metrics"]["n"], "tags": one["metrics"]["tags_n"]}
     found: dict[str, Any] = {"n": n, "models": {}}
     for arm, runs in arms.items():
         figures = {name: over_seeds([r["metrics"].get(name) for _, r in runs]) for name in CAPTION_FIGURES}

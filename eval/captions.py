@@ -119,7 +119,7 @@ def score_captions(
     write_table(folder, f"words/{stem}.parquet", table)
     write_table(folder, f"dead_letters/{stem}.parquet", dead_letter_table(seen.tally.letters))
     write_json(folder, f"results/{stem}.json", result)
-    write_log(folder, result_name(model, captions.name), config.half, seen.tally.n_in, texts_s, images_s)
+    write_log(folder, result_name(model, captions.name), config.half, seen.tally.looked_at, texts_s, images_s)
     return [result]
 
 

@@ -129,7 +129,7 @@ def score_set(folder: Path, job: Job) -> list[dict[str, Any]]:
     for name, result in zip(names, results, strict=True):
         write_json(folder, f"results/{name}.json", result)
     log = result_name(job.model, job.eval_set.name)
-    write_log(folder, log, job.config.half, seen.tally.n_in, texts_done - start, time.monotonic() - texts_done)
+    write_log(folder, log, job.config.half, seen.tally.looked_at, texts_done - start, time.monotonic() - texts_done)
     return results
 
 
@@ -147,7 +147,9 @@ def see_all(job: Job, classifiers: Sequence[Classifier]) -> Seen:
             update(len(images), f"{len(tally.letters)} refused")
     if not images:
         first = "".join(f"; the first {letter.place}: {letter.detail}" for letter in tally.letters[:1])
-        raise DataError(f"{job.eval_set.name}: has no image that can be used ({tally.n_in} looked at, {len(tally.letters)} refused{first})")
+        raise DataError(
+            f"{job.eval_set.name}: has no image that can be used ({tally.looked_at} looked at, {len(tally.letters)} refused{first})"
+        )
     paths, digests, sources, hashes = (list(column) for column in zip(*images, strict=True))
     near = None if job.training is None else duplicates.near(np.array(hashes, np.uint64), job.training)
     return Seen(paths, digests, sources, near, _join(parts), tally)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +122,15 @@ def test_too_many_broken_images_end_the_evaluation(squares, colours, tmp_path):
         DataError, match=r"squares: 3 of 15 images refused, the first green/x0.jpg .* at most 10%; --max-bad-fraction allows more"
     ):
         evaluate(colours(), data=(str(squares),), out=tmp_path / "r", config=config())
+
+
+def test_the_limit_on_broken_images_is_a_share_of_the_half_that_is_looked_at(squares, colours, tmp_path):
+    n_used = read_results(evaluate(colours(), data=(str(squares),), out=tmp_path / "r", config=config(half="test")))[0]["metrics"]["n"]
+    (squares / "green" / "x.jpg").write_bytes(b"")  # an empty file belongs to the half test
+    limit = 1.5 / (n_used + 1)
+    for allowed, ends in ((limit, False), (limit / 2, True)):
+        with pytest.raises(DataError, match=rf"squares: 1 of {n_used + 1} images refused") if ends else nullcontext():
+            evaluate(colours(), data=(str(squares),), out=tmp_path / f"{allowed}", config=config(half="test", max_bad_fraction=allowed))
 
 
 @pytest.mark.parametrize(
