@@ -113,8 +113,8 @@ def score_captions(
     texts = [text for several in own for text in several]
     texts_MD = check_features(encoder.embed_texts(texts), texts, model, zeros_allowed=True)
     ranks = retrieval_ranks(seen.features, texts_MD, np.repeat(np.arange(len(own)), [len(several) for several in own]))
-    tags, table = _tags(captions, words, seen, coverage, config.seed)
-    result = _result(model, encoder, captions, seen, (retrieval_figures(ranks, config.seed), tags), texts, training, config)
+    tags, table = _tags(captions, words, seen, coverage)
+    result = _result(model, encoder, captions, seen, (retrieval_figures(ranks), tags), texts, training, config)
     write_table(folder, f"predictions/{stem}.parquet", _ranks_table(seen.images, ranks))
     write_table(folder, f"words/{stem}.parquet", table)
     write_table(folder, f"dead_letters/{stem}.parquet", dead_letter_table(seen.tally.letters))
@@ -201,12 +201,12 @@ def _see(model: str, encoder: Encoder, captions: CaptionSet, words: _Words, word
     return _Seen(images, features, hits, n_true, scores, truth, tally)
 
 
-def _tags(captions: CaptionSet, words: _Words, seen: _Seen, coverage: Coverage | None, seed: int) -> tuple[dict[str, Any], pa.Table]:
+def _tags(captions: CaptionSet, words: _Words, seen: _Seen, coverage: Coverage | None) -> tuple[dict[str, Any], pa.Table]:
     """Return the figures of tagging, and a row a word."""
     precision_V = np.full(len(words.ids), np.nan)
     precision_V[words.frequent] = word_precision(seen.scores, seen.truth)
     df_V = captions.vocabulary.df[words.ids] if coverage is None else np.array([coverage.df.get(word, 0) for word in words.words])
-    figures = tagging_figures(seen.hits, seen.n_true, seed) | by_frequency(precision_V, df_V)
+    figures = tagging_figures(seen.hits, seen.n_true) | by_frequency(precision_V, df_V)
     known = words.frequent[~np.isnan(precision_V[words.frequent])]
     n = dict(zip(words.frequent.tolist(), seen.truth.sum(axis=0).tolist(), strict=True))
     columns = [[words.words[i] for i in known], df_V[known], [n[i] for i in known.tolist()], precision_V[known]]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from fistful.bow.metrics import told_apart
 from fistful.bow.store.files import read_json
 from fistful.bow.store.names import file_name
 from fistful.eval.multilabel import NAME as MEAN_AP
@@ -213,7 +214,7 @@ def _differences(found: dict[str, Any]) -> list[str]:
         if f"{measure}_difference" not in found:
             continue
         difference, low, high = (100 * found[f"{measure}_{name}"] for name in ("difference", "low", "high"))
-        verdict = "" if low > 0 or high < 0 else ": not told apart"
+        verdict = "" if told_apart(low / 100, high / 100) else ": not told apart"
         lines.append(f"{found['second']} - {found['first']} on {where}: {label} {difference:+.1f} [{low:+.1f}, {high:+.1f}]{verdict}")
     return lines
 

@@ -74,7 +74,7 @@ def evaluate(*models: str, data: tuple[str, ...], out: str | Path, config: Evalu
                 summary += score_captions(folder, label, encoder, eval_set, coverage, training, config)
             else:
                 summary += score_set(folder, _job(label, encoder, (eval_set, probe), coverage, training, config))
-    write_json(folder, SUMMARY, {"format": FORMAT, "results": summary, "comparisons": compare_with_first(folder, summary, config.seed)})
+    write_json(folder, SUMMARY, {"format": FORMAT, "results": summary, "comparisons": compare_with_first(folder, summary)})
     finish(folder, {}, {result["dataset"]: result["content"] for result in summary})
     return folder
 

@@ -231,11 +231,11 @@ def _write_tables(folder: Path, name: str, job: Job, seen: Seen, i: int) -> None
 
 def _figures(job: Job, seen: Seen, i: int) -> dict[str, Any]:
     """Return the figures of a set whose images have one label each."""
-    labels, ranks, seed = seen.judged.labels, seen.judged.found[i].ranks, job.config.seed
-    figures = zeroshot.summarise(ranks, labels, len(job.eval_set.classes), seed)
+    labels, ranks = seen.judged.labels, seen.judged.found[i].ranks
+    figures = zeroshot.summarise(ranks, labels, len(job.eval_set.classes))
     if job.covered is not None:
         own = (np.cumsum(job.covered) - 1)[labels[job.covered[labels]]]
-        among = zeroshot.summarise(seen.judged.among[i], own, int(job.covered.sum()), seed)
+        among = zeroshot.summarise(seen.judged.among[i], own, int(job.covered.sum()))
         figures |= {f"covered_{name}": value for name, value in among.items()}
     return {
         "metrics": figures,
@@ -247,7 +247,7 @@ def _figures(job: Job, seen: Seen, i: int) -> dict[str, Any]:
 def _multilabel_figures(job: Job, seen: Seen, i: int) -> dict[str, Any]:
     truth_NC, scores_NC = seen.judged.labels, seen.judged.scores[i]
     return {
-        "metrics": multilabel.summarise(scores_NC, truth_NC, job.covered, job.config.seed),
+        "metrics": multilabel.summarise(scores_NC, truth_NC, job.covered),
         "by_source": multilabel.by_source(scores_NC, truth_NC, seen.sources),
         "by_frequency": [] if job.df is None else multilabel.by_frequency(scores_NC, truth_NC, job.df),
     }

@@ -107,7 +107,7 @@ def _part(data: Data, vocabulary: Vocabulary, truth: dict[str, str], others: Seq
     words = dict(zip(names, true_words(list(names.values()), vocabulary, _word_options(data)), strict=True)) if names else {}
     checked = Checked(rows, [words[row["source_key"]] for row in rows]) if rows else None
     cards = Cards(data.path, vocabulary, names, words)
-    measured = _measured(checked, others, config.seed)
+    measured = _measured(checked, others)
     return Labels(
         name=data.name,
         facts=tuple(_facts(data)),
@@ -152,15 +152,15 @@ def _facts(data: Data) -> list[tuple[str, str]]:
     return facts
 
 
-def _measured(checked: Checked | None, others: Sequence[Measured], seed: int) -> list[Measured]:
+def _measured(checked: Checked | None, others: Sequence[Measured]) -> list[Measured]:
     if checked is None:
         return list(others)
     given = checked.given()
     frequent = most_frequent(given.tolist(), checked.truth)
     words = np.array([word for row in checked.rows for word in row["words"]], np.int64)
     most = np.concatenate([np.arange(n) for n in given.tolist()])
-    own = [precision(checked.right(), given, words, seed, "these pseudo-labels")]
-    own.append(precision(frequent, given, most, seed, "as many of the most frequent words"))
+    own = [precision(checked.right(), given, words, "these pseudo-labels")]
+    own.append(precision(frequent, given, most, "as many of the most frequent words"))
     return own + [other for other in others if other.name not in ("labels", "most frequent words")]
 
 

@@ -17,8 +17,6 @@ from fistful.bow.words import WordOptions
 from fistful.errors import DataError, UsageError
 from fistful.eval.prompts import class_words
 
-N_RESAMPLES = 400
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Measured:
@@ -70,14 +68,13 @@ def true_words(names: Sequence[str], vocabulary: Vocabulary, options: WordOption
     return [{ids[word] for word in words if word in ids} for words in class_words(list(names), options)]
 
 
-def precision(right: np.ndarray, given: np.ndarray, words: np.ndarray, seed: int, name: str) -> Measured:
-    """Return the share of right words among those given, its interval by resampling pictures.
+def precision(right: np.ndarray, given: np.ndarray, words: np.ndarray, name: str) -> Measured:
+    """Return the share of right words among those given, and its interval over pictures.
 
     Args:
         right: (N,) right words of each picture.
         given: (N,) how many words it got.
         words: All words given, one after the other.
-        seed: Of the bootstrap.
         name: The way of labelling.
     """
     total = int(given.sum())
@@ -85,8 +82,7 @@ def precision(right: np.ndarray, given: np.ndarray, words: np.ndarray, seed: int
         return Measured(name, float("nan"))
     times = np.bincount(words)
     effective = round(effective_words(times, np.ones(len(times))))
-    drawn = np.array([(counts @ right) / max(1, counts @ given) for counts in metrics.resamples(len(given), seed, N_RESAMPLES)])
-    return Measured(name, float(right.sum()) / total, *metrics.interval(drawn), effective=effective)
+    return Measured(name, float(right.sum()) / total, *metrics.ratio_interval(right, given), effective=effective)
 
 
 def most_frequent(given: Sequence[int], truth: Sequence[set[int]]) -> np.ndarray:

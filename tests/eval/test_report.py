@@ -204,8 +204,8 @@ def test_pseudo_words_are_measured_against_true_names(tmp_path: Path) -> None:
     assert "of 30 labelled pictures" in text
 
 
-def test_precision_resamples_pictures_not_words() -> None:
-    found = precision(np.array([2, 0] * 200), np.array([2, 2] * 200), np.array([0, 1] * 400), 0, "x")
+def test_precision_counts_pictures_not_words() -> None:
+    found = precision(np.array([2, 0] * 200), np.array([2, 2] * 200), np.array([0, 1] * 400), "x")
     assert (found.share, found.effective) == (0.5, 2)
     assert found.low is not None
     assert found.low == pytest.approx(0.45, abs=0.01)  # 1.96 * .5 / sqrt(400): of 800 words it would be .465
