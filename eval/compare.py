@@ -101,8 +101,8 @@ def _configuration(first_SN: np.ndarray, second_SN: np.ndarray) -> Difference:
     value = float(gains_N.mean())
     if min(len(first_SN), len(second_SN), len(gains_N)) > 1:
         return Difference(value, *metrics.seeds_interval(first_SN, second_SN), over_seeds=True)
-    only = (float(np.maximum(sign * gains_N, 0).sum()) for sign in (-1, 1))
-    return Difference(value, *metrics.paired_interval(*only, len(gains_N)), over_seeds=False)
+    lost, won = float(np.maximum(-gains_N, 0).sum()), float(np.maximum(gains_N, 0).sum())
+    return Difference(value, *metrics.paired_interval(lost, won, len(gains_N)), over_seeds=False)
 
 
 def compare_results(first: Path, second: Path) -> dict[str, Any]:
