@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -78,43 +77,45 @@ def figures_of(start: Start) -> dict[str, Any]:
 
 def _classified(arms: Mapping[str, Sequence[tuple[Path, dict[str, Any]]]], pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
     one = next(iter(arms.values()))[0][1]
-    right, labels = {}, np.empty(0, np.int64)
-    for arm, runs in arms.items():
-        right[arm], labels = _right(runs)
+    right = {arm: _right(runs) for arm, runs in arms.items()}
     about = {name: one["metrics"][name] for name in ("n", "n_classes", "chance1", "chance5", "covered_n", "covered_n_classes")}
     return {
         **about,
         "half": one["half"],
         "near_duplicates": one["near_duplicates"],
         "warnings": list(dict.fromkeys(line for runs in arms.values() for _, result in runs for line in result["warnings"])),
-        "models": {arm: _scores(runs, right[arm], labels) for arm, runs in arms.items()},
+        "models": {arm: _scores(runs, right[arm]) for arm, runs in arms.items()},
         "differences": {
             f"{second} - {first}": difference(right[first], right[second]) for first, second in pairs if {first, second} <= arms.keys()
         },
     }
 
 
-def _right(runs: Sequence[tuple[Path, dict[str, Any]]]) -> tuple[np.ndarray, np.ndarray]:
-    """Return which images each run gets right, (S, N) floats, and the images' classes."""
+def _right(runs: Sequence[tuple[Path, dict[str, Any]]]) -> np.ndarray:
+    """Return which images each run gets right: (S, N) floats."""
     tables = [
         read_table(folder / "predictions" / f"{result_name(r['model'], r['dataset'], r['prompts'])}.parquet", PREDICTIONS_SCHEMA)
         for folder, r in runs
     ]
     assert all(table["image"].equals(tables[0]["image"]) for table in tables)  # one set, one half, one order
-    right = np.stack([table["rank"].to_numpy() < 1 for table in tables]).astype(np.float64)
-    return right, tables[0]["label"].to_numpy().astype(np.int64)
+    return np.stack([table["rank"].to_numpy() < 1 for table in tables]).astype(np.float64)
 
 
-def _scores(runs: Sequence[tuple[Path, dict[str, Any]]], right: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    over_images, _ = metrics.bootstrap(right.mean(axis=0)[:, None], labels, 0)
+def _scores(runs: Sequence[tuple[Path, dict[str, Any]]], right: np.ndarray) -> dict[str, Any]:
     one = runs[0][1]
     few = {name: over_seeds([r["metrics"].get(name) for _, r in runs]) for name in ("acc5", "mean_per_class_recall", "covered_acc1")}
     return {
         "saw_imagenet_labels": one["saw_imagenet_labels"],
-        "acc1": {**over_seeds([r["metrics"]["acc1"] for _, r in runs]), **_ends("images", metrics.interval(over_images[:, 0]))},
+        "acc1": {**over_seeds([r["metrics"]["acc1"] for _, r in runs]), **_ends("images", _over_images(right))},
         **few,
         "by_frequency": {part["part"]: over_seeds([_part(r, i) for _, r in runs]) for i, part in enumerate(one["by_frequency"])},
     }
+
+
+def _over_images(right: np.ndarray) -> tuple[float, float]:
+    if len(right) == 1:
+        return metrics.wilson(int(right.sum()), right.shape[1])
+    return metrics.mean_interval(right.mean(axis=0))
 
 
 def _part(result: dict[str, Any], i: int) -> float | None:
@@ -128,33 +129,29 @@ def difference(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
         first: (S, N) 1 where a seed's model is right, else 0.
         second: The same of the second arm.
     """
-    (found,) = compare_configurations(first, [second], seed=0)
+    (found,) = compare_configurations(first, [second])
     return {
         "mean": round(found.value, 4),
         "low": round(found.low, 4),
         "high": round(found.high, 4),
         "n": first.shape[1],
-        "told_apart": bool(found.low > 0 or found.high < 0) if found.over_seeds else None,
+        "told_apart": metrics.told_apart(found.low, found.high) if found.over_seeds else None,
         "same_predictions": np.array_equal(first, second),
     }
 
 
 def over_seeds(values: Sequence[float | None]) -> dict[str, Any]:
-    """Return mean, values, and Student's 95 % interval of the mean over seeds; no interval from one.
+    """Return mean, values, and Student's 95 % interval of the mean over seeds, as far as shares go; no interval from one.
 
-    >>> over_seeds([0.1, 0.3])["seeds_low"]
-    -1.0706
+    >>> over_seeds([0.1, 0.11])["seeds_low"]
+    0.0415
     """
-    from scipy.stats import t
-
     known = [value for value in values if value is not None]
     if not known:
         return {"mean": None, "per_seed": list(values)}
     found: dict[str, Any] = {"mean": round(float(np.mean(known)), 4), "per_seed": [round(float(v), 4) for v in known]}
-    if len(known) > 1:
-        half = float(t.ppf(0.975, len(known) - 1)) * float(np.std(known, ddof=1)) / math.sqrt(len(known))
-        found |= _ends("seeds", (float(np.mean(known)) - half, float(np.mean(known)) + half))
-    return found
+    ends = metrics.student_interval(np.array(known))
+    return found if ends is None else found | _ends("seeds", (max(0.0, ends[0]), min(1.0, ends[1])))
 
 
 def _ends(kind: str, ends: tuple[float, float]) -> dict[str, float]:
@@ -162,16 +159,16 @@ def _ends(kind: str, ends: tuple[float, float]) -> dict[str, float]:
 
 
 def _with_captions(arms: Mapping[str, Sequence[tuple[Path, dict[str, Any]]]]) -> dict[str, Any]:
-    """Return retrieval and tagging; shares of one seed get Wilson's interval, average precisions none."""
+    """Return retrieval and tagging; shares get the mean ends of their seeds' intervals over images, average precisions none."""
     one = next(iter(arms.values()))[0][1]
-    n = {"image": one["n_captions"], "text": one["n_in"] - sum(one["refused"].values()), "tags": one["metrics"]["tags_n"]}
+    n = {"image": one["n_captions"], "text": one["metrics"]["n"], "tags": one["metrics"]["tags_n"]}
     found: dict[str, Any] = {"n": n, "models": {}}
     for arm, runs in arms.items():
         figures = {name: over_seeds([r["metrics"].get(name) for _, r in runs]) for name in CAPTION_FIGURES}
         for name, figure in figures.items():
-            if "retrieval" in name and figure["mean"] is not None:
-                of = n[name.partition("_")[0]]
-                figure |= _ends("images", metrics.wilson(round(figure["mean"] * of), of))
+            ends = [[r["metrics"][f"{name}_{end}"] for _, r in runs] for end in ("low", "high") if f"{name}_low" in runs[0][1]["metrics"]]
+            if ends and figure["mean"] is not None:
+                figure |= _ends("images", (float(np.mean(ends[0])), float(np.mean(ends[1]))))
         found["models"][arm] = {"tags_by": runs[0][1]["tags_by"], **figures}
     return found
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from fistful.bow.store.config import canonical_json
 from fistful.bow.store.dead_letters import dead_letter_table
-from fistful.bow.store.files import read_json, write_json
+from fistful.bow.store.files import write_json
 from fistful.bow.store.index import read_index
 from fistful.bow.store.manifest import fingerprint, read_config
 from fistful.bow.store.tables import write_table
@@ -28,7 +28,8 @@ from fistful.eval.config import EvaluateConfig
 from fistful.eval.coverage import Coverage
 from fistful.eval.datasets import Sample, set_name
 from fistful.eval.images import Ready, Tally, check_refused, ready_images
-from fistful.eval.results import RANKS_SCHEMA, RETRIEVAL, WORDS_SCHEMA, result_name
+from fistful.eval.prompts import CAPTIONS
+from fistful.eval.results import RANKS_SCHEMA, RETRIEVAL, WORDS_SCHEMA, kept_result, result_name
 from fistful.eval.retrieval import Ranks, retrieval_figures, retrieval_ranks
 from fistful.eval.score import write_log
 from fistful.eval.shards import image_bytes
@@ -36,8 +37,6 @@ from fistful.eval.tagging import KS, MIN_POSITIVE, by_frequency, tag_hits, taggi
 from fistful.progress import progress_bar
 from fistful.training.encoder import Encoder
 
-PROMPTS = "captions"
-"""What stands in a result where classification names its prompts."""
 NOTHING = np.empty((0, max(KS)))
 
 
@@ -51,7 +50,12 @@ class CaptionSet:
     rows: list[int]
     """Of the index: the samples that have a picture and a caption."""
     vocabulary: Vocabulary
-    fingerprint: dict[str, Any]
+    digest: str
+    """Of the folder's manifest."""
+
+    def fingerprint(self, show: bool = False) -> dict[str, Any]:  # noqa: ARG002 - nothing is read, so there is nothing to show
+        """Return what names the folder's content, as a set of classes has it."""
+        return {"name": self.name, "data": self.digest}
 
     def samples(self) -> Iterator[Sample]:
         """Yield the images; a sample's label is its row in the index."""
@@ -76,7 +80,7 @@ def open_captions(spec: str) -> CaptionSet:
     rows = [i for i, (captions, size) in enumerate(zip(index["captions"], index["image_size"], strict=True)) if captions and size]
     if not rows:
         raise UsageError(f"--data {spec}: has no picture beside its captions; fistful bags copies pictures from tars and folders of images")
-    return CaptionSet(set_name(folder), folder, index, rows, read_vocabulary(folder), {"data": digest})
+    return CaptionSet(set_name(folder), folder, index, rows, read_vocabulary(folder), digest)
 
 
 def score_captions(
@@ -93,9 +97,9 @@ def score_captions(
     Raises:
         DataError: If the set has too many bad images, or the model gives no numbers.
     """
-    stem = result_name(model, captions.name, PROMPTS)
-    if (folder / "results" / f"{stem}.json").exists():
-        return [read_json(folder / "results" / f"{stem}.json")]
+    stem = result_name(model, captions.name, CAPTIONS)
+    if (kept := kept_result(folder, stem, encoder.fingerprint)) is not None:
+        return [kept]
     start = time.monotonic()
     words = _shared_words(encoder, captions)
     words_VD = None if encoder.word_scores is not None else encoder.embed_texts(words.words)
@@ -109,13 +113,13 @@ def score_captions(
     texts = [text for several in own for text in several]
     texts_MD = check_features(encoder.embed_texts(texts), texts, model, zeros_allowed=True)
     ranks = retrieval_ranks(seen.features, texts_MD, np.repeat(np.arange(len(own)), [len(several) for several in own]))
-    tags, table = _tags(captions, words, seen, coverage, config.seed)
-    result = _result(model, encoder, captions, seen, (retrieval_figures(ranks, config.seed), tags), texts, training, config)
+    tags, table = _tags(captions, words, seen, coverage)
+    result = _result(model, encoder, captions, seen, (retrieval_figures(ranks), tags), texts, training, config)
     write_table(folder, f"predictions/{stem}.parquet", _ranks_table(seen.images, ranks))
     write_table(folder, f"words/{stem}.parquet", table)
     write_table(folder, f"dead_letters/{stem}.parquet", dead_letter_table(seen.tally.letters))
     write_json(folder, f"results/{stem}.json", result)
-    write_log(folder, result_name(model, captions.name), config.half, seen.tally.n_in, texts_s, images_s)
+    write_log(folder, result_name(model, captions.name), config.half, seen.tally.looked_at, texts_s, images_s)
     return [result]
 
 
@@ -148,7 +152,7 @@ def _shared_words(encoder: Encoder, captions: CaptionSet) -> _Words:
 
 def _learnt(encoder: Encoder, captions: CaptionSet) -> list[str]:
     """Return a line if the model was trained on this very folder."""
-    known = captions.fingerprint["data"] in getattr(encoder, "trained_on", ())
+    known = captions.digest in getattr(encoder, "trained_on", ())
     return (
         ["the model was trained on this folder: the scores say what it has kept, not what it would do with new pictures"] if known else []
     )
@@ -197,12 +201,12 @@ def _see(model: str, encoder: Encoder, captions: CaptionSet, words: _Words, word
     return _Seen(images, features, hits, n_true, scores, truth, tally)
 
 
-def _tags(captions: CaptionSet, words: _Words, seen: _Seen, coverage: Coverage | None, seed: int) -> tuple[dict[str, Any], pa.Table]:
+def _tags(captions: CaptionSet, words: _Words, seen: _Seen, coverage: Coverage | None) -> tuple[dict[str, Any], pa.Table]:
     """Return the figures of tagging, and a row a word."""
     precision_V = np.full(len(words.ids), np.nan)
     precision_V[words.frequent] = word_precision(seen.scores, seen.truth)
     df_V = captions.vocabulary.df[words.ids] if coverage is None else np.array([coverage.df.get(word, 0) for word in words.words])
-    figures = tagging_figures(seen.hits, seen.n_true, seed) | by_frequency(precision_V, df_V)
+    figures = tagging_figures(seen.hits, seen.n_true) | by_frequency(precision_V, df_V)
     known = words.frequent[~np.isnan(precision_V[words.frequent])]
     n = dict(zip(words.frequent.tolist(), seen.truth.sum(axis=0).tolist(), strict=True))
     columns = [[words.words[i] for i in known], df_V[known], [n[i] for i in known.tolist()], precision_V[known]]
@@ -237,7 +241,7 @@ def _result(
         "task": RETRIEVAL,
         "language": "en",
         "metrics": {"n": len(names), **retrieval, **{f"tags_{key}": value for key, value in tags.items()}},
-        "prompts": PROMPTS,
+        "prompts": CAPTIONS,
         "tags_by": "text tower" if encoder.word_scores is None else "word head",
         "half": config.half,
         "n_in": tally.n_in,

@@ -44,7 +44,7 @@ def of_any_set(encoder: Encoder, tally: Tally) -> list[str]:
     lines = [*getattr(encoder, "warnings", ()), *tally.notes]
     if tally.letters:
         first = tally.letters[0]
-        lines.insert(0, f"{len(tally.letters)} of {tally.n_in} images refused, the first {first.place} ({first.reason})")
+        lines.insert(0, f"{len(tally.letters)} of {tally.looked_at} images refused, the first {first.place} ({first.reason})")
     return lines
 
 

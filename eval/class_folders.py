@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from fistful.bow.store.dead_letters import DeadLetter
-from fistful.bow.store.files import hash_file
 from fistful.bow.store.images import EXTENSIONS
 from fistful.bow.store.kinds import OTHER_IMAGES, PassedOver, files_under, is_hidden, is_image, size_of, visible
 from fistful.bow.store.untar import Member, TarReader, unpacked
@@ -60,7 +59,8 @@ def open_folder(root: Path, name: str, names: str | None) -> EvalSet:
             except OSError as error:
                 yield DeadLetter("no_image", path, path, (error.strerror or "").lower(), b"")
 
-    return _as_set(name, classes, read, listing, warnings, table)
+    files = [(image, root / image) for image in (*(image for image, _, _ in listing.images), *listing.outside)]
+    return _as_set(name, classes, read, listing, warnings, files)
 
 
 def open_archive(path: Path, name: str, names: str | None) -> EvalSet:
@@ -92,7 +92,7 @@ def open_archive(path: Path, name: str, names: str | None) -> EvalSet:
             if member.kind == "file" and image in label:
                 yield Sample(image, tar.read(), label[image])
 
-    return _as_set(name, classes, read, listing, warnings, table)
+    return _as_set(name, classes, read, listing, warnings, [(path.name, path)])
 
 
 def _as_set(
@@ -101,14 +101,14 @@ def _as_set(
     read: Callable[[], Iterator[Sample | DeadLetter]],
     listing: Listing,
     warnings: list[str],
-    table: Path | None,
+    files: list[tuple[str, Path]],
 ) -> EvalSet:
     return EvalSet(
         name=name,
         classes=classes,
         read=read,
         n_images=len(listing.images) + len(listing.outside),
-        fingerprint={"files": [[path, size] for path, _, size in listing.images], "names": hash_file(table)["sha256"] if table else ""},
+        files=files,
         warnings=[*listing.warnings, *warnings, *odd_names(classes)],
     )
 

@@ -1,13 +1,12 @@
 """Are two models different? Paired, on the images that both have seen.
 
->>> paired(np.array([1, 1, 1, 0]), np.array([1, 0, 0, 0]), np.zeros(4, int), seed=0)["only_first"]
+>>> paired(np.array([1, 1, 1, 0]), np.array([1, 0, 0, 0]), np.zeros(4, int))["only_first"]
 2
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,34 +21,28 @@ from fistful.bow.store.tables import read_table
 from fistful.errors import DataError
 from fistful.eval import multilabel
 from fistful.eval.results import MULTILABEL_PREDICTIONS_SCHEMA, PREDICTIONS_SCHEMA, RANKS_SCHEMA, read_results, result_name
-from fistful.eval.retrieval import Ranks, caption_hits
+from fistful.eval.retrieval import Ranks, of_images
 
 
-def paired(first: np.ndarray, second: np.ndarray, labels: np.ndarray, seed: int) -> dict[str, Any]:
+def paired(first: np.ndarray, second: np.ndarray, labels: np.ndarray, seed: int = 0) -> dict[str, Any]:  # noqa: ARG001
     """Compare what two models get right on the same images.
 
     Args:
         first: (N,) 1 where the first model is right, else 0.
         second: (N,) the same of the second.
         labels: (N,) true classes.
-        seed: Of the bootstrap over images, the same resamples for both.
+        seed: Of no effect: intervals rest on no draws.
 
     Returns:
         difference (second - first) of top-1 and of the mean over classes, with 95 % intervals; how
-        many images only one of them gets right, and McNemar's exact two-sided p.
-
-    Source:
-        McNemar 1947; the exact form is the binomial test of the images that only one gets right.
+        many images only one of them gets right, and McNemar's exact two-sided p, without which no interval leaves out 0.
     """
-    from scipy.stats import binomtest
-
     first, second = first.astype(np.float64), second.astype(np.float64)
-    over_images, over_classes = metrics.bootstrap(np.stack([first, second], axis=1), labels, seed)
-    low, high = metrics.interval(over_images[:, 1] - over_images[:, 0])
-    class_low, class_high = metrics.interval(over_classes[:, 1] - over_classes[:, 0])
+    class_low, class_high = metrics.paired_class_mean_interval(second - first, labels)
     n_classes = int(labels.max()) + 1
     recalls = [metrics.per_class_recall(right, labels, n_classes)[1] for right in (first, second)]
     only_first, only_second = int(((first > 0) & (second == 0)).sum()), int(((first == 0) & (second > 0)).sum())
+    low, high = metrics.paired_interval(only_first, only_second, len(first))
     return {
         "n": len(first),
         "acc1_difference": (only_second - only_first) / len(first),
@@ -60,19 +53,22 @@ def paired(first: np.ndarray, second: np.ndarray, labels: np.ndarray, seed: int)
         "mean_per_class_recall_high": class_high,
         "only_first": only_first,
         "only_second": only_second,
-        "mcnemar_p": float(binomtest(only_first, only_first + only_second).pvalue) if only_first + only_second else 1.0,
+        "mcnemar_p": metrics.mcnemar(only_first, only_second),
     }
 
 
-def paired_retrieval(first: Ranks, second: Ranks, seed: int, k: int = 5) -> dict[str, Any]:
+def paired_retrieval(first: Ranks, second: Ranks, k: int = 5) -> dict[str, Any]:
     """Compare how well two models retrieve the same images and captions: differences of recall at k, with 95 % intervals over images."""
-    hits = [caption_hits(ranks, (k,)) for ranks in (first, second)]
-    samples, _ = metrics.bootstrap(np.hstack(hits), np.zeros(len(first.images), np.int64), seed)
     found: dict[str, Any] = {"n": len(first.images)}
-    for i, name in enumerate((f"image_retrieval_recall@{k}", f"text_retrieval_recall@{k}")):
-        n = hits[0][:, 2].sum() if i == 0 else len(first.images)
-        low, high = metrics.interval((samples[:, 3 + i] - samples[:, i]) / (samples[:, 2] if i == 0 else 1.0))
-        found |= {f"{name}_difference": float((hits[1][:, i].sum() - hits[0][:, i].sum()) / n), f"{name}_low": low, f"{name}_high": high}
+    ones_N = np.ones(len(first.images))
+    n_captions_N = of_images(first, np.ones(len(first.captions)))
+    for name, way, totals_N in (("image", "captions", n_captions_N), ("text", "images", ones_N)):
+        one, other = (getattr(ranks, way) < k for ranks in (first, second))
+        only = [one & ~other, other & ~one]
+        only_N = [of_images(first, part) if way == "captions" else part.astype(np.float64) for part in only]
+        low, high = metrics.paired_ratio_interval(only_N[0], only_N[1], totals_N)
+        value, name = float((only_N[1].sum() - only_N[0].sum()) / totals_N.sum()), f"{name}_retrieval_recall@{k}"
+        found |= {f"{name}_difference": value, f"{name}_low": low, f"{name}_high": high}
     return found
 
 
@@ -87,42 +83,29 @@ class Difference:
     """Whether the interval is over seeds and images; False where one of them has a single seed: over images alone."""
 
 
-def compare_configurations(first_SN: np.ndarray, others: Sequence[np.ndarray], seed: int) -> list[Difference]:
+def compare_configurations(first_SN: np.ndarray, others: Sequence[np.ndarray]) -> list[Difference]:
     """Compare configurations with the first: differences of the mean over seeds, with 95 % intervals.
 
     Args:
         first_SN: 1 where a seed's model is right on an image, else 0; a row a seed.
         others: The same of each other configuration; each has seeds of its own.
-        seed: Of the bootstrap over images.
 
     Returns:
-        A difference each. With several seeds on both sides the variances over images (bootstrap) and over
-        seeds are added, with Satterthwaite's degrees of freedom for Student's t; else the bootstrap's percentiles.
-
-    Source:
-        F. E. Satterthwaite 1946, Biometrics Bulletin 2.
+        A difference each: over seeds and images with several seeds on both sides, else over images alone.
     """
-    from scipy.stats import t
-
-    gains_NC = np.stack([other.mean(axis=0) - first_SN.mean(axis=0) for other in others], axis=1)
-    n = len(gains_NC)
-    samples = np.stack([counts @ gains_NC / n for counts in metrics.resamples(n, seed)])
-    found = []
-    for i, other in enumerate(others):
-        value = float(gains_NC[:, i].mean())
-        if min(len(first_SN), len(other)) < 2:
-            found.append(Difference(value, *metrics.interval(samples[:, i]), over_seeds=False))
-            continue
-        of_images = float(samples[:, i].var())
-        of_seeds = [float(one.mean(axis=1).var(ddof=1)) / len(one) for one in (first_SN, other)]
-        spread = of_images + sum(of_seeds)
-        loose = sum(part**2 / (len(one) - 1) for part, one in zip(of_seeds, (first_SN, other), strict=True))
-        half = float(t.ppf(0.975, spread**2 / loose if loose else np.inf)) * math.sqrt(spread) if spread else 0.0
-        found.append(Difference(value, value - half, value + half, over_seeds=True))
-    return found
+    return [_configuration(first_SN, other_SN) for other_SN in others]
 
 
-def compare_results(first: Path, second: Path, seed: int) -> dict[str, Any]:
+def _configuration(first_SN: np.ndarray, second_SN: np.ndarray) -> Difference:
+    gains_N = second_SN.mean(axis=0) - first_SN.mean(axis=0)
+    value = float(gains_N.mean())
+    if min(len(first_SN), len(second_SN), len(gains_N)) > 1:
+        return Difference(value, *metrics.seeds_interval(first_SN, second_SN), over_seeds=True)
+    lost, won = float(np.maximum(-gains_N, 0).sum()), float(np.maximum(gains_N, 0).sum())
+    return Difference(value, *metrics.paired_interval(lost, won, len(gains_N)), over_seeds=False)
+
+
+def compare_results(first: Path, second: Path) -> dict[str, Any]:
     """Compare two files of predictions, image by image.
 
     Raises:
@@ -142,17 +125,17 @@ def compare_results(first: Path, second: Path, seed: int) -> dict[str, Any]:
         ranks = [_ranks(table) for table in both]
         if len(rows) < len(places[0]) or not np.array_equal(ranks[0].image_of_caption, ranks[1].image_of_caption):
             raise DataError(f"{first} and {second}: are about other images or captions, so their ranks cannot be compared")
-        return paired_retrieval(ranks[0], ranks[1], seed)
+        return paired_retrieval(ranks[0], ranks[1])
     label = "labels" if schema is MULTILABEL_PREDICTIONS_SCHEMA else "label"
     if not both[0][label].equals(both[1][label]):
         raise DataError(f"{first} and {second}: give the same images other classes; are their names tables the same?")
     if label == "labels":
         scores = [np.array(table["scores"].to_pylist(), np.float32) for table in both]
         truth_NC = multilabel.truth_of(both[0]["labels"].to_pylist(), scores[0].shape[1])
-        return multilabel.difference(scores[0], scores[1], truth_NC, seed)
+        return multilabel.difference(scores[0], scores[1], truth_NC)
     labels = both[0]["label"].to_numpy()
     right = [(table["rank"].to_numpy() < 1).astype(int) for table in both]
-    return paired(right[0], right[1], labels, seed)
+    return paired(right[0], right[1], labels)
 
 
 def _ranks(table: pa.Table) -> Ranks:
@@ -161,20 +144,20 @@ def _ranks(table: pa.Table) -> Ranks:
     return Ranks(table["rank"].to_numpy(), pc.list_flatten(of_caption).to_numpy(), np.repeat(np.arange(len(n)), n))
 
 
-def compare_with_first(folder: Path, results: Sequence[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
+def compare_with_first(folder: Path, results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Compare each model of a results folder with the first that was named, on each set and prompt set."""
     baseline = results[0]["model"]
     comparisons = []
     for result in results:
         if result["model"] != baseline:
             names = [result_name(model, result["dataset"], result["prompts"]) for model in (baseline, result["model"])]
-            found = compare_results(*(folder / "predictions" / f"{name}.parquet" for name in names), seed=seed)
+            found = compare_results(*(folder / "predictions" / f"{name}.parquet" for name in names))
             where = {"dataset": result["dataset"], "prompts": result["prompts"]}
             comparisons.append({"first": baseline, "second": result["model"], **where, **found})
     return comparisons
 
 
-def compare_folders(first: str | Path, second: str | Path, seed: int = 0) -> list[dict[str, Any]]:
+def compare_folders(first: str | Path, second: str | Path) -> list[dict[str, Any]]:
     """Compare the results that two folders have of the same sets and prompts, model by model."""
     found = []
     for one in read_results(first):
@@ -185,5 +168,5 @@ def compare_folders(first: str | Path, second: str | Path, seed: int = 0) -> lis
                     for f, r in ((first, one), (second, other))
                 ]
                 where = {"dataset": one["dataset"], "prompts": one["prompts"]}
-                found.append({"first": one["model"], "second": other["model"], **where, **compare_results(paths[0], paths[1], seed)})
+                found.append({"first": one["model"], "second": other["model"], **where, **compare_results(paths[0], paths[1])})
     return found

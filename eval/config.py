@@ -31,7 +31,7 @@ class EvaluateConfig:
     half: Literal["all", "dev", "test"] = semantic("all")
     """Which half of each set, by hash of the image: search on dev, claim on test."""
     seed: int = semantic(0)
-    """Seed of the bootstrap."""
+    """Of no effect: intervals rest on no draws. Kept for commands of old."""
     max_bad_fraction: float = semantic(0.1)
     """Largest share of refused images; past it the evaluation fails."""
     device: Device = semantic("auto")

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from fistful.bow.store.config import sha256_hex
+from fistful.bow.store.config import canonical_json, sha256_hex
 from fistful.bow.store.files import read_json
 from fistful.bow.store.manifest import CONFIG, read_config
 from fistful.bow.vocabulary import FILE, read_vocabulary
@@ -33,6 +33,7 @@ class Coverage:
     options: WordOptions
     """How names become words: as the captions did."""
     fingerprint: str
+    """Of both."""
 
     def of_classes(self, classes: Sequence[ClassName]) -> tuple[np.ndarray, np.ndarray]:
         """Return which classes have all words of their name in the vocabulary, and the df of the rarest.
@@ -57,8 +58,9 @@ def read_coverage(folder: str) -> Coverage:
     if not (path / FILE).is_file():
         raise UsageError(f"--vocabulary {folder}: has no {FILE}; expected a folder that fistful count or bags wrote")
     vocabulary = read_vocabulary(path)
-    digest = sha256_hex((path / FILE).read_bytes())
-    return Coverage(dict(zip(vocabulary.words, vocabulary.df.tolist(), strict=True)), read_word_options(path), digest)
+    options = read_word_options(path)
+    digest = sha256_hex(canonical_json([sha256_hex((path / FILE).read_bytes()), dataclasses.asdict(options)]))
+    return Coverage(dict(zip(vocabulary.words, vocabulary.df.tolist(), strict=True)), options, digest)
 
 
 def read_word_options(folder: Path) -> WordOptions:

@@ -6,11 +6,11 @@ import tempfile
 from pathlib import Path
 
 from fistful.bow.store.config import canonical_json, sha256_hex
+from fistful.bow.store.names import tell_apart
 from fistful.bow.words import WordOptions
 from fistful.errors import UsageError
 from fistful.eval.config import EvaluateConfig
 from fistful.eval.datasets import open_set
-from fistful.eval.run import tell_apart
 from fistful.eval.score import Job, score_set
 from fistful.training.encoder import Encoder
 
@@ -29,7 +29,7 @@ class AccuracyOn:
         several = [eval_set.name for eval_set in self._sets if eval_set.multilabel]
         if several:
             raise UsageError(f"--evaluate-on {several[0]}: has several labels an image; expected one, for accuracy")
-        facts = [{"name": eval_set.name, **eval_set.fingerprint} for eval_set in self._sets]
+        facts = [eval_set.fingerprint() for eval_set in self._sets]
         self.fingerprint = sha256_hex(canonical_json(facts))
         """Names the sets' content: part of the identity of a run that notes their scores."""
 

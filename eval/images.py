@@ -62,6 +62,11 @@ class Tally:
     notes: list[str] = dataclasses.field(default_factory=list)
     """What was found odd about the pixels."""
 
+    @property
+    def looked_at(self) -> int:
+        """Images that were used or refused: what lies in the other half was neither."""
+        return self.n_in - self.other_half
+
 
 def half_of(sha256: str) -> Half:
     """Return which half of its set an image belongs to: by its content, so that copies stay together.
@@ -121,10 +126,10 @@ def check_refused(name: str, tally: Tally, limit: float) -> None:
     Raises:
         DataError: If so; the message names the first.
     """
-    if len(tally.letters) > limit * tally.n_in:
+    if len(tally.letters) > limit * tally.looked_at:
         first = tally.letters[0]
         raise DataError(
-            f"{name}: {len(tally.letters)} of {tally.n_in} images refused, the first {first.place} ({first.reason}: {first.detail}); "
+            f"{name}: {len(tally.letters)} of {tally.looked_at} images refused, the first {first.place} ({first.reason}: {first.detail}); "
             f"expected at most {limit:.0%}; --max-bad-fraction allows more"
         )
 

@@ -1,6 +1,6 @@
 """Sets whose images have several labels, or none: average precision of each class. Numpy in, numpy out.
 
-Shape suffixes: N images, C classes, R resamples.
+Shape suffixes: N images, C classes.
 
 >>> scores_NC = np.array([[0.9, 0.1], [0.8, 0.3], [0.1, 0.7]], np.float32)
 >>> average_precisions(scores_NC, np.array([[True, False], [False, False], [True, True]])).round(3).tolist()
@@ -15,9 +15,7 @@ from typing import Any
 import numpy as np
 
 from fistful.bow import metrics
-
-N_RESAMPLES = 400
-"""Bootstrap resamples: each goes through all images of every class, and 10 lie beyond each end of the interval."""
+from fistful.eval.zeroshot import with_interval
 
 NAME = "mean_average_precision"
 
@@ -40,38 +38,46 @@ def average_precisions(scores_NC: np.ndarray, truth_NC: np.ndarray) -> np.ndarra
     return found
 
 
-def bootstrap(scores_NC: np.ndarray, truth_NC: np.ndarray, seed: int, n_resamples: int = N_RESAMPLES) -> np.ndarray:
-    """Resample images and return the average precision of each class: (R, C), NaN where a resample has none of its images.
+def left_out(scores_NC: np.ndarray, truth_NC: np.ndarray) -> np.ndarray:
+    """Return mean average precision without each image in turn, of the classes that an image is left of: (N,), NaN where none is.
 
-    Equal scores count as one threshold, as scikit-learn has it, so a resample of every image once gives its figures.
+    Equal scores count as one threshold, as scikit-learn has it.
     """
-    order_NC = np.argsort(-scores_NC, axis=0, kind="stable")
-    sorted_NC = np.take_along_axis(scores_NC, order_NC, axis=0)
-    right_NC = np.take_along_axis(truth_NC, order_NC, axis=0)
-    n = len(scores_NC)
-    ends_NC = np.empty(scores_NC.shape, np.int64)  # the last place of the same score
-    for i in range(scores_NC.shape[1]):
-        ends_NC[:, i] = n - 1 - np.searchsorted(sorted_NC[::-1, i], sorted_NC[:, i], side="left")
-    found_RC = np.empty((n_resamples, scores_NC.shape[1]))
-    for row, counts in enumerate(metrics.resamples(n, seed, n_resamples)):
-        drawn_NC = counts[order_NC]
-        hits_NC = drawn_NC * right_NC
-        seen = np.take_along_axis(np.cumsum(drawn_NC, axis=0), ends_NC, axis=0)
-        so_far = np.take_along_axis(np.cumsum(hits_NC, axis=0), ends_NC, axis=0)
-        n_right = hits_NC.sum(axis=0)
-        with np.errstate(invalid="ignore"):
-            found_RC[row] = (hits_NC * so_far / np.maximum(seen, 1)).sum(axis=0) / n_right
-    return found_RC
+    sums_N, n_classes_N = np.zeros(len(scores_NC)), np.zeros(len(scores_NC))
+    for i in np.flatnonzero(truth_NC.any(axis=0)):
+        without_N = _without_each(scores_NC[:, i], truth_NC[:, i])
+        sums_N += np.nan_to_num(without_N)
+        n_classes_N += ~np.isnan(without_N)
+    with np.errstate(invalid="ignore"):
+        return sums_N / n_classes_N
 
 
-def summarise(scores_NC: np.ndarray, truth_NC: np.ndarray, covered_C: np.ndarray | None, seed: int) -> dict[str, Any]:
+def _without_each(scores_N: np.ndarray, truth_N: np.ndarray) -> np.ndarray:
+    """Return a class's average precision without each image: an image takes one rank from those at or behind its score."""
+    order, n, n_true = np.argsort(-scores_N, kind="stable"), len(scores_N), int(truth_N.sum())
+    true, falling = truth_N[order].astype(np.float64), -scores_N[order]
+    first, last = (np.searchsorted(falling, falling, side=side) for side in ("left", "right"))  # of the same score
+    hits, seen = np.cumsum(true)[last - 1], last.astype(np.float64)
+    rest = np.maximum(seen - 1, 1)
+    as_it_is, one_less, one_less_true = (
+        np.concatenate([[0.0], np.cumsum(part)]) for part in (true * hits / seen, true * hits / rest, true * (hits - 1) / rest)
+    )
+    own = true * (hits - 1) / rest
+    without_false = (as_it_is[first] + one_less[n] - one_less[first]) / n_true
+    without_true = (as_it_is[first] + one_less_true[n] - one_less_true[first] - own) / (n_true - 1) if n_true > 1 else np.full(n, np.nan)
+    found_N = np.empty(n)
+    found_N[order] = np.where(true > 0, without_true, without_false)
+    return found_N
+
+
+def summarise(scores_NC: np.ndarray, truth_NC: np.ndarray, covered_C: np.ndarray | None, seed: int = 0) -> dict[str, Any]:  # noqa: ARG001
     """Return mean average precision with its 95 % interval, and what guessing would give.
 
     Args:
         scores_NC: Of every class for every image.
         truth_NC: Which classes each image has.
         covered_C: The classes that a vocabulary can speak of; None without one.
-        seed: Of the bootstrap over images.
+        seed: Of no effect: intervals rest on no draws.
 
     Returns:
         CLIP_benchmark's mean_average_precision, over the classes that an image has (CLIP_benchmark counts the others as 0),
@@ -79,39 +85,28 @@ def summarise(scores_NC: np.ndarray, truth_NC: np.ndarray, covered_C: np.ndarray
         with a vocabulary the same with covered_ before it.
     """
     figures: dict[str, Any] = {"n": len(truth_NC), "n_classes": truth_NC.shape[1], "n_labels": int(truth_NC.sum())}
-    precisions_C, drawn_RC = average_precisions(scores_NC, truth_NC), bootstrap(scores_NC, truth_NC, seed)
-    figures |= _means("", precisions_C, drawn_RC, truth_NC)
+    figures |= _means("", scores_NC, truth_NC)
     if covered_C is not None:
         figures["covered_n_classes"] = int(covered_C.sum())
-        figures |= _means("covered_", precisions_C[covered_C], drawn_RC[:, covered_C], truth_NC[:, covered_C])
+        figures |= _means("covered_", scores_NC[:, covered_C], truth_NC[:, covered_C])
     return figures
 
 
-def _means(prefix: str, precisions_C: np.ndarray, drawn_RC: np.ndarray, truth_NC: np.ndarray) -> dict[str, float | None]:
+def _means(prefix: str, scores_NC: np.ndarray, truth_NC: np.ndarray) -> dict[str, float | None]:
     has_image = truth_NC.any(axis=0)
     if not has_image.any():
         return {f"{prefix}{NAME}": None}
-    low, high = metrics.interval(_row_means(drawn_RC))
-    return {
-        f"{prefix}{NAME}": float(np.nanmean(precisions_C)),
-        f"{prefix}{NAME}_low": low,
-        f"{prefix}{NAME}_high": high,
-        f"{prefix}chance_{NAME}": float(truth_NC[:, has_image].mean()),
-    }
+    value = float(np.nanmean(average_precisions(scores_NC, truth_NC)))
+    ends = metrics.left_out_interval(value, left_out(scores_NC, truth_NC))
+    return {**with_interval(f"{prefix}{NAME}", value, ends), f"{prefix}chance_{NAME}": float(truth_NC[:, has_image].mean())}
 
 
-def _row_means(drawn_RC: np.ndarray) -> np.ndarray:
-    """Return the mean of each row that has a number, over its numbers."""
-    known = ~np.isnan(drawn_RC)
-    kept = known.any(axis=1)
-    return np.nansum(drawn_RC[kept], axis=1) / known[kept].sum(axis=1)
-
-
-def difference(first_NC: np.ndarray, second_NC: np.ndarray, truth_NC: np.ndarray, seed: int) -> dict[str, Any]:
+def difference(first_NC: np.ndarray, second_NC: np.ndarray, truth_NC: np.ndarray) -> dict[str, Any]:
     """Return how much higher the second model's mean average precision is on the same images, with its 95 % interval."""
-    means = [float(np.nanmean(average_precisions(scores, truth_NC))) for scores in (first_NC, second_NC)]
-    drawn = [_row_means(bootstrap(scores, truth_NC, seed)) for scores in (first_NC, second_NC)]
-    low, high = metrics.interval(drawn[1] - drawn[0])
+    both = (first_NC, second_NC)
+    means = [float(np.nanmean(average_precisions(scores, truth_NC))) for scores in both]
+    without = [left_out(scores, truth_NC) for scores in both]
+    low, high = metrics.paired_left_out_interval(means[1] - means[0], without[1] - without[0])
     return {"n": len(truth_NC), f"{NAME}_difference": means[1] - means[0], f"{NAME}_low": low, f"{NAME}_high": high}
 
 

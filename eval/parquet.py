@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from fistful.bow.store.columns import BROKEN_PARQUET, check_damage, is_list, is_text
 from fistful.bow.store.dead_letters import DeadLetter, Refused
-from fistful.bow.store.files import hash_file, parse_json
+from fistful.bow.store.files import parse_json
 from fistful.errors import DataError, UsageError
 from fistful.eval.checks import some
 from fistful.eval.datasets import SEVERAL, EvalSet, Sample
@@ -46,10 +46,7 @@ def open_parquet(files: list[Path], name: str, names: str | None) -> EvalSet:
         classes=classes,
         read=lambda: _read(files, image, label, source, place),
         n_images=sum(reader.metadata.num_rows for reader in readers),
-        fingerprint={
-            "files": [[path.name, path.stat().st_size] for path in files],
-            "names": hash_file(Path(names))["sha256"] if names else "",
-        },
+        files=[(path.name, path) for path in files],
         multilabel=is_list(schema.field(label).type),
         warnings=[*missing_parts(files), *warnings, *odd_names(classes)],
     )

@@ -28,10 +28,6 @@ TEMPERATURE = 0.07
 ITSELF = "itself"
 """In place of a set: every image is asked of the others of its own set."""
 
-
-KNN = "knn"
-"""What results call it where others name their prompts."""
-
 BLOCK = 1024
 """Images whose votes are counted at a time: 8 MB with 1,000 classes."""
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from fistful.bow.store.names import alike
 from fistful.bow.store.text import read_lines
 from fistful.bow.words import Analyzer, WordOptions, first_appearances
 from fistful.errors import UsageError
@@ -24,6 +25,8 @@ from fistful.eval.names import ClassName
 from fistful.training.encoder import Encoder
 
 NAMED = ("name", "bag", "openai80", "simple7", "set", "head")
+KNN, CAPTIONS = "knn", "captions"
+"""What results call a probe, and retrieval, where others name their prompts."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -48,14 +51,20 @@ def check_prompts(names: Sequence[str]) -> None:
             raise UsageError(
                 f"--prompts {name}: expected one of {', '.join(NAMED)}, or a file with a template a line, such as 'a photo of a {{c}}.'"
             )
-    labels = [prompts_label(name) for name in names]
-    if len(set(labels)) < len(labels):
-        raise UsageError(f"--prompts {' '.join(names)}: expected each set once, and files of different names")
+    if len({alike(prompts_label(name)) for name in names}) < len(names):
+        raise UsageError(f"--prompts {' '.join(names)}: expected each set once, and files that are called by different names")
 
 
 def prompts_label(name: str) -> str:
-    """Return what results call a prompt set: its name, or its file's."""
-    return name if name in NAMED else Path(name).stem
+    """Return what results call a prompt set: its name, or its file's; no file is called as what is no file.
+
+    >>> prompts_label("openai80"), prompts_label("mine.txt"), prompts_label("mine/openai80.txt")
+    ('openai80', 'mine', 'openai80 (file)')
+    """
+    if name in NAMED:
+        return name
+    stem = Path(name).stem
+    return f"{stem} (file)" if alike(stem) in (*NAMED, KNN, CAPTIONS) else stem
 
 
 def build_prompts(name: str, classes: Sequence[ClassName], *, own: Sequence[str], options: WordOptions, synonyms: bool) -> Prompts:

@@ -5,7 +5,6 @@ Why a file per result and a summary beside them: docs/decisions/0011-results.md.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from fistful.bow.metrics import told_apart
 from fistful.bow.store.files import read_json
+from fistful.bow.store.names import file_name
 from fistful.eval.multilabel import NAME as MEAN_AP
 from fistful.eval.multilabel import average_precisions
 from fistful.eval.names import ClassName
@@ -59,12 +60,19 @@ WORDS_SCHEMA = pa.schema([("word", pa.string()), ("df", pa.int64()), ("n", pa.in
 
 
 def result_name(*parts: str) -> str:
-    """Return a file name for a result.
+    """Return what the files of a result are called, without extension: no other model, set or prompt set has the same.
 
-    >>> result_name("tiny/rn50", "cifar10", "openai80")
-    'tiny_rn50--cifar10--openai80'
+    >>> result_name("rn50", "cifar10", "openai80")
+    'rn50--cifar10--openai80'
     """
-    return "--".join(re.sub(r"[^A-Za-z0-9._-]+", "_", part) for part in parts)
+    return file_name(*parts)
+
+
+def kept_result(folder: Path, stem: str, model_fingerprint: str) -> dict[str, Any] | None:
+    """Return a result that an interrupted evaluation left behind; None where there is none of this very model."""
+    path = folder / "results" / f"{stem}.json"
+    found = read_json(path) if path.exists() else None
+    return found if found is not None and found["model_fingerprint"] == model_fingerprint else None
 
 
 def predictions_table(
@@ -209,7 +217,7 @@ def _differences(found: dict[str, Any]) -> list[str]:
         if f"{measure}_difference" not in found:
             continue
         difference, low, high = (100 * found[f"{measure}_{name}"] for name in ("difference", "low", "high"))
-        verdict = "" if low > 0 or high < 0 else ": not told apart"
+        verdict = "" if told_apart(low / 100, high / 100) else ": not told apart"
         lines.append(f"{found['second']} - {found['first']} on {where}: {label} {difference:+.1f} [{low:+.1f}, {high:+.1f}]{verdict}")
     return lines
 

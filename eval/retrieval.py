@@ -51,12 +51,11 @@ def _ranks(queries: np.ndarray, keys: np.ndarray, own: Sequence[np.ndarray]) -> 
     return ranks
 
 
-def retrieval_figures(ranks: Ranks, seed: int, ks: Sequence[int] = KS) -> dict[str, Any]:
+def retrieval_figures(ranks: Ranks, ks: Sequence[int] = KS) -> dict[str, Any]:
     """Return recall at k for both directions, each with its 95 % interval over images.
 
     Args:
         ranks: Of images and captions.
-        seed: Of the bootstrap.
         ks: Ranks asked.
 
     Returns:
@@ -66,21 +65,18 @@ def retrieval_figures(ranks: Ranks, seed: int, ks: Sequence[int] = KS) -> dict[s
     Source:
         As CLIP_benchmark's image_retrieval_recall@k and text_retrieval_recall@k.
     """
-    hits = caption_hits(ranks, ks)
-    samples, _ = metrics.bootstrap(hits, np.zeros(len(hits), np.int64), seed)
-    n_images, n_captions, k = len(ranks.images), len(ranks.captions), len(ks)
+    n_images, n_captions = len(ranks.images), len(ranks.captions)
     found: dict[str, Any] = {}
-    for i, rank in enumerate(ks):
-        shares = samples[:, i] / samples[:, -1]
-        found |= with_interval(f"image_retrieval_recall@{rank}", int(hits[:, i].sum()), n_captions, shares)
-    for i, rank in enumerate(ks):
-        found |= with_interval(f"text_retrieval_recall@{rank}", int(hits[:, k + i].sum()), n_images, samples[:, k + i])
+    for k in ks:
+        hits_N, totals_N = of_images(ranks, ranks.captions < k), of_images(ranks, np.ones(n_captions))
+        ends = metrics.ratio_interval(hits_N, totals_N) if n_captions > n_images else metrics.wilson(int(hits_N.sum()), n_images)
+        found |= with_interval(f"image_retrieval_recall@{k}", float(hits_N.sum()) / n_captions, ends)
+    for k in ks:
+        n_right = int((ranks.images < k).sum())
+        found |= with_interval(f"text_retrieval_recall@{k}", n_right / n_images, metrics.wilson(n_right, n_images))
     return found
 
 
-def caption_hits(ranks: Ranks, ks: Sequence[int] = KS) -> np.ndarray:
-    """Return for each image how many of its captions find it at each k, whether it finds one of them, and how many it has: (N, 2K + 1)."""
-    n = len(ranks.images)
-    to_image = [np.bincount(ranks.image_of_caption, weights=ranks.captions < k, minlength=n) for k in ks]
-    n_captions = np.bincount(ranks.image_of_caption, minlength=n)
-    return np.column_stack([*to_image, *(ranks.images < k for k in ks), n_captions]).astype(np.float64)
+def of_images(ranks: Ranks, values_M: np.ndarray) -> np.ndarray:
+    """Return the sums over each image's captions: captions of one image are no independent ones."""
+    return np.bincount(ranks.image_of_caption, weights=values_M, minlength=len(ranks.images))

@@ -7,6 +7,7 @@ left behind are not computed again.
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 from fistful.bow.store.config import semantic_values
 from fistful.bow.store.files import hash_file, local_out, write_json
 from fistful.bow.store.manifest import claim, fingerprint, finish
+from fistful.bow.store.names import tell_apart
 from fistful.bow.words import WordOptions
 from fistful.errors import UsageError
 from fistful.eval import duplicates
@@ -24,8 +26,8 @@ from fistful.eval.compare import compare_with_first
 from fistful.eval.config import EvaluateConfig
 from fistful.eval.coverage import Coverage, read_coverage
 from fistful.eval.datasets import EvalSet, is_written_by_us, open_set
-from fistful.eval.probe import ITSELF, KNN, same_classes
-from fistful.eval.prompts import NAMED, prompts_label
+from fistful.eval.probe import ITSELF, same_classes
+from fistful.eval.prompts import NAMED
 from fistful.eval.results import SUMMARY
 from fistful.eval.score import Job, score_set
 from fistful.training.encoder import Encoder, choose_device, device_named, load_encoder
@@ -74,19 +76,23 @@ def evaluate(*models: str, data: tuple[str, ...], out: str | Path, config: Evalu
                 summary += score_captions(folder, label, encoder, eval_set, coverage, training, config)
             else:
                 summary += score_set(folder, _job(label, encoder, (eval_set, probe), coverage, training, config))
-    write_json(folder, SUMMARY, {"format": FORMAT, "results": summary, "comparisons": compare_with_first(folder, summary, config.seed)})
+    write_json(folder, SUMMARY, {"format": FORMAT, "results": summary, "comparisons": compare_with_first(folder, summary)})
     finish(folder, {}, {result["dataset"]: result["content"] for result in summary})
     return folder
 
 
 def model_name(spec: str) -> str:
-    """Return what results call a model: its folder without the way there.
+    """Return what results call a model: its folder without the way there, or the function that makes it.
 
-    >>> model_name("runs/bags/model"), model_name("package.module:function {}")
-    ('bags', 'package.module:function')
+    >>> model_name("runs/bags/model"), model_name("runs/bags/best"), model_name("package.module:function {}")
+    ('bags', 'bags-best', 'package.module:function')
     """
-    path = Path(spec.partition(" ")[0].removeprefix("local-dir:"))
-    return path.absolute().parent.name if path.name in ("model", "") else path.name
+    spec = spec.removeprefix("local-dir:")
+    folder, function = Path(os.path.abspath(spec)), spec.partition(" ")[0]  # resolve() would follow links
+    if ":" in function and not folder.exists():
+        return function
+    run = folder.parent.name
+    return {"model": run, "best": f"{run}-best"}.get(folder.name, folder.name)
 
 
 def _job(
@@ -123,8 +129,6 @@ def _probes(config: EvaluateConfig, data: Sequence[str], sets: Sequence[EvalSet 
         return [None] * len(sets)
     if len(config.probe) != len(sets):
         raise UsageError(f"--probe: found {len(config.probe)} for {len(sets)} data sets, expected one each, or {ITSELF}")
-    if KNN in map(prompts_label, config.prompts):
-        raise UsageError(f"--prompts: a file called {KNN} and --probe would have results of one name; rename the file")
     for probe, spec in zip(config.probe, data, strict=True):
         if probe and Path(probe).resolve() == Path(spec).resolve():
             raise UsageError(f"--probe {probe}: is the set itself, each image its own neighbour; write --probe {ITSELF}")
@@ -140,19 +144,6 @@ def _probe(spec: str, eval_set: EvalSet | CaptionSet, names: str | None) -> Eval
     probe = eval_set if spec == ITSELF else open_set(spec, names, "--probe")
     same_classes(probe, eval_set)
     return probe
-
-
-def tell_apart(names: Sequence[str]) -> list[str]:
-    """Tell equal names apart.
-
-    >>> tell_apart(["a", "b", "a"])
-    ['a', 'b', 'a-2']
-    """
-    found: list[str] = []
-    for name in names:
-        number = names[: len(found)].count(name) + 1
-        found.append(f"{name}-{number}" if number > 1 else name)
-    return found
 
 
 def _unique(sets: Iterator[EvalSet | CaptionSet]) -> list[EvalSet | CaptionSet]:
@@ -181,9 +172,15 @@ def _fingerprints(
     files = [name for name in config.prompts if name not in NAMED]
     return {
         "models": [encoder.fingerprint for encoder in encoders],
-        "data": [{"name": s.name, **s.fingerprint} for s in sets],
-        "probe": [None if probe is None else {"name": probe.name, **probe.fingerprint} for probe in probes],
+        "data": [s.fingerprint(config.progress) for s in sets],
+        "probe": [_of_probe(probe, sets, config) for probe in probes],
         "trained_on": [fingerprint(Path(name)) for name in config.trained_on],
         "vocabulary": coverage.fingerprint if coverage else None,
         "prompts": [hash_file(Path(name))["sha256"] for name in files],
     }
+
+
+def _of_probe(probe: EvalSet | None, sets: Sequence[EvalSet | CaptionSet], config: EvaluateConfig) -> Any:
+    if probe is None or any(probe is one for one in sets):
+        return None if probe is None else ITSELF
+    return probe.fingerprint(config.progress)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fistful.bow.store.dead_letters import dead_letter_table
-from fistful.bow.store.files import read_json, write_json
+from fistful.bow.store.files import write_json
 from fistful.bow.store.tables import write_table
 from fistful.bow.words import WordOptions
 from fistful.errors import DataError
@@ -25,10 +25,11 @@ from fistful.eval.classifier import Classifier, build_classifiers, check_feature
 from fistful.eval.config import EvaluateConfig
 from fistful.eval.datasets import EvalSet
 from fistful.eval.images import Ready, Tally, check_refused, ready_images
-from fistful.eval.probe import KNN, TEMPERATURE, K, Neighbours, count_copies, embed_set, votes_of
-from fistful.eval.prompts import Prompts, build_prompts, options_for
+from fistful.eval.probe import TEMPERATURE, K, Neighbours, count_copies, embed_set, votes_of
+from fistful.eval.prompts import KNN, Prompts, build_prompts, options_for
 from fistful.eval.results import (
     classes_table,
+    kept_result,
     multilabel_classes_table,
     multilabel_predictions_table,
     predictions_table,
@@ -111,8 +112,9 @@ def score_set(folder: Path, job: Job) -> list[dict[str, Any]]:
     prompt_sets = job.prompt_sets()
     kinds = [*(prompts.name for prompts in prompt_sets), *([KNN] if job.probe is not None else [])]
     names = [result_name(job.model, job.eval_set.name, kind) for kind in kinds]
-    if all((folder / "results" / f"{name}.json").exists() for name in names):
-        return [read_json(folder / "results" / f"{name}.json") for name in names]
+    kept = [kept_result(folder, name, job.encoder.fingerprint) for name in names]
+    if None not in kept:
+        return [result for result in kept if result is not None]
     start = time.monotonic()
     cache = None if job.config.cache is None else Path(job.config.cache)
     classifiers = build_classifiers(job.encoder, prompt_sets, job.eval_set.classes, cache)
@@ -128,7 +130,7 @@ def score_set(folder: Path, job: Job) -> list[dict[str, Any]]:
     for name, result in zip(names, results, strict=True):
         write_json(folder, f"results/{name}.json", result)
     log = result_name(job.model, job.eval_set.name)
-    write_log(folder, log, job.config.half, seen.tally.n_in, texts_done - start, time.monotonic() - texts_done)
+    write_log(folder, log, job.config.half, seen.tally.looked_at, texts_done - start, time.monotonic() - texts_done)
     return results
 
 
@@ -146,7 +148,9 @@ def see_all(job: Job, classifiers: Sequence[Classifier]) -> Seen:
             update(len(images), f"{len(tally.letters)} refused")
     if not images:
         first = "".join(f"; the first {letter.place}: {letter.detail}" for letter in tally.letters[:1])
-        raise DataError(f"{job.eval_set.name}: has no image that can be used ({tally.n_in} looked at, {len(tally.letters)} refused{first})")
+        raise DataError(
+            f"{job.eval_set.name}: has no image that can be used ({tally.looked_at} looked at, {len(tally.letters)} refused{first})"
+        )
     paths, digests, sources, hashes = (list(column) for column in zip(*images, strict=True))
     near = None if job.training is None else duplicates.near(np.array(hashes, np.uint64), job.training)
     return Seen(paths, digests, sources, near, _join(parts), tally)
@@ -228,11 +232,11 @@ def _write_tables(folder: Path, name: str, job: Job, seen: Seen, i: int) -> None
 
 def _figures(job: Job, seen: Seen, i: int) -> dict[str, Any]:
     """Return the figures of a set whose images have one label each."""
-    labels, ranks, seed = seen.judged.labels, seen.judged.found[i].ranks, job.config.seed
-    figures = zeroshot.summarise(ranks, labels, len(job.eval_set.classes), seed)
+    labels, ranks = seen.judged.labels, seen.judged.found[i].ranks
+    figures = zeroshot.summarise(ranks, labels, len(job.eval_set.classes))
     if job.covered is not None:
         own = (np.cumsum(job.covered) - 1)[labels[job.covered[labels]]]
-        among = zeroshot.summarise(seen.judged.among[i], own, int(job.covered.sum()), seed)
+        among = zeroshot.summarise(seen.judged.among[i], own, int(job.covered.sum()))
         figures |= {f"covered_{name}": value for name, value in among.items()}
     return {
         "metrics": figures,
@@ -244,7 +248,7 @@ def _figures(job: Job, seen: Seen, i: int) -> dict[str, Any]:
 def _multilabel_figures(job: Job, seen: Seen, i: int) -> dict[str, Any]:
     truth_NC, scores_NC = seen.judged.labels, seen.judged.scores[i]
     return {
-        "metrics": multilabel.summarise(scores_NC, truth_NC, job.covered, job.config.seed),
+        "metrics": multilabel.summarise(scores_NC, truth_NC, job.covered),
         "by_source": multilabel.by_source(scores_NC, truth_NC, seen.sources),
         "by_frequency": [] if job.df is None else multilabel.by_frequency(scores_NC, truth_NC, job.df),
     }

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from fistful.bow import metrics
+from fistful.eval.zeroshot import with_interval
 
 KS = (1, 3, 5, 10)
 N_HEAD, N_MIDDLE = 50, 250
@@ -26,13 +27,12 @@ def tag_hits(scores_NV: np.ndarray, truth_NV: np.ndarray, k: int = max(KS)) -> n
     return np.take_along_axis(truth_NV, metrics.top_classes(scores_NV, k), axis=1)
 
 
-def tagging_figures(hits_NK: np.ndarray, n_true_N: np.ndarray, seed: int, ks: Sequence[int] = KS) -> dict[str, Any]:
+def tagging_figures(hits_NK: np.ndarray, n_true_N: np.ndarray, ks: Sequence[int] = KS) -> dict[str, Any]:
     """Return precision and recall at k with their 95 % intervals, over the images that have a word.
 
     Args:
         hits_NK: Boolean, whether each of the best words is in the image's captions, the best first.
         n_true_N: How many words its captions have.
-        seed: Of the bootstrap over images.
         ks: Numbers of words given.
     """
     hits, n_true = hits_NK[n_true_N > 0].astype(np.float64), n_true_N[n_true_N > 0]
@@ -40,11 +40,9 @@ def tagging_figures(hits_NK: np.ndarray, n_true_N: np.ndarray, seed: int, ks: Se
     if not len(n_true):
         return figures
     shares = [hits[:, :k].mean(axis=1) for k in ks] + [hits[:, :k].sum(axis=1) / n_true for k in ks]
-    samples, _ = metrics.bootstrap(np.column_stack(shares), np.zeros(len(hits), np.int64), seed)
     names = [f"{what}@{k}" for what in ("precision", "recall") for k in ks]
-    for name, share, column in zip(names, shares, samples.T, strict=True):
-        low, high = metrics.interval(column)
-        figures |= {name: float(share.mean()), f"{name}_low": low, f"{name}_high": high}
+    for name, share_N in zip(names, shares, strict=True):
+        figures |= with_interval(name, float(share_N.mean()), metrics.mean_interval(share_N))
     return figures
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from fistful.bow.store.dead_letters import DeadLetter, Refused
-from fistful.bow.store.files import hash_file, parse_json
+from fistful.bow.store.files import parse_json
 from fistful.bow.store.images import EXTENSIONS
 from fistful.bow.store.kinds import is_hidden, is_image
 from fistful.bow.store.text import MARK, read_lines
@@ -69,13 +69,12 @@ def open_wds(layout: Layout, name: str, names: str | None) -> EvalSet:
         raise UsageError(f"{table}: no such file; expected a class name a line, in the order of the numbers in .cls")
     classes = _classes(table, given=names is not None)
     shards, warnings = _shards(layout.split)
-    files = [[path.name, path.stat().st_size] for path in shards]
     return EvalSet(
         name=name,
         classes=classes,
         read=lambda: _read(shards, len(classes), _labels_of_npy if kind == MULTILABEL else _label_of_cls),
         n_images=sum(map(_count_images, shards)),
-        fingerprint={"files": files, "names": hash_file(table)["sha256"]},
+        files=[(path.name, path) for path in shards],
         multilabel=kind == MULTILABEL,
         templates=_lines(layout.root / TEMPLATES),
         warnings=[*warnings, *odd_names(classes)],

@@ -25,8 +25,6 @@ UNSPEAKABLE = -2.0 * SCALE
 """Score of a class none of whose prompts the text tower knows a word of: below every other."""
 
 TOP = 5
-FEW = 10
-"""Fewer right, or wrong, images than this: Wilson's interval is shown in place of the bootstrap's."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -120,14 +118,14 @@ def join(parts: Sequence[Predictions]) -> Predictions:
     )
 
 
-def summarise(ranks_N: np.ndarray, labels_N: np.ndarray, n_classes: int, seed: int) -> dict[str, Any]:
+def summarise(ranks_N: np.ndarray, labels_N: np.ndarray, n_classes: int, seed: int = 0) -> dict[str, Any]:  # noqa: ARG001
     """Return accuracies with their 95 % intervals and what guessing would give.
 
     Args:
         ranks_N: How many classes stand before the true one.
         labels_N: True classes.
         n_classes: How many classes there are to choose from.
-        seed: Of the bootstrap over images.
+        seed: Of no effect: intervals rest on no draws.
 
     Returns:
         CLIP_benchmark's acc1, acc5 (None below 5 classes) and mean_per_class_recall; each with
@@ -140,21 +138,18 @@ def summarise(ranks_N: np.ndarray, labels_N: np.ndarray, n_classes: int, seed: i
         return figures
     right = np.stack([ranks_N < 1, ranks_N < TOP], axis=1).astype(np.float64)
     _, recall = metrics.per_class_recall(right[:, 0], labels_N, n_classes)
-    over_images, over_classes = metrics.bootstrap(right, labels_N, seed)
     figures["majority1"] = int(np.bincount(labels_N).max()) / n
-    figures |= with_interval("acc1", int(right[:, 0].sum()), n, over_images[:, 0])
-    figures |= with_interval("acc5", int(right[:, 1].sum()), n, over_images[:, 1])
-    figures["mean_per_class_recall"] = float(np.nanmean(recall))
-    low, high = metrics.interval(over_classes[:, 0])
-    figures |= {"mean_per_class_recall_low": low, "mean_per_class_recall_high": high}
+    for i, name in enumerate(("acc1", "acc5")):
+        n_right = int(right[:, i].sum())
+        figures |= with_interval(name, n_right / n, metrics.wilson(n_right, n))
+    ends = metrics.class_mean_interval(right[:, 0], labels_N)
+    figures |= with_interval("mean_per_class_recall", float(np.nanmean(recall)), ends)
     return figures if n_classes >= TOP else {k: None if k.startswith("acc5") else v for k, v in figures.items()}
 
 
-def with_interval(name: str, n_right: int, n: int, samples: np.ndarray) -> dict[str, Any]:
-    """Return a share with its 95 % interval: the bootstrap's, or Wilson's where few are right, or wrong."""
-    few = min(n_right, n - n_right) < FEW
-    low, high = metrics.wilson(n_right, n) if few else metrics.interval(samples)
-    return {name: n_right / n, f"{name}_low": low, f"{name}_high": high, f"{name}_interval": "wilson" if few else "bootstrap"}
+def with_interval(name: str, value: float, ends: tuple[float, float]) -> dict[str, float]:
+    """Return a figure with the ends of its 95 % interval, by name."""
+    return {name: value, f"{name}_low": ends[0], f"{name}_high": ends[1]}
 
 
 def by_source(ranks_N: np.ndarray, sources: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -27,9 +27,11 @@ from fistful.bow.vocabulary import FILE as VOCABULARY
 from fistful.bow.vocabulary import Vocabulary, read_vocabulary
 from fistful.bow.words import Ragged
 from fistful.errors import DataError, UsageError
+from fistful.pipelines.changes import check_unchanged
 from fistful.pipelines.embed import EmbedJob
 from fistful.pipelines.label import Captioned, LabelJob, Source, candidates_of, save_captioned
 from fistful.pipelines.run import Work
+from fistful.pipelines.sources import SourceOptions
 from fistful.pipelines.stage import Running, close_folder, run_stage, say_passed_over
 from fistful.pipelines.units import PlanOptions, Unit, plan_units
 from fistful.training.encoder import Device, choose_device, device_named
@@ -123,7 +125,9 @@ def label(*images: str, model: str, like: str | Path, out: str | Path, config: L
     encoder, fraction = _fitting(model, like_folder, config.label.by)
     words = manifest.read_config(like_folder)["inputs"].get("word_options", {})
     inputs |= {"like": digest, "encoder": encoder.fingerprint, "word_options": words, "held_out_by": BY}
-    if manifest.claim(folder, "label", values, inputs, write=False):
+    done = manifest.claim(folder, "label", values, inputs, write=False)
+    check_unchanged(folder, units, SourceOptions(), config.running.progress)
+    if done:
         return folder
     say_passed_over(folder, passed, config.running)
     embedding = EmbedJob(model, config.label.device)

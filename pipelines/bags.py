@@ -29,6 +29,7 @@ from fistful.bow.store.tables import write_table
 from fistful.bow.vocabulary import FILE, Limits, Vocabulary, choose_words, read_counted, read_vocabulary, write_vocabulary
 from fistful.bow.words import Analyzer, Ragged, WordOptions, first_appearances
 from fistful.errors import DataError, UsageError
+from fistful.pipelines.changes import check_unchanged
 from fistful.pipelines.count import analyzer_of_this_thread
 from fistful.pipelines.forecast import forecast
 from fistful.pipelines.rows import BATCH_ROWS, Batch, make_letter
@@ -115,7 +116,9 @@ def bags(*sources: str, counts: str | Path, out: str | Path, config: BagsConfig 
     words = WordOptions(**{f.name: counted["config"][f.name] for f in dataclasses.fields(WordOptions) if f.name in counted["config"]})
     inputs["word_options"] = dataclasses.asdict(words)
     running = config.running
-    if manifest.claim(folder, "bags", semantic_values(config), inputs, write=not running.dry_run):
+    done = manifest.claim(folder, "bags", semantic_values(config), inputs, write=not running.dry_run)
+    check_unchanged(folder, units, config.source, running.progress)
+    if done:
         return folder
     say_passed_over(folder, passed, running)
     manifest.check_file(counts_folder, FILE)

@@ -22,6 +22,7 @@ from fistful.bow.store.kinds import PassedOver
 from fistful.bow.store.tables import read_table, write_table
 from fistful.bow.vocabulary import COUNTS_SCHEMA, count_table, merge_counts, write_counted
 from fistful.bow.words import Analyzer, WordOptions, check_language, first_appearances
+from fistful.pipelines.changes import check_unchanged
 from fistful.pipelines.forecast import forecast
 from fistful.pipelines.rows import Batch
 from fistful.pipelines.run import Work, run_units
@@ -67,7 +68,9 @@ def count(*sources: str, out: str | Path, config: CountConfig | None = None) -> 
     units, inputs = plan_units(sources, config.plan, passed := PassedOver())
     check_unit(units[0], config.source)
     running = config.running
-    if manifest.claim(folder, "count", semantic_values(config), inputs, write=not running.dry_run):
+    done = manifest.claim(folder, "count", semantic_values(config), inputs, write=not running.dry_run)
+    check_unchanged(folder, units, config.source, running.progress)
+    if done:
         return folder
     say_passed_over(folder, passed, running)
     if running.dry_run:

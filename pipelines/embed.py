@@ -26,6 +26,7 @@ from fistful.bow.store.images import decode_image
 from fistful.bow.store.index import unit_name
 from fistful.bow.store.tables import write_table
 from fistful.errors import UsageError
+from fistful.pipelines.changes import check_unchanged
 from fistful.pipelines.rows import Row
 from fistful.pipelines.run import Work
 from fistful.pipelines.sources import SourceOptions, open_unit
@@ -66,7 +67,10 @@ def embed(units: list[Unit], inputs: dict[str, Any], job: EmbedJob, fingerprint:
     for unit in units:
         if unit.kind not in ("tar", "images"):
             raise UsageError(f"{unit.path}: is a {unit.kind} file, expected tars or folders of images")
-    if manifest.claim(folder, "embed", device_named({"decimals": DECIMALS, "device": job.device}), {**inputs, "encoder": fingerprint}):
+    values = device_named({"decimals": DECIMALS, "device": job.device})
+    done = manifest.claim(folder, "embed", values, {**inputs, "encoder": fingerprint})
+    check_unchanged(folder, units, SourceOptions(), running.progress)
+    if done:
         return folder
     stats = run_stage(units, Work("fistful.pipelines.embed:embed_unit", folder, job, "embed"), running)
     assert stats is not None, "a part of it is refused by label"

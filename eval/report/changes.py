@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fistful.bow.draw import mix_all
+from fistful.bow.metrics import student_interval
 from fistful.bow.store.dead_letters import Refused
 from fistful.eval.datasets import Sample, open_set
 from fistful.eval.report import figures
@@ -111,10 +111,8 @@ def _by_class(values: np.ndarray, labels: np.ndarray, n: np.ndarray) -> np.ndarr
 
 def _mean(change_C: np.ndarray, part: np.ndarray) -> Cell:
     """Return the mean change of some classes with its 95 % interval over classes."""
-    values = change_C[part]
-    half = 1.96 * float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-    mean = float(values.mean())
-    return Cell(signed(mean), "" if half != half else f"{signed(mean - half)} to {signed(mean + half)}")
+    ends = student_interval(change_C[part])
+    return Cell(signed(float(change_C[part].mean())), "" if ends is None else f"{signed(ends[0])} to {signed(ends[1])}")
 
 
 def _change(judged: Judged, facts: ClassFacts, recalls: Sequence[np.ndarray], i: int, place: dict[str, int]) -> Change:

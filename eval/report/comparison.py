@@ -42,7 +42,7 @@ def comparison_of(material: Material, config: ReportConfig) -> Comparison | None
         facts = facts_of(material, key) if judged.labels is not None else None
         changes = changes_of(judged, facts, place) if facts is not None else None
         keys.append(key)
-        parts.append(Part(side_of(key, judged, place, config.top, config.seed), changes))
+        parts.append(Part(side_of(key, judged, place, config.top), changes))
     if not parts:
         return None
     pictures = pictures_of(_examples(parts), config.sets)

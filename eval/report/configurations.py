@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from fistful.bow.metrics import told_apart
 from fistful.bow.store.config import canonical_json
 from fistful.bow.store.tables import read_table
 from fistful.eval.compare import Difference, compare_configurations
@@ -169,10 +170,10 @@ def _numbers(column: pa.ChunkedArray) -> np.ndarray:
     return column.to_numpy()
 
 
-def side_of(key: tuple[str, str], judged: Judged, place: dict[str, int], top: int, seed: int) -> Side:
+def side_of(key: tuple[str, str], judged: Judged, place: dict[str, int], top: int) -> Side:
     """Put the configurations of one set beside each other."""
     others = judged.right[1:]
-    differences = [None, *compare_configurations(judged.right[0], others, seed)] if others else [None]
+    differences = [None, *compare_configurations(judged.right[0], others)] if others else [None]
     pairs = zip(judged.configurations, judged.right, differences, strict=True)
     lines = tuple(_line(c, right, difference, judged.configurations[0].name, place) for c, right, difference in pairs)
     measure = f"top-{top}" if judged.labels is not None else "text R@5"
@@ -199,7 +200,7 @@ def verdict(difference: Difference, name: str, first: str) -> str:
     >>> verdict(Difference(0.1, 0.05, 0.15, over_seeds=False), "bags", "captions")
     'bags is ahead on these images; one seed: a smoke run'
     """
-    if difference.low <= 0 <= difference.high:
+    if not told_apart(difference.low, difference.high):
         text = "not told apart"
     else:
         text = f"{shown(name if difference.low > 0 else first, 60)} is ahead" + ("" if difference.over_seeds else " on these images")

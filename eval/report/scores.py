@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from fistful.bow.metrics import told_apart
 from fistful.bow.store.config import canonical_json
 from fistful.eval.report import figures
 from fistful.eval.report.figures import Figure
@@ -197,7 +198,7 @@ def _paired_groups(material: Material, compared: Sequence[tuple[str, str]]) -> I
 
 def _paired(found: dict[str, Any], measure: str) -> Paired:
     difference, low, high = (found[f"{measure}_{name}"] for name in ("difference", "low", "high"))
-    verdict = "not told apart" if low <= 0 <= high else f"{found['second'] if low > 0 else found['first']} is ahead"
+    verdict = "not told apart" if not told_apart(low, high) else f"{found['second'] if low > 0 else found['first']} is ahead"
     return Paired(found["first"], found["second"], Cell(signed(difference), f"{signed(low)} to {signed(high)}"), verdict)
 
 

@@ -7,7 +7,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fistful.bow.metrics import bootstrap, interval, per_class_recall, ratio_interval, resamples, top_classes, true_ranks, wilson
+from fistful.bow.metrics import (
+    class_mean_interval,
+    mcnemar,
+    mean_interval,
+    paired_class_mean_interval,
+    paired_interval,
+    paired_ratio_interval,
+    per_class_recall,
+    ratio_interval,
+    student_interval,
+    told_apart,
+    top_classes,
+    true_ranks,
+    wilson,
+)
 
 
 def test_ties_go_to_the_smaller_class():
@@ -41,41 +55,30 @@ def test_wilson_equals_scipys(k, n):
     assert wilson(0, 0) == (0.0, 1.0)
 
 
-def test_resamples_are_the_same_whenever_they_are_drawn_and_hold_n_samples():
-    first = np.array(list(resamples(50, seed=3, n_resamples=20)))
-    assert (first == np.array(list(resamples(50, seed=3, n_resamples=20)))).all()
-    assert (first.sum(axis=1) == 50).all()
-    assert (first != np.array(list(resamples(50, seed=4, n_resamples=20)))).any()
-    assert np.array(list(resamples(40, seed=1, n_resamples=4000))).mean(axis=0) == pytest.approx(np.ones(40), abs=0.1)
+def test_a_share_of_several_things_an_image_is_as_sure_as_its_images_are():
+    alone = np.array([1, 0, 1, 1, 0, 1, 0, 1] * 5)
+    low, high = ratio_interval(alone, np.ones(40))
+    assert (low, high) == pytest.approx(wilson(25, 40), abs=0.01)  # of Student's t, as if the spread were not known
+    assert ratio_interval(alone * 4, np.full(40, 4)) == (low, high)  # four of one image say no more than one
+    spread = np.array([1, 2, 3, 2] * 10)
+    assert ratio_interval(spread, np.full(40, 4))[1] - ratio_interval(spread, np.full(40, 4))[0] < high - low
+    assert ratio_interval(np.array([3]), np.array([3])) == (0.0, 1.0)
 
 
-def test_the_bootstrap_interval_is_about_scipys():
-    from scipy.stats import bootstrap as scipy_bootstrap
-
-    right = (np.arange(500) % 3 == 0).astype(float)
-    over_images, _ = bootstrap(right[:, None], np.zeros(500, int), seed=0, n_resamples=4000)
-    expected = scipy_bootstrap((right,), np.mean, n_resamples=4000, method="percentile", rng=0).confidence_interval
-    assert interval(over_images[:, 0]) == pytest.approx((expected.low, expected.high), abs=0.006)
-
-
-def test_class_means_of_resamples_leave_out_absent_classes():
-    right, labels = np.array([[1.0], [1.0], [0.0]]), np.array([4, 4, 1])
-    over_images, over_classes = bootstrap(right, labels, seed=0, n_resamples=200)
-    counts = np.array(list(resamples(3, seed=0, n_resamples=200)))
-    assert over_images[:, 0] == pytest.approx((counts @ right[:, 0]) / 3)
-    expected = [1.0 if not c[2] else 0.0 if not c[0] + c[1] else 0.5 for c in counts]
-    assert over_classes[:, 0].tolist() == expected
+def test_the_mean_over_classes_is_as_sure_as_the_share_where_classes_are_alike():
+    labels = np.repeat(np.arange(4), 25)
+    right = np.tile([1.0, 0.0, 1.0, 1.0, 0.0], 20)
+    assert class_mean_interval(right, labels) == pytest.approx(wilson(60, 100), abs=0.01)
+    assert class_mean_interval(np.ones(100), labels) == wilson(100, 100)
+    one_small = np.repeat([0, 1], [99, 1])  # the mean over classes then rests on one image by half
+    assert class_mean_interval(np.ones(100), one_small) == wilson(4 / (1 / 99 + 1), 4 / (1 / 99 + 1))
 
 
-def test_the_interval_covers_the_truth_about_as_often_as_it_says():
-    rng = np.random.default_rng(0)
-    hits = 0
-    for seed in range(100):
-        right = (rng.random(300) < 0.3).astype(float)
-        over_images, _ = bootstrap(right[:, None], np.zeros(300, int), seed=seed, n_resamples=300)
-        low, high = interval(over_images[:, 0])
-        hits += low <= 0.3 <= high
-    assert 88 <= hits <= 99
+def test_the_mean_of_shares_is_student_and_wilson():
+    low, high = mean_interval(np.array([0.25, 0.5, 0.75] * 30))
+    half = 1.987 * np.std([0.25, 0.5, 0.75] * 30, ddof=1) / np.sqrt(90)
+    assert (low, high) == pytest.approx((0.5 - half, 0.5 + half), abs=0.001)
+    assert mean_interval(np.array([0.4])) == (0.0, 1.0)
 
 
 @pytest.mark.parametrize("n", [5, 30])
@@ -98,3 +101,58 @@ def test_the_interval_of_a_ratio_by_hand():
     assert many == pytest.approx(few)  # nine words that are right together say no more than one
     low, high = ratio_interval(3 * one, 3 * one)
     assert 0.85 < low < high == 1.0  # all right: a width is left
+
+
+def test_mcnemar_is_scipys_binomial_test():
+    from scipy.stats import binomtest
+
+    for only in ((0, 0), (0, 4), (5, 0), (3, 9), (7, 7), (10, 30)):
+        assert mcnemar(*only) == pytest.approx(binomtest(only[0], sum(only)).pvalue if sum(only) else 1.0)
+
+
+def test_a_paired_interval_is_tangos():
+    # Fagerland, Lydersen and Laake 2014, Statistics in Medicine 33: of 21 pairs 7 and 1 disagree; Tango's is -.517 to -.026
+    low, high = paired_interval(7, 1, 21)
+    assert low == pytest.approx(-0.517, abs=5e-4)
+    assert high == 0  # for McNemar's exact p is .07
+    assert paired_interval(0, 0, 100) == pytest.approx((-3.8415 / 103.8415, 3.8415 / 103.8415), abs=1e-4)
+
+
+@given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 100))
+def test_an_interval_tells_apart_what_the_exact_test_tells_apart_and_holds_its_difference(only_first, only_second, others):
+    n = only_first + only_second + others
+    if not n:
+        return
+    low, high = paired_interval(only_first, only_second, n)
+    assert told_apart(low, high) == (mcnemar(only_first, only_second) < 0.05)
+    assert -1 <= low <= (only_second - only_first) / n <= high <= 1
+    assert low < high
+    assert (-high, -low) == pytest.approx(paired_interval(only_second, only_first, n), abs=1e-9)
+
+
+def test_four_images_of_a_thousand_do_not_put_a_model_ahead():
+    assert not told_apart(*paired_interval(0, 4, 1000))
+    assert not told_apart(*paired_interval(0, 5, 5))
+    assert told_apart(*paired_interval(0, 6, 1000))
+
+
+def test_captions_of_one_image_are_one_witness():
+    images = np.zeros(60)
+    won, three = images.copy(), np.full(60, 3.0)
+    won[:6] = 3  # six images, all their captions: six witnesses, not eighteen
+    low, high = paired_ratio_interval(images, won, three)
+    assert (low, high) == pytest.approx(paired_interval(0, 6, 60), abs=0.03)
+    won[4:] = 0
+    assert not told_apart(*paired_ratio_interval(images, won, three))
+    assert paired_ratio_interval(images[:1], won[:1], three[:1]) == (-1.0, 1.0)
+
+
+def test_the_difference_of_class_means_is_the_paired_one_where_classes_are_alike():
+    labels, gains = np.arange(120) % 4, np.repeat([1.0, -1.0, 0.0], [20, 8, 92])
+    assert paired_class_mean_interval(gains, labels) == pytest.approx(paired_interval(8, 20, 120), abs=0.01)
+    assert paired_class_mean_interval(np.zeros(120), labels) == pytest.approx(paired_interval(0, 0, 120))
+
+
+def test_no_interval_over_seeds_of_which_all_say_the_same():
+    assert student_interval(np.array([0.5])) is student_interval(np.array([0.5, 0.5, 0.5])) is None
+    assert student_interval(np.array([0.1, 0.3])) == pytest.approx((0.2 - 12.7062 * 0.1, 0.2 + 12.7062 * 0.1), abs=1e-4)

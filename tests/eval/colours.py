@@ -11,8 +11,6 @@ COLOURS = {"red": (1.0, 0.0, 0.0), "green": (0.0, 1.0, 0.0), "blue": (0.0, 0.0, 
 class ColourEncoder:
     """Images and texts as directions in the colour cube; a text without a colour is zeros."""
 
-    name = "colours"
-    fingerprint = "c" * 64
     image_size = 8
     words = None
     word_scores = None
@@ -24,7 +22,10 @@ class ColourEncoder:
         broken: str = "",
         swapped: bool = False,
         head: bool = False,
+        name: str = "colours",
     ) -> None:
+        self.name = name
+        self.fingerprint = ("d" if swapped else "c") * 64
         self.context_length = context_length
         self.saw_imagenet_labels = saw_imagenet_labels
         self.broken = broken

@@ -19,7 +19,7 @@ from fistful.eval.tagging import by_frequency, tag_hits, tagging_figures, word_p
 
 def recalls(images, captions, owner, ks=(1, 5, 10)):
     """Recall at k both ways, without intervals."""
-    found = retrieval_figures(retrieval_ranks(images, captions, owner), seed=0, ks=ks)
+    found = retrieval_figures(retrieval_ranks(images, captions, owner), ks=ks)
     return {name: value for name, value in found.items() if name.partition("@")[2].isdecimal()}
 
 
@@ -57,7 +57,7 @@ def test_retrieval_equals_a_plain_loop():
 def test_tagging_counts_words_of_the_captions_by_frequency():
     truth = np.array([[1, 1, 0], [1, 0, 0], [1, 0, 1], [0, 1, 0], [0, 0, 0]], bool)
     scores = np.array([[3, 2, 1], [1, 3, 2], [3, 1, 2], [1, 2, 3], [1, 2, 3]], float)
-    figures = tagging_figures(tag_hits(scores, truth, 2), truth.sum(axis=1), seed=0, ks=(1, 2))
+    figures = tagging_figures(tag_hits(scores, truth, 2), truth.sum(axis=1), ks=(1, 2))
     figures |= by_frequency(word_precision(scores[:4], truth[:4]), np.array([9, 5, 1]))
     assert (figures["n"], figures["precision@1"], figures["precision@2"]) == (4, 0.5, 0.625)
     assert figures["recall@2"] == pytest.approx((1 + 0 + 1 + 1) / 4)

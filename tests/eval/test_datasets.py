@@ -377,3 +377,41 @@ def test_plain_webdataset_tars_need_no_count_and_may_name_sources(tmp_path):
     opened = open_set(str(tmp_path), None)
     assert [(s.name, s.label, s.source) for s in opened.read() if isinstance(s, Sample)] == [("00000.tar/a", 1, "flickr")]
     assert opened.warnings == ["nshards.txt is missing, so missing shards would go unnoticed"]
+
+
+def wds_of(root: Path, labels: bytes, names: str = "cat\ndog\n") -> Path:
+    root.mkdir(exist_ok=True)
+    (root / "classnames.txt").write_text(names)
+    members = {name: data for i in range(2) for name, data in ((f"{i}.jpg", RED), (f"{i}.cls", labels[i : i + 1]))}
+    (root / "0.tar").write_bytes(tar_bytes(members))
+    return root
+
+
+def test_a_set_is_known_by_what_is_in_its_files(tmp_path):
+    """Every way in which a set can change while no size does."""
+
+    def known(path: Path, names: str | None = None) -> dict[str, object]:
+        return open_set(str(path), names).fingerprint()
+
+    tars = known(wds_of(tmp_path / "tars", b"01"))
+    assert known(wds_of(tmp_path / "tars", b"01")) == tars
+    assert known(wds_of(tmp_path / "tars", b"10")) != tars
+    assert known(wds_of(tmp_path / "tars", b"01", "cow\ndog\n")) != tars
+    (tmp_path / "tars" / "zeroshot_classification_templates.txt").write_text("a {c}\n")
+    assert known(wds_of(tmp_path / "tars", b"01")) != tars
+    rows = known(write_parquet(tmp_path / "a.parquet", [RED, RED], ["cat", "dog"]))
+    assert known(write_parquet(tmp_path / "a.parquet", [RED, RED], ["dog", "cat"])) != rows
+    folders = make(tmp_path / "folders", "cat/a.jpg", "dog/b.jpg")
+    before = known(folders)
+    (tmp_path / "names.tsv").write_text("folder\tname\ncat\tcow\ndog\tdog\n")
+    assert known(folders, str(tmp_path / "names.tsv")) != before
+    (folders / "cat" / "a.jpg").rename(folders / "cat" / "c.jpg")
+    assert known(folders) != before
+
+
+def test_a_file_that_cannot_be_read_is_no_end_of_a_set(tmp_path):
+    root = make(tmp_path, "cat/a.jpg", "dog/b.jpg")
+    (root / "dog" / "c.jpg").symlink_to("nowhere.jpg")
+    before = open_set(str(root), None).fingerprint()
+    make(root, "dog/nowhere.jpg")
+    assert open_set(str(root), None).fingerprint()["content"] != before["content"]

@@ -19,7 +19,7 @@ from fistful.errors import DataError, UsageError
 from fistful.eval.config import EvaluateConfig
 from fistful.eval.datasets import EvalSet, Sample, open_set
 from fistful.eval.during import AccuracyOn
-from fistful.eval.multilabel import average_precisions, bootstrap, by_frequency, by_source, summarise, truth_of
+from fistful.eval.multilabel import by_frequency, by_source, difference, left_out, summarise, truth_of
 from fistful.eval.results import read_results, results_table
 from fistful.eval.run import evaluate
 from tests.eval.conftest import SQUARES, square
@@ -150,33 +150,45 @@ def test_what_cannot_be_said_of_several_labels_is_refused(colours, tmp_path):
         evaluate(colours(broken="nan"), data=(data,), out=tmp_path / "r", config=CONFIG)
 
 
-def test_a_resample_of_every_image_once_gives_scikit_learns_figures(monkeypatch):
-    rng = np.random.default_rng(0)
-    scores = rng.integers(0, 12, (80, 5)).astype(np.float32)  # many ties
-    truth = rng.random((80, 5)) < 0.3
-    truth[:, 4] = False
-    monkeypatch.setattr("fistful.bow.metrics.resamples", lambda n, seed, n_resamples: [np.ones(n, np.int64)] * n_resamples)
-    drawn = bootstrap(scores, truth, 0, n_resamples=2)
-    np.testing.assert_allclose(drawn[0], average_precisions(scores, truth), atol=1e-12)
-    assert np.isnan(drawn[:, 4]).all()
-
-
-def test_a_resample_weighs_images_as_often_as_it_has_them():
-    from fistful.bow.metrics import resamples
-
+def test_what_is_left_without_an_image_is_scikit_learns_figure_of_the_others():
     rng = np.random.default_rng(1)
-    scores, truth = rng.integers(0, 9, (40, 3)).astype(np.float32), rng.random((40, 3)) < 0.4
-    drawn = bootstrap(scores, truth, 5, n_resamples=3)
-    for row, counts in zip(drawn, resamples(40, 5, 3), strict=True):
-        expected = [average_precision_score(truth[:, i], scores[:, i], sample_weight=counts) for i in range(3)]
-        np.testing.assert_allclose(row, expected, atol=1e-12)
+    scores, truth = rng.integers(0, 9, (40, 4)).astype(np.float32), rng.random((40, 4)) < 0.4  # many ties
+    truth[:, 2] = np.arange(40) == 7  # a class of one image, and one of none
+    truth[:, 3] = False
+    found = left_out(scores, truth)
+    for image in range(40):
+        rest = np.arange(40) != image
+        expected = [average_precision_score(truth[rest, i], scores[rest, i]) for i in (0, 1, 2) if truth[rest, i].any()]
+        assert found[image] == pytest.approx(np.mean(expected), abs=1e-12)
+
+
+def test_the_interval_holds_its_value_and_has_a_width():
+    rng = np.random.default_rng(0)
+    for n, share in ((5, 0.4), (30, 0.1), (200, 0.02)):
+        truth = rng.random((n, 10)) < share
+        truth[0, 0] = True
+        for scores in (rng.normal(size=truth.shape) + truth, truth.astype(float), np.zeros(truth.shape)):
+            figures = summarise(scores.astype(np.float32), truth, None)
+            low, value, high = (figures["mean_average_precision" + end] for end in ("_low", "", "_high"))
+            assert 0 <= low <= value <= high <= 1
+            assert low < high
+
+
+def test_two_models_that_say_the_same_are_not_told_apart():
+    rng = np.random.default_rng(0)
+    scores, truth = rng.normal(size=(30, 4)).astype(np.float32), rng.random((30, 4)) < 0.3
+    same = difference(scores, scores, truth)
+    assert same["mean_average_precision_difference"] == 0
+    assert same["mean_average_precision_low"] < 0 < same["mean_average_precision_high"]
+    better = difference(scores, scores + 3 * truth, truth)
+    assert 0 < better["mean_average_precision_low"] < better["mean_average_precision_difference"] < better["mean_average_precision_high"]
 
 
 def test_figures_by_source_by_frequency_and_of_the_covered_classes():
     truth = truth_of([(0,), (1,), (2,), (0, 2)], 3)
     scores = np.where(truth, 1.0, 0.0).astype(np.float32)
     scores[0, 2] = 2.0
-    figures = summarise(scores, truth, np.array([True, True, False]), 0)
+    figures = summarise(scores, truth, np.array([True, True, False]))
     assert figures["covered_n_classes"] == 2
     assert figures["covered_mean_average_precision"] == 1.0
     assert figures["mean_average_precision"] < 1.0

@@ -114,6 +114,11 @@ def test_sets_that_do_not_fit_are_refused(squares, colours, tmp_path):
         run(f"{squares}/../squares")
     with pytest.raises(UsageError, match=r"--probe: found 2 for 1 data sets, expected one each, or itself"):
         run("itself", "itself")
+
+
+def test_a_file_of_prompts_that_is_called_like_the_probe_keeps_results_of_its_own(colours, tmp_path):
     (tmp_path / "knn.txt").write_text("a {c}\n")
-    with pytest.raises(UsageError, match=r"--prompts: a file called knn and --probe would have results of one name"):
-        run("itself", prompts=(str(tmp_path / "knn.txt"),))
+    sets = {"data": (str(train_set(tmp_path / "set")),), "out": tmp_path / "r"}
+    out = evaluate(colours(), **sets, config=config(probe=("itself",), prompts=(str(tmp_path / "knn.txt"),)))
+    assert [(r["prompts"], r["task"]) for r in read_results(out)] == [("knn (file)", "zeroshot_classification"), ("knn", "knn_probe")]
+    assert len(list((out / "predictions").iterdir())) == 2

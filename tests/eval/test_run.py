@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +18,7 @@ from fistful.bow.vocabulary import Limits, choose_words, count_table, write_voca
 from fistful.errors import DataError, UsageError
 from fistful.eval.config import EvaluateConfig
 from fistful.eval.results import read_results, results_table
-from fistful.eval.run import evaluate
+from fistful.eval.run import evaluate, model_name
 
 QUIET = {"progress": False}
 
@@ -62,6 +65,29 @@ def test_the_same_command_again_is_done_already_and_another_one_is_refused(squar
         evaluate(colours(), data=(str(squares),), out=tmp_path / "r", config=config(seed=1))
 
 
+def test_a_set_whose_files_have_other_content_of_the_same_size_is_another_set(squares, colours, tmp_path):
+    evaluate(colours(), data=(str(squares),), out=tmp_path / "r", config=config())
+    image, times = squares / "red" / "0.png", (squares / "red" / "0.png").stat()
+    data = bytearray(image.read_bytes())
+    data[-1] ^= 1  # in the end mark, which no decoder looks at
+    image.write_bytes(data)
+    os.utime(image, ns=(times.st_atime_ns, times.st_mtime_ns))
+    with pytest.raises(UsageError, match=r"belongs to another configuration \(other inputs\); choose another --out"):
+        evaluate(colours(), data=(str(squares),), out=tmp_path / "r", config=config())
+
+
+def test_a_set_that_is_probed_is_known_by_its_content_too(squares, colours, tmp_path):
+    shutil.copytree(squares, tmp_path / "known")
+    shutil.copytree(squares / "red", tmp_path / "known" / "red" / "more")
+    shutil.copytree(squares / "blue", tmp_path / "known" / "blue" / "more")
+    shutil.copytree(squares / "green", tmp_path / "known" / "green" / "more")
+    probed = {"data": (str(squares),), "out": tmp_path / "r", "config": config(probe=(str(tmp_path / "known"),))}
+    evaluate(colours(), **probed)
+    (tmp_path / "known" / "red" / "0.png").write_bytes((squares / "red" / "1.png").read_bytes())
+    with pytest.raises(UsageError, match="other inputs"):
+        evaluate(colours(), **probed)
+
+
 def test_batches_and_the_place_of_files_change_no_byte(squares, colours, tmp_path):
     evaluate(colours(), data=(str(squares),), out=tmp_path / "a", config=config(prompts=("name", "openai80")))
     evaluate(colours(), data=(str(squares) + "/",), out=tmp_path / "b" / "c", config=config(prompts=("name", "openai80"), batch_size=5))
@@ -96,6 +122,15 @@ def test_too_many_broken_images_end_the_evaluation(squares, colours, tmp_path):
         DataError, match=r"squares: 3 of 15 images refused, the first green/x0.jpg .* at most 10%; --max-bad-fraction allows more"
     ):
         evaluate(colours(), data=(str(squares),), out=tmp_path / "r", config=config())
+
+
+def test_the_limit_on_broken_images_is_a_share_of_the_half_that_is_looked_at(squares, colours, tmp_path):
+    n_used = read_results(evaluate(colours(), data=(str(squares),), out=tmp_path / "r", config=config(half="test")))[0]["metrics"]["n"]
+    (squares / "green" / "x.jpg").write_bytes(b"")  # an empty file belongs to the half test
+    limit = 1.5 / (n_used + 1)
+    for allowed, ends in ((limit, False), (limit / 2, True)):
+        with pytest.raises(DataError, match=rf"squares: 1 of {n_used + 1} images refused") if ends else nullcontext():
+            evaluate(colours(), data=(str(squares),), out=tmp_path / f"{allowed}", config=config(half="test", max_bad_fraction=allowed))
 
 
 @pytest.mark.parametrize(
@@ -157,6 +192,63 @@ def test_equal_names_of_models_and_sets_are_told_apart(squares, colours, tmp_pat
         ("colours-2", "squares"),
         ("colours-2", "squares-2"),
     ]
+
+
+def test_models_and_sets_of_which_no_letter_is_ascii_keep_scores_of_their_own(squares, colours, tmp_path):
+    shutil.copytree(squares, tmp_path / "甲")
+    shutil.move(squares, tmp_path / "乙")
+    shutil.rmtree(tmp_path / "乙" / "green")
+    models = (colours(name="模型"), colours(name="跑步", swapped=True))
+    out = evaluate(*models, data=(str(tmp_path / "甲"), str(tmp_path / "乙")), out=tmp_path / "r", config=config())
+    assert [(r["model"], r["dataset"], r["model_fingerprint"][0], r["metrics"]["n"], r["metrics"]["acc1"]) for r in read_results(out)] == [
+        ("模型", "甲", "c", 12, 11 / 12),
+        ("模型", "乙", "c", 8, 7 / 8),
+        ("跑步", "甲", "d", 12, 5 / 12),
+        ("跑步", "乙", "d", 8, 1 / 8),
+    ]
+    assert [c["acc1_difference"] for c in json.loads((out / "results.json").read_text())["comparisons"]] == [-1 / 2, -3 / 4]
+
+
+def test_a_model_that_is_called_as_another_becomes_keeps_scores_of_its_own(squares, colours, tmp_path):
+    models = (colours(name="a/r"), colours(name="b/R"), colours(name="c/r-2", swapped=True))  # the second r would be r-2
+    found = read_results(evaluate(*models, data=(str(squares),), out=tmp_path / "r", config=config()))
+    assert [(r["model"], r["metrics"]["acc1"]) for r in found] == [("r", 11 / 12), ("R-3", 11 / 12), ("r-2", 5 / 12)]
+
+
+def test_the_best_step_of_a_run_is_called_by_its_run():
+    assert [model_name(spec) for spec in ("runs/bags/best", "bags/best/", "runs/x/../bags/model", "local-dir:/m/vit")] == [
+        "bags-best",
+        "bags-best",
+        "bags",
+        "vit",
+    ]
+
+
+def test_a_folder_with_spaces_in_its_name_is_called_by_its_own(tmp_path):
+    (tmp_path / "my runs" / "a b").mkdir(parents=True)
+    assert model_name(str(tmp_path / "my runs" / "a b")) == "a b"
+    assert model_name('some.package:function {"path": "a/b"}') == "some.package:function"
+
+
+def test_a_result_of_another_model_is_not_taken_over(squares, colours, tmp_path):
+    whole = evaluate(colours(), data=(str(squares),), out=tmp_path / "r", config=config())
+    before = files_of(whole)
+    path = whole / "results" / "colours--squares--name.json"
+    path.write_bytes(path.read_bytes().replace(b"c" * 64, b"d" * 64))
+    (whole / "manifest.json").unlink()
+    assert files_of(evaluate(colours(), data=(str(squares),), out=whole, config=config())) == before
+
+
+def test_a_file_of_prompts_that_is_called_as_a_prompt_set_is_told_from_it(squares, colours, tmp_path):
+    (tmp_path / "head.txt").write_text("{c}\n")
+    (tmp_path / "Name.txt").write_text("no {c}\n")
+    prompts = ("name", str(tmp_path / "Name.txt"), str(tmp_path / "head.txt"))
+    out = evaluate(colours(), data=(str(squares),), out=tmp_path / "r", config=config(prompts=prompts))
+    assert [(r["prompts"], r["n_texts"]) for r in read_results(out)] == [("name", 3), ("Name (file)", 3), ("head (file)", 3)]
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "Head.md").write_text("{c}\n")
+    with pytest.raises(UsageError, match="expected each set once, and files that are called by different names"):
+        config(prompts=(str(tmp_path / "head.txt"), str(tmp_path / "other" / "Head.md")))
 
 
 @pytest.mark.parametrize(

@@ -5,15 +5,19 @@ Conditions: the folder is finished. The manifest knows accidents, not forgers: w
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from fistful.bow.balance import Balance
 from fistful.bow.draw import mix_all
 from fistful.bow.store import manifest
+from fistful.bow.store.shard import tar_bytes
 from fistful.bow.vocabulary import read_vocabulary, write_vocabulary
 from fistful.errors import DataError, UsageError
 from fistful.pipelines.bags import BagsConfig, bags
@@ -149,3 +153,66 @@ def test_bags_made_from_other_counts_are_not_continued(made: Path, tmp_path: Pat
     with pytest.raises(UsageError) as error:
         bags(str(made / "photos"), counts=counts, out=tmp_path / "bags", config=BagsConfig(running=RUNNING))
     assert str(error.value) == f"{tmp_path}/bags: belongs to another configuration (other inputs); choose another --out"
+
+
+# Inputs: of the same name and size, and of any time
+
+
+def _inputs(base: Path) -> dict[str, Path]:
+    """A file of every kind of unit, by what it is called."""
+    base.mkdir()
+    (base / "a.tsv").write_text("caption\nred dog\nblue cat\n")
+    (base / "b.csv").write_text("caption\nred dog\nblue cat\n")
+    (base / "c.tar").write_bytes(tar_bytes({"0.png": picture((1, 2, 3)), "0.txt": b"red dog"}))
+    pq.write_table(pa.table({"caption": ["red dog", "blue cat"]}), base / "d.parquet", compression="none")
+    (base / "photos").mkdir()
+    (base / "photos" / "0.png").write_bytes(picture((1, 2, 3)))
+    (base / "photos" / "0.txt").write_text("red dog")
+    return {
+        "tsv": base / "a.tsv",
+        "csv": base / "b.csv",
+        "tar": base / "c.tar",
+        "parquet": base / "d.parquet",
+        "text": base / "photos" / "0.txt",
+    }
+
+
+@pytest.mark.parametrize("kind", ["tsv", "csv", "tar", "parquet", "text"])
+@pytest.mark.parametrize("finished", [True, False])
+def test_an_input_that_changed_and_kept_its_size_is_named_when_the_command_comes_again(tmp_path: Path, kind: str, finished: bool) -> None:
+    path = _inputs(tmp_path / "in")[kind]
+    source, config = str(path.parent if kind == "text" else path), CountConfig(running=RUNNING)
+    out = count(source, out=tmp_path / "counts", config=config)
+    if not finished:
+        (out / "manifest.json").unlink()
+    os.utime(path)  # written, as far as its time says, but the same: done already
+    count(source, out=out, config=config)
+    if not finished:
+        (out / "manifest.json").unlink()
+    about = path.stat()
+    path.write_bytes(path.read_bytes().replace(b"red dog", b"red cow"))
+    os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))  # as cp -p and rsync -t leave it
+    way_out = "choose another --out" if finished else "choose another --out, or delete this unfinished folder"
+    with pytest.raises(UsageError) as error:
+        count(source, out=out, config=config)
+    assert str(error.value) == f"{path}: has changed since {out} was made from it, though its size has not; {way_out}"
+
+
+def test_a_caption_beside_a_picture_that_is_gone_is_noticed(tmp_path: Path) -> None:
+    photos = _inputs(tmp_path / "in")["text"].parent
+    (photos / "1.png").write_bytes(picture((9, 9, 9)))
+    out = count(str(photos), out=tmp_path / "counts", config=CountConfig(running=RUNNING))
+    (photos / "0.txt").unlink()
+    with pytest.raises(UsageError, match="has changed since"):
+        count(str(photos), out=out, config=CountConfig(running=RUNNING))
+
+
+def test_bags_notice_it_too(tmp_path: Path) -> None:
+    path = _inputs(tmp_path / "in")["tsv"]
+    (tmp_path / "in" / "a.tsv").write_text("caption\n" + "red dog\n" * 9)
+    counts = count(str(path), out=tmp_path / "counts", config=CountConfig(running=RUNNING))
+    made = {"counts": counts, "out": tmp_path / "bags", "config": BagsConfig(running=RUNNING)}
+    bags(str(path), **made)
+    path.write_text("caption\n" + "red cow\n" * 9)
+    with pytest.raises(UsageError, match=r"a.tsv: has changed since"):
+        bags(str(path), **made)
