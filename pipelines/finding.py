@@ -198,13 +198,15 @@ def _choose(source: str, names: list[str], input_format: str, passed: PassedOver
     kinds: dict[str, Kind] = {name: kind for name in names if (kind := _kind_of(name))}
     unread = [(unread, name) for name in names if name not in kinds and (unread := unread_kind(name))]
     for wanted in IN_TURN if input_format == "auto" else ((cast(Kind, input_format),),):
-        if chosen := [(name, kind) for name, kind in kinds.items() if kind in wanted]:
+        chosen: list[tuple[str, Kind]] = [(name, kind) for name, kind in kinds.items() if kind in wanted]
+        if chosen and input_format == "auto":
             for (why, end), name in unread:
-                if input_format == "auto" and (why == "archive" or "images" in wanted):
+                if why == "archive" or "images" in wanted:
                     passed.add(why, name, end)
             for name, kind in kinds.items():
-                if input_format == "auto" and kind not in wanted:
+                if kind not in wanted:
                     passed.add("beside", name, f".{extension_of(name)}")
+        if chosen:
             return chosen
     what = "tar, TSV, CSV, JSONL, image or parquet" if input_format == "auto" else input_format
     for (why, end), name in unread:

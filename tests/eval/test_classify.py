@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from fistful.bow.store.kinds import PassedOver
 from fistful.errors import DataError, UsageError
-from fistful.eval.classify import Answer, ClassifyConfig, LoadedModel, answers_table, classify, load
+from fistful.eval.classify import Answer, ClassifyConfig, LoadedModel, answers_table, classify, find_images, load
 from tests.eval.colours import ColourEncoder
 
 
@@ -179,3 +180,17 @@ def test_names_do_nothing_to_a_terminal():
     text = answers_table([Answer("a\x1b[2J\udc80.png", "red", 1.0, [("red", 1.0)])] * 60)
     assert text.splitlines()[1] == r"a\u001b[2J\udc80.png  red  red 100%"
     assert text.splitlines()[-2:] == ["and 10 more images", "60 images: 60 red"]
+
+
+def test_folders_of_images_are_listed_by_the_rule_that_count_reads_by(tmp_path):
+    for name in ("photos/a.jfif", "photos/._a.jfif", "photos/b.gif", "elsewhere/c.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "photos/more").symlink_to("../elsewhere")
+    passed = PassedOver()
+    found = find_images([str(tmp_path / "photos")], passed)
+    assert [path.relative_to(tmp_path).as_posix() for path in found] == ["photos/a.jfif", "photos/more/c.png"]
+    assert [said for _, said, _ in passed.said()] == [
+        "1 picture of a kind that is not read (.gif), such as b.gif",
+        "1 hidden file or folder, such as ._a.jfif",
+    ]
