@@ -145,7 +145,7 @@ def _result(folder: Path, model: str, classes: list[ClassName], n: int, seed: in
         "model": model,
         "prompts": "name",
         "task": "zeroshot_classification",
-        "metrics": summarise(ranks, labels, len(classes), 0),
+        "metrics": summarise(ranks, labels, len(classes)),
         "refused": {},
         "warnings": [],
         "model_fingerprint": f"{seed:064x}",

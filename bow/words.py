@@ -186,6 +186,7 @@ class Analyzer:
         self._stop_words = frozenset(self._nlp.Defaults.stop_words)
         plain = self._options.language == "en" and self._options.alphabetic and not self._options.phrases
         self._plain = PLAIN.fullmatch if plain else None
+        self._phrases = None  # their own names are looked up without them
         self._phrases = PhraseWords(self) if self._options.phrases else None
 
     def analyse(self, captions: pa.StringArray) -> Ragged:

@@ -24,14 +24,13 @@ from fistful.eval.results import MULTILABEL_PREDICTIONS_SCHEMA, PREDICTIONS_SCHE
 from fistful.eval.retrieval import Ranks, of_images
 
 
-def paired(first: np.ndarray, second: np.ndarray, labels: np.ndarray, seed: int = 0) -> dict[str, Any]:  # noqa: ARG001
+def paired(first: np.ndarray, second: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     """Compare what two models get right on the same images.
 
     Args:
         first: (N,) 1 where the first model is right, else 0.
         second: (N,) the same of the second.
         labels: (N,) true classes.
-        seed: Of no effect: intervals rest on no draws.
 
     Returns:
         difference (second - first) of top-1 and of the mean over classes, with 95 % intervals; how

@@ -30,8 +30,6 @@ class EvaluateConfig:
     """Data folders of the training: evaluation images that are near-duplicates of theirs are counted."""
     half: Literal["all", "dev", "test"] = semantic("all")
     """Which half of each set, by hash of the image: search on dev, claim on test."""
-    seed: int = semantic(0)
-    """Of no effect: intervals rest on no draws. Kept for commands of old."""
     max_bad_fraction: float = semantic(0.1)
     """Largest share of refused images; past it the evaluation fails."""
     device: Device = semantic("auto")
@@ -47,8 +45,6 @@ class EvaluateConfig:
         check_prompts(self.prompts)
         if self.half not in ("all", "dev", "test"):
             raise UsageError(f"--half {self.half}: expected all, dev or test")
-        if self.seed < 0:
-            raise UsageError(f"--seed {self.seed}: expected 0 or more")
         if not 0 <= self.max_bad_fraction <= 1:
             raise UsageError(f"--max-bad-fraction {self.max_bad_fraction}: expected 0 to 1")
         if self.batch_size < 1:

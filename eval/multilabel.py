@@ -70,14 +70,13 @@ def _without_each(scores_N: np.ndarray, truth_N: np.ndarray) -> np.ndarray:
     return found_N
 
 
-def summarise(scores_NC: np.ndarray, truth_NC: np.ndarray, covered_C: np.ndarray | None, seed: int = 0) -> dict[str, Any]:  # noqa: ARG001
+def summarise(scores_NC: np.ndarray, truth_NC: np.ndarray, covered_C: np.ndarray | None) -> dict[str, Any]:
     """Return mean average precision with its 95 % interval, and what guessing would give.
 
     Args:
         scores_NC: Of every class for every image.
         truth_NC: Which classes each image has.
         covered_C: The classes that a vocabulary can speak of; None without one.
-        seed: Of no effect: intervals rest on no draws.
 
     Returns:
         CLIP_benchmark's mean_average_precision, over the classes that an image has (CLIP_benchmark counts the others as 0),

@@ -118,14 +118,13 @@ def join(parts: Sequence[Predictions]) -> Predictions:
     )
 
 
-def summarise(ranks_N: np.ndarray, labels_N: np.ndarray, n_classes: int, seed: int = 0) -> dict[str, Any]:  # noqa: ARG001
+def summarise(ranks_N: np.ndarray, labels_N: np.ndarray, n_classes: int) -> dict[str, Any]:
     """Return accuracies with their 95 % intervals and what guessing would give.
 
     Args:
         ranks_N: How many classes stand before the true one.
         labels_N: True classes.
         n_classes: How many classes there are to choose from.
-        seed: Of no effect: intervals rest on no draws.
 
     Returns:
         CLIP_benchmark's acc1, acc5 (None below 5 classes) and mean_per_class_recall; each with

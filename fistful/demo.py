@@ -158,7 +158,7 @@ def _evaluate(folder: Path, config: DemoConfig) -> list[dict[str, Any]]:
 
     runs = [str(folder / "runs" / name) for name in recipes(config)]
     sets = tuple(str(folder / "data" / "eval" / name) for name in SETS)
-    out = evaluate(*runs, data=sets, out=folder / "results", config=EvaluateConfig(prompts=("name",), seed=config.seed))
+    out = evaluate(*runs, data=sets, out=folder / "results", config=EvaluateConfig(prompts=("name",)))
     return read_results(out)
 
 

@@ -66,9 +66,10 @@ def first_line(file: IO[bytes]) -> tuple[bytes, int]:
     while data and not data.lstrip(b"\r\n"):
         start += len(data)
         data = file.read(LITTLE)
-    start += len(data) - len(data.lstrip(b"\r\n"))
-    file.seek(start)
-    return file.readline(MAX_TEXT), start
+    line = data.lstrip(b"\r\n")
+    start += len(data) - len(line)
+    end = line.find(b"\n") + 1
+    return line[:end] if end else line + file.readline(MAX_TEXT - len(line)), start
 
 
 def csv_separator(blocks: Iterator[bytes], options: SourceOptions) -> tuple[str, Iterator[bytes]]:

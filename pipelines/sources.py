@@ -139,7 +139,7 @@ def _read_range(unit: Unit, options: SourceOptions, raw: IO[bytes], content: dic
     first: Record | None = None
     start = unit.start
     if start:
-        line, begins = first_line(raw) if unit.kind == "tsv" else (b"", 0)
+        line, begins = _first_line(unit.path) if unit.kind == "tsv" else (b"", 0)
         raw.seek(start - 1)
         start += _rest_of_line(raw) - 1  # the line that runs into the range belongs to the one before
         raw.seek(start)
@@ -152,6 +152,11 @@ def _read_range(unit: Unit, options: SourceOptions, raw: IO[bytes], content: dic
     else:
         yield from read_table(unit, options, blocks, first, need_captions)
     content[f"{unit.name}[{unit.start}:{unit.stop}]"] = digest.hexdigest()
+
+
+def _first_line(path: str) -> tuple[bytes, int]:
+    with open_input(path) as file:  # another handle: some web servers let none go back
+        return first_line(file)
 
 
 def _rest_of_line(stream: IO[bytes]) -> int:

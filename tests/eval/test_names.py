@@ -22,7 +22,7 @@ def test_what_lies_beside_wordnet_ids_does_not_make_names_of_them(tmp_path: Path
     opened = open_set(str(root), None)
     assert [entry.name for entry in opened.classes] == ["tench", "crane bird"]
     assert opened.n_images == 2
-    assert opened.warnings == [f"the folder {name!r} is taken for no class" for name in ("__MACOSX", "boxes", "empty", "lost+found")]
+    assert opened.warnings == [f"the folder {name!r} is taken for no class" for name in ("boxes", "empty", "lost+found")]
 
 
 def test_a_class_among_wordnet_ids_is_called_by_its_folder_and_that_is_said(tmp_path: Path) -> None:
@@ -136,7 +136,12 @@ def test_names_of_a_set_in_shards_may_come_from_a_table_in_any_order(tmp_path: P
         ),
         ("n.csv", b'folder,name\na,"crane\nb,dog\n', "{path}: not readable as a table (unexpected end of data)"),
         ("n.tsv", b"folder\tname\na\t\n", "{path} row 2: found folder 'a' and name '', expected both"),
-        ("n.txt", b"caf\xe9\n", "--names {path}: not UTF-8 (byte 3)"),
+        (
+            "n.txt",
+            b"caf\xe9\n",
+            "--names {path}: not UTF-8 (invalid continuation byte at byte 3); expected a class name a line, or a TSV with the columns "
+            "folder and name, in UTF-8: iconv -f latin1 -t utf-8 {path} > NEW, if it is Latin-1",
+        ),
     ],
 )
 def test_a_file_of_names_at_fault_says_where(tmp_path: Path, file: str, data: bytes, message: str) -> None:

@@ -315,14 +315,17 @@ def test_every_option_says_whether_it_decides_the_output_and_does_as_it_says(squ
         "synonyms": True,
         "vocabulary": str(tmp_path / "v"),
         "half": "dev",
-        "seed": 1,
         "max_bad_fraction": 0.5,
         "batch_size": 7,
         "cache": str(tmp_path / "kept"),
         "progress": True,
     }
     roles = {name: role for name, role, _ in walk_fields(config())}
-    assert roles.keys() == other.keys() | {"trained_on", "probe"}  # test_duplicates and test_probe evaluate with them
+    assert roles.keys() == other.keys() | {
+        "trained_on",
+        "probe",
+        "device",
+    }  # test_duplicates, test_probe and test_device evaluate with them
     for name, value in other.items():
         if roles[name] == "execution":
             assert evaluate(colours(), data=(str(squares),), out=base, config=config(**{name: value})) == base

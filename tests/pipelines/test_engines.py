@@ -59,6 +59,7 @@ def test_other_engines_write_the_same_bytes(inputs: list[Path], expected: dict[s
 
 def test_a_dask_scheduler_that_does_not_answer_is_told(tmp_path: Path) -> None:
     import dask.config
+    import distributed  # noqa: F401 - it brings settings of its own, which would be lost with this one
 
     (tmp_path / "a.tsv").write_text("caption\na cat\n")
     with socket.socket() as taken:  # bound, and nobody listens

@@ -16,6 +16,7 @@ from fistful.training.config import TrainConfig
 from fistful.training.data import read_picture, read_samples
 from fistful.training.features import OPEN_TABLES, Features, Part
 from fistful.training.loader import Loader
+from fistful.training.pixels import Fit
 from fistful.training.run import _order
 from tests.training.conftest import picture, picture_bytes, sample
 
@@ -40,7 +41,8 @@ def many_shards(tmp_path_factory):
 def loader_of(samples, size=16, **options):
     config = TrainConfig(**{"text": "bag", "context_length": 16, "world_size": 1, "batch_size": 40, **options})
     tokenizer = open_clip.SimpleTokenizer(context_length=config.context_length)
-    return Loader(config, samples, _order(config, samples), size, samples.vocabulary, tokenizer)
+    order = _order(config, samples, np.zeros(len(samples), bool))
+    return Loader(config, samples, order, Fit(size), samples.vocabulary, tokenizer)
 
 
 def test_four_decoders_make_the_same_batches_of_400_shards_every_time(many_shards):
