@@ -61,8 +61,8 @@ def test_the_same_command_again_is_done_already_and_another_one_is_refused(squar
     (squares / "red" / "0.png").touch()
     evaluate(colours(), data=(str(squares),), out=tmp_path / "r", config=config(batch_size=5, progress=True))
     assert files_of(tmp_path / "r") == before
-    with pytest.raises(UsageError, match=r"belongs to another configuration .seed: 0 there, 1 asked.; choose another --out"):
-        evaluate(colours(), data=(str(squares),), out=tmp_path / "r", config=config(seed=1))
+    with pytest.raises(UsageError, match=r"belongs to another configuration .synonyms: false there, true asked.; choose another --out"):
+        evaluate(colours(), data=(str(squares),), out=tmp_path / "r", config=config(synonyms=True))
 
 
 def test_a_set_whose_files_have_other_content_of_the_same_size_is_another_set(squares, colours, tmp_path):
@@ -261,7 +261,6 @@ def test_a_file_of_prompts_that_is_called_as_a_prompt_set_is_told_from_it(square
         ),
         ({"prompts": ("name", "name")}, "--prompts name name: expected each set once"),
         ({"half": "both"}, "--half both: expected all, dev or test"),
-        ({"seed": -1}, "--seed -1: expected 0 or more"),
         ({"batch_size": 0}, "--batch-size 0: expected 1 or more"),
         ({"max_bad_fraction": 2.0}, "--max-bad-fraction 2.0: expected 0 to 1"),
     ],
@@ -325,7 +324,7 @@ def test_every_option_says_whether_it_decides_the_output_and_does_as_it_says(squ
         "trained_on",
         "probe",
         "device",
-    }  # test_duplicates, test_probe and test_device evaluate with them
+    }  # of these: test_duplicates, test_probe, test_device
     for name, value in other.items():
         if roles[name] == "execution":
             assert evaluate(colours(), data=(str(squares),), out=base, config=config(**{name: value})) == base
