@@ -61,7 +61,7 @@ def test_the_same_command_again_is_done_already_and_another_one_is_refused(squar
     (squares / "red" / "0.png").touch()
     evaluate(colours(), data=(str(squares),), out=tmp_path / "r", config=config(batch_size=5, progress=True))
     assert files_of(tmp_path / "r") == before
-    with pytest.raises(UsageError, match=r"belongs to another configuration .synonyms: false there, true asked.; choose another --out"):
+    with pytest.raises(UsageError, match=r"belongs to another configuration .synonyms: False there, True asked.; choose another --out"):
         evaluate(colours(), data=(str(squares),), out=tmp_path / "r", config=config(synonyms=True))
 
 
