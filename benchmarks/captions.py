@@ -28,10 +28,10 @@ from fistful.bow.vocabulary import Limits, choose_words, read_counted, read_voca
 from fistful.bow.words import Analyzer, WordOptions, import_spacy
 from fistful.pipelines.bags import BagOptions, BagsJob, bag_unit
 from fistful.pipelines.count import CountConfig, analyzer_of_this_thread, count, count_unit
-from fistful.pipelines.run import Work, do_one, run_units
-from fistful.pipelines.sources import SourceOptions
-from fistful.pipelines.stage import Running
-from fistful.pipelines.units import PlanOptions, Unit, plan_units
+from fistful.pipelines.engine.beam import Work, do_one, run_units
+from fistful.pipelines.engine.stage import Running
+from fistful.pipelines.read.sources import SourceOptions
+from fistful.pipelines.read.units import PlanOptions, Unit, plan_units
 
 FIRST = SourceOptions(caption="1")
 Rows = dict[str, Any]

@@ -20,13 +20,13 @@ import numpy as np
 from benchmarks.evaluation_data import RESNET, SIDE, report_folders, tiny_imagenet, untrained
 from benchmarks.measure import Setting, alternate, overlay, run_rows, timed
 from fistful.bow.words import WordOptions
-from fistful.eval.classifier import build_classifiers
-from fistful.eval.config import EvaluateConfig
-from fistful.eval.names import ClassName, imagenet1k
-from fistful.eval.prompts import build_prompts
+from fistful.eval.evaluate import evaluate
+from fistful.eval.evaluate_config import EvaluateConfig
 from fistful.eval.results import read_results
-from fistful.eval.run import evaluate
-from fistful.training.encoder import load_encoder
+from fistful.eval.sets.class_names import ClassName, imagenet1k
+from fistful.eval.tasks.classifier import build_classifiers
+from fistful.eval.tasks.prompts import build_prompts
+from fistful.training.model.encoder import load_encoder
 
 Rows = dict[str, Any]
 REPOSITORY = Path(__file__).parents[1]

@@ -12,18 +12,18 @@ import numpy as np
 
 from benchmarks.photos_data import read_samples
 from fistful.bow.store import manifest
-from fistful.bow.store.config import semantic_values
 from fistful.bow.store.files import atomic_file, write_bytes, write_json
+from fistful.bow.store.identity import semantic_values
 from fistful.bow.store.shard import add_file, end_tar, tar_bytes
 from fistful.bow.store.tables import write_table
 from fistful.eval.compare import compare_with_first
-from fistful.eval.names import ClassName, imagenet1k
 from fistful.eval.results import classes_table, predictions_table, result_name
-from fistful.eval.zeroshot import Predictions, summarise
+from fistful.eval.sets.class_names import ClassName, imagenet1k
+from fistful.eval.tasks.zeroshot import Predictions, summarise
 from fistful.pipelines.bags import BagsConfig, bags
 from fistful.pipelines.count import CountConfig, count
-from fistful.pipelines.stage import Running
-from fistful.training.config import TrainConfig
+from fistful.pipelines.engine.stage import Running
+from fistful.training.train_config import TrainConfig
 
 SIDE = 64
 RESNET = {

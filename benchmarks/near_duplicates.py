@@ -23,7 +23,7 @@ from PIL import Image, ImageEnhance
 
 from benchmarks.evaluation import CACHE, REPOSITORY
 from benchmarks.measure import write_results
-from fistful.eval.duplicates import MAX_DISTANCE, near, phash, popcount
+from fistful.eval.sets.duplicates import MAX_DISTANCE, near, phash, popcount
 
 PACKAGE = "imagehash==4.3.2"
 SOURCES = {"flickr8k": 1_500, "corel5k": 1_000, "coco": 250, "bing": 250}

@@ -27,9 +27,9 @@ from benchmarks.photos_results import Start, curves_of, figures_of, read_all, ta
 from fistful.bow.balance import Balance
 from fistful.bow.store.files import read_json
 from fistful.errors import DataError, FistfulError
-from fistful.pipelines.stage import Running
+from fistful.pipelines.engine.stage import Running
 from fistful.training import recipes
-from fistful.training.config import TrainConfig, has_bf16
+from fistful.training.train_config import TrainConfig, has_bf16
 
 KEPT = 0.5
 """Fraction of words that balancing leaves, and blind thinning with it."""
@@ -136,7 +136,7 @@ def photos(options: Options) -> Path:
     """Go the whole way, and write what was found."""
     from fistful.pipelines.bags import BagOptions, BagsConfig, bags
     from fistful.pipelines.count import CountConfig, count
-    from fistful.training.run import TEXTS
+    from fistful.training.train import TEXTS
 
     out, clock = options.out, Clock(options.out / "logs" / "minutes.jsonl")
     with clock.stage("photos cut into parts"):
@@ -199,7 +199,7 @@ def _bag_arms(joint: TrainConfig) -> dict[str, TrainConfig]:
 
 def _train(way: Way, bagged: Path) -> tuple[list[str], dict[str, Any]]:
     """Train all models of a start; return the arms that there are, and what is known of the pseudo-labels."""
-    from fistful.training.run import train
+    from fistful.training.train import train
 
     def train_arm(arm: str, *data: Path) -> None:
         with way.clock.stage(f"{way.name}: '{arm}' trained"):
@@ -219,7 +219,7 @@ def _train(way: Way, bagged: Path) -> tuple[list[str], dict[str, Any]]:
 
 
 def _label(way: Way, bagged: Path) -> dict[str, Any]:
-    from fistful.labels import LabelConfig, LabelOptions, check_lineage, label
+    from fistful.pipelines.pseudo.label import LabelConfig, LabelOptions, check_lineage, label
 
     run, out = way.run(LABELLER, way.arms[LABELLER][0]), way.options.out
     assert check_lineage(str(run), bagged) == HOLDOUT  # the shared encoder has no lineage of its own
@@ -237,7 +237,7 @@ def _label(way: Way, bagged: Path) -> dict[str, Any]:
 def _label_figures(folder: Path, bagged: Path, labeller: str) -> dict[str, Any]:
     """Return how many words were right on held-out captioned pictures, beside two baselines of as many words."""
     from fistful.bow.vocabulary import read_vocabulary
-    from fistful.labels import CAPTIONED, held_pictures, read_like
+    from fistful.pipelines.pseudo.label import CAPTIONED, held_pictures, read_like
     from fistful.training.neighbours import nearest
 
     stats, like = read_json(folder / "stats.json"), read_like(folder / CAPTIONED, bagged, held_pictures(bagged, HOLDOUT))
@@ -266,8 +266,8 @@ def share_right(given: list[set[int]], truth: list[set[int]]) -> float:
 
 def _evaluate(way: Way, bagged: Path, arms: list[str]) -> tuple[Start, str, dict[str, float]]:
     """Choose prompts on the development half, and measure all models where claims are made."""
-    from fistful.eval.config import EvaluateConfig
-    from fistful.eval.run import evaluate
+    from fistful.eval.evaluate import evaluate
+    from fistful.eval.evaluate_config import EvaluateConfig
 
     out, sets = way.options.out, eval_sets(way.options.data, way.options.out / "data", way.options.small)
     plain = [arm for arm in arms if not way.arms[arm][0].has_head]
@@ -312,7 +312,7 @@ def _bag_figures(bagged: Path) -> dict[str, Any]:
 
 
 def _page(way: Way, bagged: Path, arms: list[str], results: Any) -> Path:
-    from fistful.eval.report import ReportConfig, report
+    from fistful.verbs.report import ReportConfig, report
 
     out = way.options.out
     labelled = [str(out / f"pseudo-{way.name}")] if PSEUDO in arms else []

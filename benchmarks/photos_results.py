@@ -17,8 +17,8 @@ import numpy as np
 from fistful.bow import metrics
 from fistful.bow.store.tables import read_table
 from fistful.eval.compare import compare_configurations
-from fistful.eval.report.curves import METRICS, binned
 from fistful.eval.results import PREDICTIONS_SCHEMA, read_results, result_name
+from fistful.verbs.report.curves import METRICS, binned
 
 POINTS = 60
 """Points kept of a training curve."""

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
-from fistful.training.export import read_model
-from fistful.training.model import splits
-from fistful.training.towers import TowerEncoder, encoder_of
+from fistful.training.model.export import read_model
+from fistful.training.model.model import splits
+from fistful.training.model.towers import TowerEncoder, encoder_of
 
 
 def shared(run: str) -> TowerEncoder:

@@ -29,9 +29,9 @@ from fistful.bow.store.files import read_json
 from fistful.bow.store.shard import tar_bytes
 from fistful.bow.vocabulary import read_vocabulary
 from fistful.training import loop
-from fistful.training.config import TrainConfig
-from fistful.training.model import normalise
-from fistful.training.run import train
+from fistful.training.model.model import normalise
+from fistful.training.train import train
+from fistful.training.train_config import TrainConfig
 
 Rows = dict[str, Any]
 REPOSITORY = Path(__file__).parents[1]
@@ -261,11 +261,11 @@ def prepared(bench: Bench, folder: Path, decode: str) -> Callable[[], np.ndarray
     """Return a function that goes through tars once, decoding anew each time."""
     import open_clip
 
-    from fistful.training.config import resolve
-    from fistful.training.data import read_samples
-    from fistful.training.loader import Loader
-    from fistful.training.pixels import Fit
-    from fistful.training.run import _order
+    from fistful.training.data.loader import Loader
+    from fistful.training.data.pixels import Fit
+    from fistful.training.data.samples import read_samples
+    from fistful.training.train import _order
+    from fistful.training.train_config import resolve
 
     options = {
         "text": "caption",
@@ -317,18 +317,18 @@ def frozen(bench: Bench) -> Rows:
 
 def frozen_joint(bench: Bench) -> Rows:
     """The same with a head of these captions' words beside it, in bf16 where the machine has it."""
-    from fistful.training.config import has_bf16
+    from fistful.training.train_config import has_bf16
 
     return _frozen(bench, "joint", "bf16" if has_bf16("cpu") else "fp32")
 
 
 def _frozen(bench: Bench, objective: str, precision: str) -> Rows:
     """Features are made up: what is timed does not depend on their values. The words are those of real captions."""
-    from fistful.training import features
+    from fistful.training.data import features
 
     folder = bench.tars(min(bench.n_frozen, bench.n_long))
     repeats = bench.n_frozen / min(bench.n_frozen, bench.n_long)
-    options = {"init": "fistful.training.pretrained:efficientnet_lite0", "train_image": "none", "text_tower": "words", "text": "bag"}
+    options = {"init": "fistful.training.model.pretrained:efficientnet_lite0", "train_image": "none", "text_tower": "words", "text": "bag"}
     size = min(512, bench.n_frozen)
     config = TrainConfig(**options, objective=objective, precision=precision, batch_size=size, epochs=10, progress=False)
     compute = features._compute

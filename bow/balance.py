@@ -12,8 +12,9 @@ from typing import Literal
 
 import numpy as np
 
-from fistful.bow.store.config import check_numbers, semantic
 from fistful.errors import UsageError
+
+from .store.identity import check_numbers, semantic
 
 Rule = Literal["none", "top_k", "power", "w2v", "cap", "budget", "random", "auto"]
 

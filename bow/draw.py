@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fistful.bow.words import Ragged
+from .words import Ragged
 
 ALWAYS = np.uint32(0xFFFFFFFF)
 """A keep probability of 1: kept whatever is drawn."""

@@ -7,8 +7,8 @@ import difflib
 from collections.abc import Sequence
 from typing import Literal
 
-from fistful.bow.vocabulary import Vocabulary
-from fistful.bow.words import Analyzer, Fault
+from .vocabulary import Vocabulary
+from .words import Analyzer, Fault
 
 Status = Literal["known", "dropped", "too_rare", "beyond_max", "never_seen"] | Fault
 """known: in the vocabulary; dropped: there, but never kept; too_rare, beyond_max: counted, but not of the

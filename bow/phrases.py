@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fistful.bow.store.text import read_lines
 from fistful.errors import UsageError
+
+from .store.plain_text import read_lines
 
 IMAGENET = "imagenet1k"
 """Names the class list that open_clip carries."""

@@ -13,14 +13,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fistful.bow import balance
-from fistful.bow.balance import Balance
-from fistful.bow.draw import draw_bags, draw_some
-from fistful.bow.store.config import canonical_json, check_numbers, semantic
-from fistful.bow.store.files import parse_json
-from fistful.bow.store.tables import read_table, write_table
-from fistful.bow.words import Ragged
 from fistful.errors import DataError, UsageError
+
+from . import balance
+from .balance import Balance
+from .draw import draw_bags, draw_some
+from .store.files import parse_json
+from .store.identity import canonical_json, check_numbers, semantic
+from .store.tables import read_table, write_table
+from .words import Ragged
 
 COUNTS_SCHEMA = pa.schema([("word", pa.string()), ("tf", pa.int64()), ("df", pa.int64())])
 VOCABULARY_SCHEMA = pa.schema(

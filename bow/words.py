@@ -24,10 +24,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fistful.bow.long_chunks import LONG_CHUNK, MAX_CHUNK, tokenizer_of_long
-from fistful.bow.phrases import Phrases, inline
-from fistful.bow.store.config import check_numbers, semantic
 from fistful.errors import UsageError
+
+from .long_chunks import LONG_CHUNK, MAX_CHUNK, tokenizer_of_long
+from .phrases import Phrases, inline
+from .store.identity import check_numbers, semantic
 
 if TYPE_CHECKING:
     from spacy.tokens import Token

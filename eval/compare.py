@@ -19,9 +19,10 @@ import pyarrow.parquet as pq
 from fistful.bow import metrics
 from fistful.bow.store.tables import read_table
 from fistful.errors import DataError
-from fistful.eval import multilabel
-from fistful.eval.results import MULTILABEL_PREDICTIONS_SCHEMA, PREDICTIONS_SCHEMA, RANKS_SCHEMA, read_results, result_name
-from fistful.eval.retrieval import Ranks, of_images
+
+from .results import MULTILABEL_PREDICTIONS_SCHEMA, PREDICTIONS_SCHEMA, RANKS_SCHEMA, read_results, result_name
+from .tasks import multilabel
+from .tasks.retrieval import Ranks, of_images
 
 
 def paired(first: np.ndarray, second: np.ndarray, labels: np.ndarray) -> dict[str, Any]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from fistful.bow.store.config import canonical_json, sha256_hex
-from fistful.bow.store.names import tell_apart
+from fistful.bow.store.file_names import tell_apart
+from fistful.bow.store.identity import canonical_json, sha256_hex
 from fistful.bow.words import WordOptions
 from fistful.errors import UsageError
-from fistful.eval.config import EvaluateConfig
-from fistful.eval.datasets import open_set
-from fistful.eval.score import Job, score_set
-from fistful.training.encoder import Encoder
+from fistful.training.model.encoder import Encoder
+
+from .evaluate_config import EvaluateConfig
+from .score import Job, score_set
+from .sets.open_set import open_set
 
 
 class AccuracyOn:

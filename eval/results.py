@@ -13,13 +13,14 @@ import numpy as np
 import pyarrow as pa
 
 from fistful.bow.metrics import told_apart
+from fistful.bow.store.file_names import file_name
 from fistful.bow.store.files import read_json
-from fistful.bow.store.names import file_name
-from fistful.eval.multilabel import NAME as MEAN_AP
-from fistful.eval.multilabel import average_precisions
-from fistful.eval.names import ClassName
-from fistful.eval.zeroshot import Predictions
 from fistful.terminal import show_in_line
+
+from .sets.class_names import ClassName
+from .tasks.multilabel import NAME as MEAN_AP
+from .tasks.multilabel import average_precisions
+from .tasks.zeroshot import Predictions
 
 SUMMARY = "results.json"
 RETRIEVAL = "zeroshot_retrieval"

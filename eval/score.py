@@ -19,25 +19,20 @@ from fistful.bow.store.files import write_json
 from fistful.bow.store.tables import write_table
 from fistful.bow.words import WordOptions
 from fistful.errors import DataError
-from fistful.eval import duplicates, multilabel, zeroshot
-from fistful.eval.checks import copies, not_covered, odd_pixels, seen_before, warnings_of
-from fistful.eval.classifier import Classifier, build_classifiers, check_features
-from fistful.eval.config import EvaluateConfig
-from fistful.eval.datasets import EvalSet
-from fistful.eval.images import Ready, Tally, check_refused, ready_images
-from fistful.eval.probe import TEMPERATURE, K, Neighbours, count_copies, embed_set, votes_of
-from fistful.eval.prompts import KNN, Prompts, build_prompts, options_for
-from fistful.eval.results import (
-    classes_table,
-    kept_result,
-    multilabel_classes_table,
-    multilabel_predictions_table,
-    predictions_table,
-    result_name,
-)
-from fistful.eval.zeroshot import Predictions
 from fistful.progress import progress_bar
-from fistful.training.encoder import Encoder
+from fistful.training.model.encoder import Encoder
+
+from .evaluate_config import EvaluateConfig
+from .results import classes_table, kept_result, multilabel_classes_table, multilabel_predictions_table, predictions_table, result_name
+from .sets import duplicates
+from .sets.checks import copies, not_covered, odd_pixels, seen_before, warnings_of
+from .sets.open_set import EvalSet
+from .sets.ready import Ready, Tally, check_refused, ready_images
+from .tasks import multilabel, zeroshot
+from .tasks.classifier import Classifier, build_classifiers, check_features
+from .tasks.probe import TEMPERATURE, K, Neighbours, count_copies, embed_set, votes_of
+from .tasks.prompts import KNN, Prompts, build_prompts, options_for
+from .tasks.zeroshot import Predictions
 
 NAMES_KEPT = 100
 """Refused images named in a result; dead_letters/ has all of them."""

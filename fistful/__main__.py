@@ -1,5 +1,5 @@
 """`python -m fistful` is the command line."""
 
-from fistful.cli import main
+from .cli import main
 
 main()

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
 
-from fistful.errors import FistfulError, Interrupted, MachineError, UsageError
-from fistful.terminal import own_stream, show_in_line, shown_output
+from .errors import FistfulError, Interrupted, MachineError, UsageError
+from .terminal import own_stream, show_in_line, shown_output
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,7 +69,7 @@ def make_app() -> App:
     app.suppress_keyboard_interrupt = app.meta.suppress_keyboard_interrupt = False  # run() says that it was stopped, and ends with 4
     for verb, summary in VERBS.items():
         names = [verb, ALIASES[verb]] if verb in ALIASES else verb
-        app.command(f"fistful.verbs:{verb}", name=names, help=summary)
+        app.command(f"fistful.commands:{verb}", name=names, help=summary)
 
     @app.meta.default
     def launch(
@@ -107,7 +107,7 @@ def _fill_recipe(app: App, commands: tuple[str, ...], arguments: ArgumentCollect
 
 def _read_file(path: Path) -> dict[str, Any]:
     """Read a file of options, and check that it is one: Cyclopts would pass over the tables in it."""
-    from fistful.bow.store.text import read_text
+    from fistful.bow.store.plain_text import read_text
 
     text = read_text(path, f"--config {path}", "a TOML file, an option a line: min-length = 2")
     try:
@@ -121,7 +121,7 @@ def _read_file(path: Path) -> dict[str, Any]:
 
 
 def _print_config(app: App, tokens: tuple[str, ...]) -> None:
-    from fistful.bow.store.config import walk_fields
+    from fistful.bow.store.identity import walk_fields
 
     _, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=False)
     bound.apply_defaults()

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Generator
 
-from fistful.terminal import own_stream, show_in_line, shown_output
+from .terminal import own_stream, show_in_line, shown_output
 
 LINE_SECONDS = 10.0
 

@@ -18,9 +18,9 @@ import pyarrow.compute as pc
 from fistful.bow.balance import Balance, effective_words, kept_fraction
 from fistful.bow.draw import draw_pairs, draw_share, sample_number
 from fistful.bow.store import manifest
-from fistful.bow.store.config import check_numbers, semantic, semantic_values
 from fistful.bow.store.dead_letters import Letters, Refused
 from fistful.bow.store.files import atomic_file, local_out, write_json
+from fistful.bow.store.identity import check_numbers, semantic, semantic_values
 from fistful.bow.store.images import EXTENSIONS, Header, read_header
 from fistful.bow.store.index import unit_name
 from fistful.bow.store.kinds import PassedOver
@@ -29,15 +29,16 @@ from fistful.bow.store.tables import write_table
 from fistful.bow.vocabulary import FILE, Limits, Vocabulary, choose_words, read_counted, read_vocabulary, write_vocabulary
 from fistful.bow.words import Analyzer, Ragged, WordOptions, first_appearances
 from fistful.errors import DataError, UsageError
-from fistful.pipelines.changes import check_unchanged
-from fistful.pipelines.count import analyzer_of_this_thread
-from fistful.pipelines.forecast import forecast
-from fistful.pipelines.rows import BATCH_ROWS, Batch, make_letter
-from fistful.pipelines.run import Work
-from fistful.pipelines.samples import NO_IMAGE, Samples, SampleWriter, join_words
-from fistful.pipelines.sources import SourceOptions, check_unit, open_unit
-from fistful.pipelines.stage import Running, check_out, close_folder, run_stage, say_passed_over, uncollected, write_unit
-from fistful.pipelines.units import PlanOptions, Unit, plan_units
+
+from .count import analyzer_of_this_thread
+from .engine.beam import Work
+from .engine.forecast import forecast
+from .engine.stage import Running, check_out, close_folder, run_stage, say_passed_over, uncollected, write_unit
+from .read.rows import BATCH_ROWS, Batch, make_letter
+from .read.sources import SourceOptions, check_unit, open_unit
+from .read.unchanged import check_unchanged
+from .read.units import PlanOptions, Unit, plan_units
+from .sample_writer import NO_IMAGE, Samples, SampleWriter, join_words
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -156,7 +157,8 @@ def _expectations(vocabulary: Vocabulary, stats: dict[str, Any]) -> dict[str, An
 
 def _write_sizes(folder: Path, units: list[Unit]) -> None:
     from fistful.bow.store.files import read_json
-    from fistful.pipelines.run import stats_path
+
+    from .engine.beam import stats_path
 
     sizes = {f"{unit.number:05d}.tar": read_json(stats_path(folder, unit.number))["kept"] for unit in units}
     write_json(folder, "shards/sizes.json", sizes)

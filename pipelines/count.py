@@ -14,22 +14,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fistful.bow.store import manifest
-from fistful.bow.store.config import semantic_values
 from fistful.bow.store.dead_letters import Letters
 from fistful.bow.store.files import local_out, write_json
+from fistful.bow.store.identity import semantic_values
 from fistful.bow.store.index import unit_name
 from fistful.bow.store.kinds import PassedOver
 from fistful.bow.store.tables import read_table, write_table
 from fistful.bow.vocabulary import COUNTS_SCHEMA, count_table, merge_counts, write_counted
 from fistful.bow.words import Analyzer, WordOptions, check_language, first_appearances
-from fistful.pipelines.changes import check_unchanged
-from fistful.pipelines.forecast import forecast
-from fistful.pipelines.rows import Batch
-from fistful.pipelines.run import Work, run_units
-from fistful.pipelines.sources import SourceOptions, check_unit, open_unit
-from fistful.pipelines.stage import Running, check_out, close_folder, run_stage, say_passed_over, uncollected, write_unit
-from fistful.pipelines.units import PlanOptions, Unit, plan_units
 from fistful.progress import progress_bar
+
+from .engine.beam import Work, run_units
+from .engine.forecast import forecast
+from .engine.stage import Running, check_out, close_folder, run_stage, say_passed_over, uncollected, write_unit
+from .read.rows import Batch
+from .read.sources import SourceOptions, check_unit, open_unit
+from .read.unchanged import check_unchanged
+from .read.units import PlanOptions, Unit, plan_units
 
 MERGED_AT_ONCE = 32
 """Count files that are added up in one go."""

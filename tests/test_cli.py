@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from fistful.cli import ALIASES, VERBS, run
-from fistful.verbs import _scores
+from fistful.commands import _scores
 from tests.conftest import picture
 from tests.folders import environment, fistful
 
@@ -34,7 +34,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_verbs_count_bags_and_verify_work_in_order(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fistful.verbs._rates", lambda _: "")  # a slow machine would say how slow
+    monkeypatch.setattr("fistful.commands._rates", lambda _: "")  # a slow machine would say how slow
     assert run(["count", "a.tsv", "--out", "counts", "--no-progress"]) == 0
     assert capsys.readouterr() == (
         "3 rows read, 3 kept; refused: none\n"
@@ -58,7 +58,7 @@ def test_the_verbs_count_bags_and_verify_work_in_order(
 def test_what_is_passed_over_is_said_by_kind_each_time_and_before_a_dry_run(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fistful.verbs._rates", lambda _: "")
+    monkeypatch.setattr("fistful.commands._rates", lambda _: "")
     Path("photos").mkdir()
     for name in ("a.jpg", "b.gif", "c.avif", "._a.jpg"):
         Path("photos", name).write_bytes(picture(format="JPEG"))

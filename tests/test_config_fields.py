@@ -15,15 +15,15 @@ from typing import Any
 import pytest
 
 from fistful.bow.balance import Balance
-from fistful.bow.store.config import config_id, semantic_values, walk_fields
+from fistful.bow.store.identity import config_id, semantic_values, walk_fields
+from fistful.commands import CONFIGS
 from fistful.errors import UsageError
 from fistful.pipelines.bags import BagsConfig, bags
 from fistful.pipelines.count import CountConfig, count
-from fistful.pipelines.stage import Running
-from fistful.pipelines.units import PlanOptions
-from fistful.training.config import TrainConfig
-from fistful.training.run import train
-from fistful.verbs import CONFIGS
+from fistful.pipelines.engine.stage import Running
+from fistful.pipelines.read.units import PlanOptions
+from fistful.training.train import train
+from fistful.training.train_config import TrainConfig
 from tests.conftest import picture
 from tests.folders import contents
 from tests.training.conftest import make_data

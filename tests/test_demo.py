@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fistful.bow.store import manifest
-from fistful.demo import MODELS, DemoConfig, demo, demo_table, precision_lines, reading
+from fistful.verbs.demo.way import MODELS, DemoConfig, demo, demo_table, precision_lines, reading
 
 
 def result(model: str, dataset: str, top5: tuple[float, float, float]) -> dict[str, Any]:

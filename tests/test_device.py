@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from fistful.errors import UsageError
-from fistful.eval.classify import ClassifyConfig, classify
-from fistful.eval.config import EvaluateConfig
-from fistful.eval.run import evaluate
-from fistful.eval.weights import weights_key
-from fistful.labels import LabelConfig, LabelOptions, label
-from fistful.training.config import TrainConfig, resolve
-from fistful.training.encoder import choose_device, device_named, load_encoder
+from fistful.eval.evaluate import evaluate
+from fistful.eval.evaluate_config import EvaluateConfig
+from fistful.eval.tasks.classify import ClassifyConfig, classify
+from fistful.eval.tasks.weights import weights_key
+from fistful.pipelines.pseudo.label import LabelConfig, LabelOptions, label
+from fistful.training.model.encoder import choose_device, device_named, load_encoder
+from fistful.training.train_config import TrainConfig, resolve
 
 NO_GPU = "--device cuda: found no GPU that torch can use; use --device cpu"
 

@@ -18,10 +18,10 @@ from fistful.bow.store.index import read_index
 from fistful.bow.store.shard import tar_bytes
 from fistful.bow.vocabulary import read_vocabulary
 from fistful.errors import DataError, UsageError
-from fistful.labels import LabelConfig, LabelOptions, label
 from fistful.pipelines.bags import BagsConfig, bags
 from fistful.pipelines.count import count
-from fistful.pipelines.stage import Running
+from fistful.pipelines.engine.stage import Running
+from fistful.pipelines.pseudo.label import LabelConfig, LabelOptions, label
 from tests.conftest import picture
 from tests.folders import contents, environment
 
@@ -140,7 +140,7 @@ def test_killed_at_a_write_and_run_again_it_ends_with_the_same_bytes(world: dict
 def test_where_no_score_is_worth_enough_the_folder_is_free_for_other_options(
     world: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fistful.eval.calibrate.calibrate_shares", lambda _scores, _right: Calibration((0.0,), (0.4,)))
+    monkeypatch.setattr("fistful.pipelines.pseudo.calibrate.calibrate_shares", lambda _scores, _right: Calibration((0.0,), (0.4,)))
     with pytest.raises(DataError, match=r"the best has 0\.400; a smaller --min-precision helps"):
         run(world, tmp_path / "pseudo", by="knn", min_precision=0.5)
     embedded = (tmp_path / "pseudo/stages/images/manifest.json").stat().st_mtime_ns
@@ -173,8 +173,8 @@ def test_copies_of_one_picture_are_one_picture_held_out(world: dict[str, Any], t
 
 
 def test_a_model_of_ours_must_have_learnt_from_the_data_and_held_some_out(world: dict[str, Any], tmp_path: Path) -> None:
-    from fistful.training.config import TrainConfig
-    from fistful.training.run import train
+    from fistful.training.train import train
+    from fistful.training.train_config import TrainConfig
 
     data = str(world["like"])
     base = {"steps": 2, "batch_size": 8, "objective": "joint", "progress": False, "threads": 1, "context_length": 8}

@@ -12,11 +12,11 @@ from fistful.bow.balance import Balance
 from fistful.bow.vocabulary import Limits
 from fistful.bow.words import Analyzer, WordOptions
 from fistful.errors import UsageError
-from fistful.lookup import Words, WordsConfig, words
-from fistful.lookup_text import words_json, words_text
 from fistful.pipelines.bags import BagOptions, BagsConfig, bags
 from fistful.pipelines.count import CountConfig, count
-from fistful.pipelines.stage import Running
+from fistful.pipelines.engine.stage import Running
+from fistful.verbs.words.look_up import Words, WordsConfig, words
+from fistful.verbs.words.table import words_json, words_text
 from tests.folders import fistful, rows
 
 QUIET = Running(progress=False, max_bad_fraction=1.0)

@@ -18,15 +18,16 @@ import torch
 
 from fistful.bow.store.files import write_bytes
 from fistful.errors import DataError, Interrupted
-from fistful.training import checkpoint as checkpoints
-from fistful.training.config import TrainConfig
-from fistful.training.data import Samples
-from fistful.training.distributed import Ranks
-from fistful.training.loader import Batch, Loader, Text
-from fistful.training.losses import Objective, Seen, objectives_of
-from fistful.training.model import Model, normalise
-from fistful.training.optimise import RunningMean, clip_gradients, learning_rate, make_optimizer
-from fistful.training.progress import report_speed
+
+from . import checkpoint as checkpoints
+from .data.loader import Batch, Loader, Text
+from .data.samples import Samples
+from .distributed import Ranks
+from .losses import Objective, Seen, objectives_of
+from .model.model import Model, normalise
+from .optimise import RunningMean, clip_gradients, learning_rate, make_optimizer
+from .speed import report_speed
+from .train_config import TrainConfig
 
 METRICS = "metrics.jsonl"
 METRIC_LINES = 2_000

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from fistful.training.config import TrainConfig
-from fistful.training.distributed import Ranks
-from fistful.training.model import Model
+from .distributed import Ranks
+from .model.model import Model
+from .train_config import TrainConfig
 
 IDF_FLOOR = 1e-6
 """Least weight of a word, so that a bag of nothing but words that every sample has keeps a target."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from fistful.training.config import TrainConfig
+from .train_config import TrainConfig
 
 BETAS, EPSILON = (0.9, 0.98), 1e-6
 """AdamW's, as CLIP's (Radford et al. 2021, table 18)."""

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from typing import Any
 
 from fistful.errors import UsageError
-from fistful.training.config import TrainConfig
+
+from .train_config import TrainConfig
 
 
 def fistful(seed: int = 0) -> TrainConfig:
@@ -135,7 +136,7 @@ def photos_frozen(steps: int = 500, seed: int = 0) -> TrainConfig:
     Expected: as for tiny-clip 3.9 % and 24.1 %, by the word head 8.9 % and 39.1 %; one seed, and a tower that saw ImageNet's labels.
     """
     return TrainConfig(
-        init="fistful.training.pretrained:efficientnet_lite0",
+        init="fistful.training.model.pretrained:efficientnet_lite0",
         train_image="none",
         text_tower="words",
         text="balanced",

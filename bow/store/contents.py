@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from fistful.bow.draw import number_of_key
-from fistful.bow.store.index import unit_name
 from fistful.errors import DataError
+
+from ..draw import number_of_key
+from .index import unit_name
 
 THREADS = 4
 """SHA-256 leaves the interpreter's lock; a core hashes some 1.5 GB a second, more than disks read."""

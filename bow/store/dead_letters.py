@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 import pyarrow as pa
 
-from fistful.bow.store.tables import ROW_GROUP, TableWriter
+from .tables import ROW_GROUP, TableWriter
 
 Reason = Literal[
     "bad_caption",  # a caption that is not UTF-8

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from fistful.bow.labelling import Candidates
-from fistful.bow.store.tables import join_tables, read_table
-from fistful.bow.words import Ragged
+from ..pseudo import Candidates
+from ..words import Ragged
+from .tables import join_tables, read_table
 
 EMBEDDINGS_SCHEMA = pa.schema(
     [

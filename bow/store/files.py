@@ -17,8 +17,9 @@ from typing import IO, Any
 
 import fsspec
 
-from fistful.bow.store.config import canonical_json
 from fistful.errors import DataError, UsageError
+
+from .identity import canonical_json
 
 
 class HashingWriter:

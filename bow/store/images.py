@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from fistful.bow.store.dead_letters import Refused
+from .dead_letters import Refused
 
 if TYPE_CHECKING:
     from PIL import Image

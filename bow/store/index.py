@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from fistful.bow.store.tables import join_tables, read_table
 from fistful.errors import UsageError
+
+from .tables import join_tables, read_table
 
 INDEX_SCHEMA = pa.schema(
     [

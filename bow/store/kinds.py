@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Literal
 
-from fistful.bow.store.images import EXTENSIONS
+from .images import EXTENSIONS
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.zst")
 """Ends of names of tars that are read."""

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fistful.bow.store.config import FORMAT, canonical_json, config_id, sha256_hex
-from fistful.bow.store.files import hash_file, read_json, write_json
 from fistful.errors import DataError, UsageError
+
+from .files import hash_file, read_json, write_json
+from .identity import FORMAT, canonical_json, config_id, sha256_hex
 
 T = TypeVar("T")
 

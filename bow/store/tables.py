@@ -9,8 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fistful.bow.store.files import atomic_file
 from fistful.errors import DataError, UsageError
+
+from .files import atomic_file
 
 ROW_GROUP = 1 << 16
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from typing import IO, Any, NamedTuple, cast
 from zlib import adler32
 
-from fistful.bow.store.shard import BLOCK
+from .shard import BLOCK
 
 MAX_HEADER = 1 << 20
 """Largest pax or GNU header, in bytes: a name has at most 4,096."""

@@ -13,8 +13,8 @@ import pytest
 
 from fistful.bow import metrics
 from fistful.eval.compare import compare_configurations, paired_retrieval
-from fistful.eval.multilabel import NAME, average_precisions, difference, summarise
-from fistful.eval.retrieval import Ranks, retrieval_figures
+from fistful.eval.tasks.multilabel import NAME, average_precisions, difference, summarise
+from fistful.eval.tasks.retrieval import Ranks, retrieval_figures
 
 Chance = np.random.Generator
 Held = tuple[float, float, float]

@@ -9,10 +9,10 @@ from fistful.bow.balance import Balance
 from fistful.bow.store.files import write_json
 from fistful.bow.store.shard import tar_bytes
 from fistful.bow.vocabulary import Limits
-from fistful.checkup.finding import Finding
 from fistful.pipelines.bags import BagsConfig, bags
 from fistful.pipelines.count import CountConfig, count
-from fistful.pipelines.stage import Running
+from fistful.pipelines.engine.stage import Running
+from fistful.verbs.doctor.finding import Finding
 from tests.conftest import picture
 
 QUIET = Running(progress=False, max_bad_fraction=0.9)

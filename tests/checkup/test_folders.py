@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fistful.checkup.finding import Finding
-from fistful.checkup.folders import judge_path, judge_text_file
+from fistful.verbs.doctor.any_folder import judge_path, judge_text_file
+from fistful.verbs.doctor.finding import Finding
 from tests.checkup.findings import levels, make_classes, one, write_tar
 from tests.conftest import picture
 

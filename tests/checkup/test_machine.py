@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fistful.checkup.finding import Finding
-from fistful.checkup.machine import GB, Machine, cgroup_limits, judge_machine, probe_machine
+from fistful.verbs.doctor.finding import Finding
+from fistful.verbs.doctor.machine import GB, Machine, cgroup_limits, judge_machine, probe_machine
 from tests.checkup.findings import levels, one
 
 GOOD = Machine(

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from fistful.bow.store.files import write_json
-from fistful.checkup.finding import findings_text
-from fistful.checkup.folders import judge_path
+from fistful.verbs.doctor.any_folder import judge_path
+from fistful.verbs.doctor.finding import findings_text
 from tests.checkup.findings import levels, make_bags, make_run, one, pair, write_tar
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fistful.checkup.finding import Finding
-from fistful.checkup.packages import Installed, judge_installed, probe_installed
+from fistful.verbs.doctor.finding import Finding
+from fistful.verbs.doctor.packages import Installed, judge_installed, probe_installed
 from tests.checkup.findings import levels, one
 
 VERSIONS = {

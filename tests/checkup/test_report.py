@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from fistful.checkup import INSTALLATION, check, doctor
-from fistful.checkup.finding import Finding, findings_text
-from fistful.checkup.folders import judge_path
 from fistful.errors import DataError, UsageError
+from fistful.verbs.doctor import INSTALLATION, check, doctor
+from fistful.verbs.doctor.any_folder import judge_path
+from fistful.verbs.doctor.finding import Finding, findings_text
 from tests.checkup.findings import levels, pair, write_tar
 from tests.folders import fistful
 

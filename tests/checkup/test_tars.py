@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fistful.bow.store.shard import tar_bytes
-from fistful.checkup.folders import judge_path
+from fistful.verbs.doctor.any_folder import judge_path
 from tests.checkup.findings import one, pair, write_tar
 from tests.conftest import picture
 

@@ -15,17 +15,17 @@ from PIL import Image
 from fistful.bow.balance import Balance
 from fistful.bow.draw import sample_key
 from fistful.bow.store import manifest
-from fistful.bow.store.config import semantic_values, sha256_hex
 from fistful.bow.store.dead_letters import DeadLetter, dead_letter_table
 from fistful.bow.store.files import atomic_file, write_json
+from fistful.bow.store.identity import semantic_values, sha256_hex
 from fistful.bow.store.index import INDEX_SCHEMA, unit_name
 from fistful.bow.store.shard import add_file, end_tar
 from fistful.bow.store.tables import write_table
 from fistful.bow.vocabulary import Limits, choose_words, count_table, write_vocabulary
-from fistful.eval.names import ClassName
 from fistful.eval.results import classes_table, predictions_table, result_name
-from fistful.eval.zeroshot import Predictions
-from fistful.training.config import TrainConfig
+from fistful.eval.sets.class_names import ClassName
+from fistful.eval.tasks.zeroshot import Predictions
+from fistful.training.train_config import TrainConfig
 
 HOSTILE = (
     "<script>hacked=1;alert(1)</script>",

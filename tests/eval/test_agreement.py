@@ -13,9 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from fistful.eval.config import EvaluateConfig
+from fistful.eval.evaluate import evaluate
+from fistful.eval.evaluate_config import EvaluateConfig
 from fistful.eval.results import read_results, result_name
-from fistful.eval.run import evaluate
 from tests.eval.clip_encoder import OpenClipEncoder, save_tiny_clip
 
 TEMPLATES = {"openai80": open_clip.OPENAI_IMAGENET_TEMPLATES, "simple7": open_clip.SIMPLE_IMAGENET_TEMPLATES, "name": [lambda c: c]}
@@ -85,9 +85,9 @@ def test_zero_shot_figures_equal_open_clips_to_the_digit(tiny_clip, tiny_imagene
 
 def test_classifier_weights_equal_open_clips(tiny_clip):
     from fistful.bow.words import WordOptions
-    from fistful.eval.classifier import build_classifiers
-    from fistful.eval.names import from_wordnet
-    from fistful.eval.prompts import build_prompts
+    from fistful.eval.sets.class_names import from_wordnet
+    from fistful.eval.tasks.classifier import build_classifiers
+    from fistful.eval.tasks.prompts import build_prompts
 
     classes = from_wordnet(["n01440764", "n02123045", "n04254680"])
     assert [entry.name for entry in classes] == ["tench", "tabby cat", "soccer ball"]

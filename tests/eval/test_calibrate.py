@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fistful.bow.labelling import Candidates, top_words
+from fistful.bow.pseudo import Candidates, top_words
 from fistful.bow.words import Ragged
 from fistful.errors import DataError
-from fistful.eval.calibrate import BIN, calibrate_shares, measure
+from fistful.pipelines.pseudo.calibrate import BIN, calibrate_shares, measure
 
 
 def test_shares_rise_with_the_score_as_measured() -> None:

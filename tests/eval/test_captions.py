@@ -10,11 +10,11 @@ import pytest
 
 from fistful.bow.store.manifest import verify
 from fistful.errors import UsageError
-from fistful.eval.config import EvaluateConfig
+from fistful.eval.evaluate import evaluate
+from fistful.eval.evaluate_config import EvaluateConfig
 from fistful.eval.results import read_results, results_table
-from fistful.eval.retrieval import retrieval_figures, retrieval_ranks
-from fistful.eval.run import evaluate
-from fistful.eval.tagging import by_frequency, tag_hits, tagging_figures, word_precision
+from fistful.eval.tasks.retrieval import retrieval_figures, retrieval_ranks
+from fistful.eval.tasks.tagging import by_frequency, tag_hits, tagging_figures, word_precision
 
 
 def recalls(images, captions, owner, ks=(1, 5, 10)):

@@ -10,7 +10,7 @@ import pytest
 
 from fistful.bow.store.kinds import PassedOver
 from fistful.errors import DataError, UsageError
-from fistful.eval.classify import Answer, ClassifyConfig, LoadedModel, answers_table, classify, find_images, load
+from fistful.eval.tasks.classify import Answer, ClassifyConfig, LoadedModel, answers_table, classify, find_images, load
 from tests.eval.colours import ColourEncoder
 
 

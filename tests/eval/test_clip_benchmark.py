@@ -19,11 +19,11 @@ from benchmarks.evaluation import OVERLAY
 from benchmarks.evaluation_data import tiny_imagenet
 from benchmarks.measure import CACHE, overlay
 from fistful.bow.store.shard import tar_bytes
-from fistful.eval.config import EvaluateConfig
+from fistful.eval.evaluate import evaluate
+from fistful.eval.evaluate_config import EvaluateConfig
 from fistful.eval.results import read_results
-from fistful.eval.run import evaluate
-from fistful.training.config import TrainConfig
-from fistful.training.run import train
+from fistful.training.train import train
+from fistful.training.train_config import TrainConfig
 from tests.eval.clip_encoder import save_tiny_clip
 from tests.training.conftest import make_data
 

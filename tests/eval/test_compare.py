@@ -10,9 +10,9 @@ import pytest
 
 from fistful.errors import DataError
 from fistful.eval.compare import compare_folders, compare_results, paired
-from fistful.eval.config import EvaluateConfig
+from fistful.eval.evaluate import evaluate
+from fistful.eval.evaluate_config import EvaluateConfig
 from fistful.eval.results import results_table
-from fistful.eval.run import evaluate
 
 
 def test_a_difference_counts_the_images_that_only_one_gets_right():

@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from fistful.eval.compare import compare_configurations, paired
-from fistful.eval.config import EvaluateConfig
-from fistful.eval.report import ReportConfig, report
-from fistful.eval.report.configurations import configurations_of, group_name, judged_sets, side_of
-from fistful.eval.report.folders import open_material
-from fistful.eval.run import evaluate
+from fistful.eval.evaluate import evaluate
+from fistful.eval.evaluate_config import EvaluateConfig
+from fistful.verbs.report import ReportConfig, report
+from fistful.verbs.report.configurations import configurations_of, group_name, judged_sets, side_of
+from fistful.verbs.report.inputs import open_material
 from tests.eval.report_folders import HOSTILE, Right, make_data, make_results, make_run
 from tests.eval.test_captions import captioned  # noqa: F401 - a fixture
 

@@ -16,10 +16,10 @@ from fistful.bow.store.images import decode_image
 from fistful.bow.store.index import INDEX_SCHEMA
 from fistful.bow.store.shard import tar_bytes
 from fistful.bow.store.tables import write_table
-from fistful.eval.config import EvaluateConfig
-from fistful.eval.duplicates import near, phash, training_hashes
+from fistful.eval.evaluate import evaluate
+from fistful.eval.evaluate_config import EvaluateConfig
 from fistful.eval.results import read_results
-from fistful.eval.run import evaluate
+from fistful.eval.sets.duplicates import near, phash, training_hashes
 
 IMAGEHASH_4_3_2 = "8b072a2f695ed394"
 """What imagehash.phash says of the picture below."""

@@ -16,12 +16,12 @@ from fistful.bow.store.dead_letters import DeadLetter
 from fistful.bow.store.manifest import verify
 from fistful.bow.store.shard import tar_bytes
 from fistful.errors import DataError, UsageError
-from fistful.eval.config import EvaluateConfig
-from fistful.eval.datasets import EvalSet, Sample, open_set
 from fistful.eval.during import AccuracyOn
-from fistful.eval.multilabel import by_frequency, by_source, difference, left_out, summarise, truth_of
+from fistful.eval.evaluate import evaluate
+from fistful.eval.evaluate_config import EvaluateConfig
 from fistful.eval.results import read_results, results_table
-from fistful.eval.run import evaluate
+from fistful.eval.sets.open_set import EvalSet, Sample, open_set
+from fistful.eval.tasks.multilabel import by_frequency, by_source, difference, left_out, summarise, truth_of
 from tests.eval.conftest import SQUARES, square
 
 CLASSES = ["red", "green", "blue"]

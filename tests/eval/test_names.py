@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from fistful.errors import DataError, UsageError
-from fistful.eval.datasets import open_set
-from fistful.eval.names import ClassName, name_classes, odd_names, read_table
+from fistful.eval.sets.class_names import ClassName, name_classes, odd_names, read_table
+from fistful.eval.sets.open_set import open_set
 from tests.eval.conftest import SQUARES, square
 from tests.eval.test_datasets import clip_benchmark_set, make, write_parquet
 

@@ -11,10 +11,10 @@ import pytest
 
 from fistful.bow.store.manifest import verify
 from fistful.errors import UsageError
-from fistful.eval.config import EvaluateConfig
-from fistful.eval.probe import nearest_others, vote
+from fistful.eval.evaluate import evaluate
+from fistful.eval.evaluate_config import EvaluateConfig
 from fistful.eval.results import read_results, results_table
-from fistful.eval.run import evaluate
+from fistful.eval.tasks.probe import nearest_others, vote
 from tests.eval.conftest import SQUARES, square
 
 

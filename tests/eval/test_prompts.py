@@ -7,8 +7,8 @@ import pytest
 
 from fistful.bow.words import WordOptions
 from fistful.errors import UsageError
-from fistful.eval.names import ClassName
-from fistful.eval.prompts import build_prompts, class_words, options_for, read_templates
+from fistful.eval.sets.class_names import ClassName
+from fistful.eval.tasks.prompts import build_prompts, class_words, options_for, read_templates
 from tests.eval.colours import ColourEncoder
 
 CLASSES = [ClassName("0", "the dog's bowl", ("bowl", "dish {c}")), ClassName("1", "The Who")]

@@ -12,13 +12,13 @@ import pytest
 
 from fistful.bow.balance import Balance
 from fistful.errors import DataError, UsageError
-from fistful.eval.report import ReportConfig, report
-from fistful.eval.report.classes import ClassScores, buckets
-from fistful.eval.report.curves import smoothed
-from fistful.eval.report.folders import open_material
-from fistful.eval.report.scores import headline
-from fistful.eval.report.text import shown
-from fistful.eval.report.truth import most_frequent, precision
+from fistful.verbs.report import ReportConfig, report
+from fistful.verbs.report.classes import ClassScores, buckets
+from fistful.verbs.report.curves import smoothed
+from fistful.verbs.report.inputs import open_material
+from fistful.verbs.report.scores import headline
+from fistful.verbs.report.truth import most_frequent, precision
+from fistful.verbs.report.wording import shown
 from tests.eval.report_folders import HOSTILE, Right, make_all, make_data, make_results, make_run
 
 

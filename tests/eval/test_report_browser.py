@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fistful.eval.report import ReportConfig, report
-from fistful.eval.report.text import shown
+from fistful.verbs.report import ReportConfig, report
+from fistful.verbs.report.wording import shown
 from tests.browser import Page, browser
 from tests.eval.report_folders import HOSTILE, make_all
 

@@ -16,9 +16,9 @@ from fistful.bow.balance import Balance
 from fistful.bow.store.manifest import verify
 from fistful.bow.vocabulary import Limits, choose_words, count_table, write_vocabulary
 from fistful.errors import DataError, UsageError
-from fistful.eval.config import EvaluateConfig
+from fistful.eval.evaluate import evaluate, model_name
+from fistful.eval.evaluate_config import EvaluateConfig
 from fistful.eval.results import read_results, results_table
-from fistful.eval.run import evaluate, model_name
 
 QUIET = {"progress": False}
 
@@ -289,7 +289,7 @@ def test_the_word_head_classifies_without_the_text_tower(squares, colours, tmp_p
 
 
 def test_figures_by_frequency_split_the_covered_classes_in_three():
-    from fistful.eval.zeroshot import by_frequency, by_source
+    from fistful.eval.tasks.zeroshot import by_frequency, by_source
 
     ranks, labels = np.array([0, 0, 1, 0, 3]), np.array([0, 0, 1, 2, 3])
     parts = by_frequency(ranks, labels, np.array([7, 90, 20, 0]))
@@ -303,7 +303,7 @@ def test_figures_by_frequency_split_the_covered_classes_in_three():
 
 
 def test_every_option_says_whether_it_decides_the_output_and_does_as_it_says(squares, colours, tmp_path):
-    from fistful.bow.store.config import walk_fields
+    from fistful.bow.store.identity import walk_fields
 
     (tmp_path / "n.tsv").write_text("folder\tname\nred\tred\ngreen\tgreen\nblue\tblue\n")
     save_vocabulary(tmp_path / "v", {"red": 3})

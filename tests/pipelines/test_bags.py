@@ -22,9 +22,9 @@ from fistful.bow.words import WordOptions
 from fistful.errors import UsageError
 from fistful.pipelines.bags import BagOptions, BagsConfig, bags
 from fistful.pipelines.count import CountConfig, count
-from fistful.pipelines.samples import Samples, SampleWriter
-from fistful.pipelines.sources import SourceOptions
-from fistful.pipelines.stage import Running
+from fistful.pipelines.engine.stage import Running
+from fistful.pipelines.read.sources import SourceOptions
+from fistful.pipelines.sample_writer import Samples, SampleWriter
 from tests.conftest import picture
 from tests.folders import rows
 from tests.strategies import make_ragged

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fistful.bow.store.plain_text import MARK
 from fistful.bow.store.shard import tar_bytes
-from fistful.bow.store.text import MARK
 from fistful.errors import UsageError
-from fistful.pipelines.beginning import first_line
-from fistful.pipelines.lines import read_blocks
-from fistful.pipelines.records import READ_AGAIN, CsvText
-from fistful.pipelines.rows import SourceOptions
-from fistful.pipelines.sources import check_unit
-from fistful.pipelines.units import PlanOptions, plan_units
+from fistful.pipelines.read.beginning import first_line
+from fistful.pipelines.read.lines import read_blocks
+from fistful.pipelines.read.records import READ_AGAIN, CsvText
+from fistful.pipelines.read.rows import SourceOptions
+from fistful.pipelines.read.sources import check_unit
+from fistful.pipelines.read.units import PlanOptions, plan_units
 from tests.pipelines.test_sources import captions, read
 
 FIRST = SourceOptions(caption="1")
@@ -174,7 +174,7 @@ def test_quoted_captions_of_several_lines_are_read_as_ever(tmp_path: Path) -> No
 
 def test_what_is_read_again_behind_open_quotes_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of these lines leaves a quote open, read from outside one and from inside, so that each would be read to the end of the file."""
-    monkeypatch.setattr("fistful.pipelines.records.MAX_TEXT", 2_000)
+    monkeypatch.setattr("fistful.pipelines.read.records.MAX_TEXT", 2_000)
     data = b'a"b,"c\n' * 5_000
     n_read = 0
 

@@ -13,9 +13,9 @@ from fistful.bow.store.dead_letters import DeadLetter, Letters
 from fistful.bow.store.tables import ROW_GROUP
 from fistful.bow.vocabulary import read_counted, read_vocabulary
 from fistful.pipelines.count import CountConfig, count
-from fistful.pipelines.sources import SourceOptions
-from fistful.pipelines.stage import Running, Watch
-from fistful.pipelines.units import PlanOptions
+from fistful.pipelines.engine.stage import Running, Watch
+from fistful.pipelines.read.sources import SourceOptions
+from fistful.pipelines.read.units import PlanOptions
 from tests.folders import contents
 
 QUIET = Running(progress=False, max_bad_fraction=0.99)
@@ -46,7 +46,7 @@ def test_counts_are_the_same_when_tables_are_emptied_in_the_middle_of_a_unit(tmp
     (tmp_path / "a.tsv").write_text("".join(f"{text}\n" for text in captions(900)))
     whole = contents(run(tmp_path, "whole"))
     monkeypatch.setattr("fistful.bow.words.MAX_CHUNKS", 20)
-    monkeypatch.setattr("fistful.pipelines.lines.BLOCK", 500)
+    monkeypatch.setattr("fistful.pipelines.read.lines.BLOCK", 500)
     assert contents(run(tmp_path, "emptied")) == whole
     assert counted(tmp_path / "emptied") == by_hand(captions(900))
 

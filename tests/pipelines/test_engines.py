@@ -20,7 +20,7 @@ from fistful.bow.balance import Balance
 from fistful.errors import MachineError, UsageError
 from fistful.pipelines.bags import BagsConfig, bags
 from fistful.pipelines.count import CountConfig, count
-from fistful.pipelines.stage import Running
+from fistful.pipelines.engine.stage import Running
 from tests.folders import contents, environment
 from tests.promises.job import PLAN, SOURCE, make_inputs
 

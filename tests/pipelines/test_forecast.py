@@ -13,10 +13,10 @@ from fistful.bow.vocabulary import Limits
 from fistful.errors import UsageError
 from fistful.pipelines.bags import BagsConfig, bags
 from fistful.pipelines.count import CountConfig, count
-from fistful.pipelines.forecast import STATED_RATE, cut, forecast_text
-from fistful.pipelines.sources import SourceOptions
-from fistful.pipelines.stage import Running
-from fistful.pipelines.units import PlanOptions, Unit, plan_units
+from fistful.pipelines.engine.forecast import STATED_RATE, cut, forecast_text
+from fistful.pipelines.engine.stage import Running
+from fistful.pipelines.read.sources import SourceOptions
+from fistful.pipelines.read.units import PlanOptions, Unit, plan_units
 from tests.conftest import picture
 from tests.folders import contents, fistful
 

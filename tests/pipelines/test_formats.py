@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from fistful.bow.store.dead_letters import DeadLetter
 from fistful.bow.store.shard import tar_bytes
 from fistful.errors import UsageError
-from fistful.pipelines.finding import expand_braces, find_files
-from fistful.pipelines.rows import Row, SourceOptions
-from fistful.pipelines.sources import check_unit, open_unit
-from fistful.pipelines.units import PlanOptions, plan_units
+from fistful.pipelines.read.find_files import expand_braces, find_files
+from fistful.pipelines.read.rows import Row, SourceOptions
+from fistful.pipelines.read.sources import check_unit, open_unit
+from fistful.pipelines.read.units import PlanOptions, plan_units
 from tests.conftest import picture
 
 Read = tuple[list[Row], list[DeadLetter]]

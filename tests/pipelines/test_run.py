@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 
 from fistful.errors import DataError, FistfulError, Interrupted, MachineError, UsageError
-from fistful.pipelines.processes import descendants
-from fistful.pipelines.run import Engine, Work, _Look, _Watchdog, beam_arguments, do_one, run_units
-from fistful.pipelines.units import Unit
+from fistful.pipelines.engine.beam import Engine, Work, _Look, _Watchdog, beam_arguments, do_one, run_units
+from fistful.pipelines.engine.processes import descendants
+from fistful.pipelines.read.units import Unit
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -231,7 +231,7 @@ WAITING = """
 import sys
 from pathlib import Path
 from fistful.errors import FistfulError
-from fistful.pipelines.run import Engine, run_units
+from fistful.pipelines.engine.beam import Engine, run_units
 from tests.pipelines.test_run import make_units, work
 try:
     run_units(make_units(4), work(Path(sys.argv[1]), "waits"), int(sys.argv[2]), lambda done: None, Engine(sys.argv[3]))

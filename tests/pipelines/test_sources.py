@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from fistful.bow.store.dead_letters import DeadLetter
 from fistful.bow.store.shard import tar_bytes
 from fistful.errors import UsageError
-from fistful.pipelines.lines import BLOCK
-from fistful.pipelines.rows import BATCH_ROWS, MAX_TEXT, Row
-from fistful.pipelines.sources import SourceOptions, check_unit, open_unit
-from fistful.pipelines.units import PlanOptions, plan_units
+from fistful.pipelines.read.lines import BLOCK
+from fistful.pipelines.read.rows import BATCH_ROWS, MAX_TEXT, Row
+from fistful.pipelines.read.sources import SourceOptions, check_unit, open_unit
+from fistful.pipelines.read.units import PlanOptions, plan_units
 from tests.conftest import picture
 
 

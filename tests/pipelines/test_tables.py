@@ -11,13 +11,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fistful.bow.store.dead_letters import DeadLetter
-from fistful.bow.store.text import encoding_of
+from fistful.bow.store.plain_text import encoding_of
 from fistful.errors import UsageError
-from fistful.pipelines import tables
-from fistful.pipelines.lines import read_blocks
-from fistful.pipelines.rows import Row, SourceOptions
-from fistful.pipelines.tables import read_table
-from fistful.pipelines.units import Unit
+from fistful.pipelines.read import delimited as tables
+from fistful.pipelines.read.delimited import read_table
+from fistful.pipelines.read.lines import read_blocks
+from fistful.pipelines.read.rows import Row, SourceOptions
+from fistful.pipelines.read.units import Unit
 from tests.strategies import WHITE
 
 Read = tuple[list[Row], list[DeadLetter]]
@@ -131,8 +131,8 @@ def test_a_quoted_newline_is_never_torn_wherever_blocks_end(fields: list[tuple[s
     csv.writer(buffer, quoting=quoting, lineterminator="\n").writerows([("caption", "id"), *fields])  # pyright: ignore[reportArgumentType]
     patch = pytest.MonkeyPatch()
     with patch.context() as p:
-        p.setattr("fistful.pipelines.lines.BLOCK", block)
-        p.setattr("fistful.pipelines.lines.LITTLE", block)
+        p.setattr("fistful.pipelines.read.lines.BLOCK", block)
+        p.setattr("fistful.pipelines.read.lines.LITTLE", block)
         rows, letters = read(buffer.getvalue().encode(), SourceOptions(), "csv", need_captions=False)
     expected = [[caption.strip()] if caption.strip() else [] for caption, _ in fields]
     assert [row.captions for row in rows] == expected
@@ -144,8 +144,8 @@ def test_blocks_are_whole_lines_and_all_of_them(lines: list[bytes], block: int, 
     data = b"\n".join(lines) + b"\n" * newline_at_end
     patch = pytest.MonkeyPatch()
     with patch.context() as p:
-        p.setattr("fistful.pipelines.lines.BLOCK", block)
-        p.setattr("fistful.pipelines.lines.LITTLE", 3)
+        p.setattr("fistful.pipelines.read.lines.BLOCK", block)
+        p.setattr("fistful.pipelines.read.lines.LITTLE", 3)
         blocks = list(read_blocks(io.BytesIO(data)))
         for n_bytes in (1, 5, 17):  # lines that start within so many bytes
             part = b"".join(read_blocks(io.BytesIO(data), n_bytes))

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 
 from fistful.bow.store.shard import tar_bytes
-from fistful.pipelines.sources import SourceOptions, open_unit
-from fistful.pipelines.units import PlanOptions, plan_units
+from fistful.pipelines.read.sources import SourceOptions, open_unit
+from fistful.pipelines.read.units import PlanOptions, plan_units
 from tests.conftest import picture
 
 PICTURE = picture()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fistful.errors import UsageError
-from fistful.pipelines.units import PlanOptions, Unit, plan_units
+from fistful.pipelines.read.units import PlanOptions, Unit, plan_units
 
 SMALL = PlanOptions(unit_mb=10 / 1e6, unit_files=2)
 

@@ -16,9 +16,9 @@ from fsspec.registry import _registry, register_implementation
 from fistful.bow.store.files import MOST_SKIPPED, open_input
 from fistful.bow.store.shard import tar_bytes
 from fistful.errors import UsageError
-from fistful.pipelines.finding import find_files
-from fistful.pipelines.sources import SourceOptions, open_unit
-from fistful.pipelines.units import PlanOptions, plan_units
+from fistful.pipelines.read.find_files import find_files
+from fistful.pipelines.read.sources import SourceOptions, open_unit
+from fistful.pipelines.read.units import PlanOptions, plan_units
 from tests.conftest import picture
 
 FIRST = 64

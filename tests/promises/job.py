@@ -15,9 +15,9 @@ from fistful.bow.balance import Balance
 from fistful.errors import FistfulError
 from fistful.pipelines.bags import BagsConfig, bags
 from fistful.pipelines.count import CountConfig, count
-from fistful.pipelines.sources import SourceOptions
-from fistful.pipelines.stage import Running
-from fistful.pipelines.units import PlanOptions
+from fistful.pipelines.engine.stage import Running
+from fistful.pipelines.read.sources import SourceOptions
+from fistful.pipelines.read.units import PlanOptions
 
 PLAN = PlanOptions(unit_mb=0.02)
 SOURCE = SourceOptions(caption="2")

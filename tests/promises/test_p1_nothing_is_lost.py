@@ -21,9 +21,9 @@ from fistful.bow.vocabulary import Limits
 from fistful.errors import DataError
 from fistful.pipelines.bags import BagOptions, BagsConfig, bags
 from fistful.pipelines.count import CountConfig, count
-from fistful.pipelines.sources import SourceOptions
-from fistful.pipelines.stage import Running
-from fistful.pipelines.units import PlanOptions
+from fistful.pipelines.engine.stage import Running
+from fistful.pipelines.read.sources import SourceOptions
+from fistful.pipelines.read.units import PlanOptions
 from tests.bow.store.test_images import png_header
 from tests.conftest import picture
 from tests.folders import rows

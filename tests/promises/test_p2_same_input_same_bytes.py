@@ -15,7 +15,7 @@ import pytest
 
 from fistful.pipelines.bags import BagOptions, BagsJob, bag_unit
 from fistful.pipelines.count import CountConfig, count_unit
-from fistful.pipelines.units import plan_units
+from fistful.pipelines.read.units import plan_units
 from tests.folders import contents, environment
 from tests.promises.job import PLAN, SOURCE, run_job
 

@@ -24,10 +24,10 @@ from fistful.bow.store.shard import tar_bytes
 from fistful.bow.vocabulary import Limits
 from fistful.pipelines.bags import BagOptions, BagsConfig, bags
 from fistful.pipelines.count import CountConfig, count
-from fistful.pipelines.rows import MAX_TEXT
-from fistful.pipelines.sources import SourceOptions, open_unit
-from fistful.pipelines.stage import Running
-from fistful.pipelines.units import PlanOptions, Unit, plan_units
+from fistful.pipelines.engine.stage import Running
+from fistful.pipelines.read.rows import MAX_TEXT
+from fistful.pipelines.read.sources import SourceOptions, open_unit
+from fistful.pipelines.read.units import PlanOptions, Unit, plan_units
 from tests.conftest import picture
 from tests.folders import contents, rows
 from tests.strategies import captions

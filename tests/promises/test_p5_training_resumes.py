@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from fistful.training.config import TrainConfig
-from fistful.training.run import train
+from fistful.training.train import train
+from fistful.training.train_config import TrainConfig
 from tests.training.conftest import make_data
 
 OPTIONS = {"steps": 7, "batch_size": 8, "warmup": 1, "progress": False, "augment": "crop", "checkpoint_every": 2}
@@ -18,8 +18,8 @@ OPTIONS = {"steps": 7, "batch_size": 8, "warmup": 1, "progress": False, "augment
 KILLED = """
 import os, signal, sys
 from fistful.training import loop
-from fistful.training.config import TrainConfig
-from fistful.training.run import train
+from fistful.training.train_config import TrainConfig
+from fistful.training.train import train
 
 data, out, what, when, options = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), eval(sys.argv[5])
 take_step, replace, seen = loop.Trainer.take_step, os.replace, []

@@ -22,7 +22,7 @@ from fistful.bow.vocabulary import read_vocabulary, write_vocabulary
 from fistful.errors import DataError, UsageError
 from fistful.pipelines.bags import BagsConfig, bags
 from fistful.pipelines.count import CountConfig, count
-from fistful.pipelines.stage import Running
+from fistful.pipelines.engine.stage import Running
 from tests.conftest import picture
 from tests.folders import contents, fistful
 

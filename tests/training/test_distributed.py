@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from fistful.bow.store import manifest
-from fistful.training.config import TrainConfig
-from fistful.training.run import train
+from fistful.training.train import train
+from fistful.training.train_config import TrainConfig
 
 QUICK = {"steps": 6, "batch_size": 8, "warmup": 1, "threads": 1, "progress": False, "text": "bag", "checkpoint_every": 2}
 
@@ -24,8 +24,8 @@ RANK = """
 import json, os, signal, sys
 from fistful.errors import FistfulError
 from fistful.training import loop
-from fistful.training.config import TrainConfig
-from fistful.training.run import train
+from fistful.training.train_config import TrainConfig
+from fistful.training.train import train
 
 data, out, options, rank, step, number = sys.argv[1], sys.argv[2], json.loads(sys.argv[3]), *map(int, sys.argv[4:7])
 take_step = loop.Trainer.take_step
@@ -64,7 +64,7 @@ def run_ranks(data: str, out: Path, options: dict, hit: tuple[int, int, int] = (
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
-    from fistful.training.export import read_model
+    from fistful.training.model.export import read_model
 
     return read_model(run / "model").model.state_dict()
 

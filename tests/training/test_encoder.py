@@ -9,10 +9,10 @@ import torch
 
 from fistful.bow.store.images import decode_image
 from fistful.errors import UsageError
-from fistful.training.config import TrainConfig
-from fistful.training.encoder import Encoder, load_encoder
-from fistful.training.export import read_model
-from fistful.training.run import train
+from fistful.training.model.encoder import Encoder, load_encoder
+from fistful.training.model.export import read_model
+from fistful.training.train import train
+from fistful.training.train_config import TrainConfig
 from tests.training.conftest import picture_bytes
 
 QUICK = {"steps": 3, "batch_size": 8, "warmup": 1, "threads": 1, "progress": False}

@@ -9,9 +9,9 @@ import pytest
 from fistful.bow.store import manifest
 from fistful.errors import DataError, UsageError
 from fistful.training import loop
-from fistful.training.config import TrainConfig
-from fistful.training.encoder import load_encoder
-from fistful.training.run import check_learnt, train
+from fistful.training.model.encoder import load_encoder
+from fistful.training.train import check_learnt, train
+from fistful.training.train_config import TrainConfig
 
 QUICK = {"steps": 3, "batch_size": 8, "warmup": 1, "threads": 1, "progress": False, "text": "bag", "model": "tiny-vit"}
 

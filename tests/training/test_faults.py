@@ -16,9 +16,9 @@ import torch
 from fistful.bow.store import manifest
 from fistful.errors import DataError, Interrupted, UsageError
 from fistful.training import checkpoint, loop
-from fistful.training.config import TrainConfig, has_bf16
-from fistful.training.data import read_samples
-from fistful.training.run import train
+from fistful.training.data.samples import read_samples
+from fistful.training.train import train
+from fistful.training.train_config import TrainConfig, has_bf16
 
 QUICK = {"steps": 4, "batch_size": 8, "warmup": 1, "threads": 1, "progress": False, "text": "bag", "model": "tiny-resnet"}
 
@@ -318,8 +318,8 @@ def test_empty_bags_do_no_harm(write_data, tmp_path, tower):
 
 
 def test_samples_held_out_are_not_shown_in_place_of_broken_ones_either(write_data, tmp_path, monkeypatch):
-    from fistful.training.holdout import hidden_rows
-    from fistful.training.loader import Loader
+    from fistful.training.data.holdout import hidden_rows
+    from fistful.training.data.loader import Loader
 
     data, seen, make = write_data(tmp_path / "data", broken=range(0, 48, 2)), [], Loader.make
 
@@ -337,7 +337,7 @@ def test_samples_held_out_are_not_shown_in_place_of_broken_ones_either(write_dat
 
 
 def test_bf16_trains_where_it_is_allowed(data, tmp_path, monkeypatch):
-    monkeypatch.setattr("fistful.training.config.has_bf16", lambda device: True)
+    monkeypatch.setattr("fistful.training.train_config.has_bf16", lambda device: True)
     run = train(data, out=tmp_path / "run", config=TrainConfig(**{**QUICK, "steps": 2}, objective="joint", precision="bf16"))
     losses = [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     exact = train(data, out=tmp_path / "exact", config=TrainConfig(**{**QUICK, "steps": 2}, objective="joint"))
@@ -347,6 +347,6 @@ def test_bf16_trains_where_it_is_allowed(data, tmp_path, monkeypatch):
 
 
 def test_bf16_is_refused_elsewhere(data, tmp_path, monkeypatch):
-    monkeypatch.setattr("fistful.training.config.has_bf16", lambda device: False)
+    monkeypatch.setattr("fistful.training.train_config.has_bf16", lambda device: False)
     with pytest.raises(UsageError, match="this processor has no bf16 units"):
         train(data, out=tmp_path / "run", config=TrainConfig(**QUICK, precision="bf16"))

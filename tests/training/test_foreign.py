@@ -12,10 +12,10 @@ import pytest
 
 from fistful.bow.store import manifest
 from fistful.errors import DataError, UsageError
-from fistful.training import foreign
-from fistful.training.config import TrainConfig
-from fistful.training.data import read_picture, read_samples
-from fistful.training.run import train
+from fistful.training.data import foreign
+from fistful.training.data.samples import read_picture, read_samples
+from fistful.training.train import train
+from fistful.training.train_config import TrainConfig
 from tests.training.conftest import picture_bytes, sample
 
 QUICK = {"steps": 3, "batch_size": 8, "warmup": 1, "threads": 1, "progress": False}

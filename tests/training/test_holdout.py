@@ -10,11 +10,11 @@ import pytest
 
 from fistful.bow.store.index import read_index
 from fistful.errors import UsageError
-from fistful.labels import held_pictures
-from fistful.training.config import TrainConfig
-from fistful.training.data import read_samples
-from fistful.training.holdout import hidden_rows
-from fistful.training.run import train
+from fistful.pipelines.pseudo.label import held_pictures
+from fistful.training.data.holdout import hidden_rows
+from fistful.training.data.samples import read_samples
+from fistful.training.train import train
+from fistful.training.train_config import TrainConfig
 from tests.training import conftest
 
 QUICK = {"steps": 1, "batch_size": 8, "warmup": 1, "threads": 1, "progress": False, "text": "bag"}
@@ -42,7 +42,7 @@ def test_copies_of_a_picture_that_is_held_out_are_not_shown_either(copied, tmp_p
 
 
 def test_training_and_labelling_agree_on_what_is_held_out(copied, tmp_path, monkeypatch):
-    monkeypatch.setattr("fistful.eval.calibrate.MIN_HELD_OUT", 1)
+    monkeypatch.setattr("fistful.pipelines.pseudo.calibrate.MIN_HELD_OUT", 1)
     folder = copied("data")
     held, samples = held_pictures(Path(folder), 0.5), read_samples((folder,))
     assert held.tolist() == hidden_rows(HALF, samples, tmp_path / "cache").tolist()
@@ -61,7 +61,7 @@ def test_pseudo_labelled_copies_are_hidden_and_other_pseudo_labelled_pictures_ar
 def test_contents_are_read_once_a_run(data, tmp_path, monkeypatch):
     samples = read_samples((data,))
     first = hidden_rows(HALF, samples, tmp_path / "cache")
-    monkeypatch.setattr("fistful.training.holdout.picture_contents", None)  # would fail if it were called
+    monkeypatch.setattr("fistful.training.data.holdout.picture_contents", None)  # would fail if it were called
     assert first.tolist() == hidden_rows(HALF, samples, tmp_path / "cache").tolist()
 
 

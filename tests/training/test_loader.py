@@ -12,12 +12,12 @@ import open_clip
 import pytest
 
 from fistful.errors import DataError
-from fistful.training.config import TrainConfig
-from fistful.training.data import read_picture, read_samples
-from fistful.training.features import OPEN_TABLES, Features, Part
-from fistful.training.loader import Loader
-from fistful.training.pixels import Fit
-from fistful.training.run import _order
+from fistful.training.data.features import OPEN_TABLES, Features, Part
+from fistful.training.data.loader import Loader
+from fistful.training.data.pixels import Fit
+from fistful.training.data.samples import read_picture, read_samples
+from fistful.training.train import _order
+from fistful.training.train_config import TrainConfig
 from tests.training.conftest import picture, picture_bytes, sample
 
 N_SHARDS = 400

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from fistful.training.config import TrainConfig
 from fistful.training.distributed import Ranks
 from fistful.training.losses import Contrastive, Seen, Sigmoid, WordLoss, idf, objectives_of
+from fistful.training.train_config import TrainConfig
 
 
 def random(*shape, seed=0):

@@ -13,13 +13,13 @@ from fistful.bow.store import manifest
 from fistful.cli import run as command
 from fistful.errors import DataError, UsageError
 from fistful.training import loop
-from fistful.training.config import TrainConfig
-from fistful.training.data import read_samples
-from fistful.training.encoder import load_encoder
-from fistful.training.export import read_model
-from fistful.training.loader import Loader
+from fistful.training.data.loader import Loader
+from fistful.training.data.samples import read_samples
+from fistful.training.model.encoder import load_encoder
+from fistful.training.model.export import read_model
 from fistful.training.recipes import changes, recipe
-from fistful.training.run import train
+from fistful.training.train import train
+from fistful.training.train_config import TrainConfig
 
 QUICK = {"steps": 5, "batch_size": 8, "warmup": 1, "threads": 1, "progress": False, "text": "bag"}
 
@@ -183,7 +183,7 @@ def test_the_words_of_one_caption_are_its_bag(write_data, tmp_path, seen, monkey
     """Each sample's captions are made different for this."""
     import pyarrow as pa
 
-    from fistful.training import data as module
+    from fistful.training.data import samples as module
 
     folder, read = write_data(tmp_path / "data"), module.read_index
 
@@ -224,7 +224,7 @@ def test_excluded_samples_are_not_shown(data, tmp_path, seen, capsys):
 def test_confidence_weighs_pseudo_labelled_samples_and_their_words(data, write_data, tmp_path, seen, monkeypatch):
     import pyarrow as pa
 
-    from fistful.training import data as module
+    from fistful.training.data import samples as module
 
     pseudo, read = write_data(tmp_path / "pseudo", pseudo=True), module.read_index
 

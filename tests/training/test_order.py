@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fistful.training.order import Order, Stream, permute
+from fistful.training.data.order import Order, Stream, permute
 
 
 def order(real=100, pseudo=0, batch_size=8, share=0.5, weight=1.0, seed=0):

@@ -13,12 +13,12 @@ from safetensors.torch import save_file
 
 from fistful.bow.store.images import decode_image
 from fistful.errors import UsageError
-from fistful.training.config import TrainConfig
-from fistful.training.encoder import load_encoder
-from fistful.training.loader import Loader
-from fistful.training.preprocess import default_preprocess, preprocess_of
-from fistful.training.pretrained import Pretrained, load_pretrained
-from fistful.training.run import train
+from fistful.training.data.loader import Loader
+from fistful.training.model.encoder import load_encoder
+from fistful.training.model.preprocess import default_preprocess, preprocess_of
+from fistful.training.model.pretrained import Pretrained, load_pretrained
+from fistful.training.train import train
+from fistful.training.train_config import TrainConfig
 from tests.training.conftest import picture_bytes
 
 QUICK = {"steps": 1, "batch_size": 8, "warmup": 1, "threads": 1, "progress": False, "text": "bag"}

@@ -15,11 +15,11 @@ from fistful.bow.balance import Balance
 from fistful.bow.draw import draw_bags
 from fistful.bow.words import Ragged
 from fistful.errors import UsageError
-from fistful.training.config import TrainConfig
-from fistful.training.data import read_samples
-from fistful.training.pretrained import Pretrained
-from fistful.training.run import _of_data, train
-from fistful.training.text import BagTokens, CaptionTokens, TextLengths, bags_of, captions_of, measure_texts, reads_caption
+from fistful.training.data.samples import read_samples
+from fistful.training.data.texts import BagTokens, CaptionTokens, TextLengths, bags_of, captions_of, measure_texts, reads_caption
+from fistful.training.model.pretrained import Pretrained
+from fistful.training.train import _of_data, train
+from fistful.training.train_config import TrainConfig
 from tests.training.conftest import make_data
 
 
@@ -144,7 +144,7 @@ def test_what_a_given_context_cuts_off_is_counted_and_said(long_data, tmp_path, 
 
 
 def test_with_captions_pseudo_labelled_samples_are_read_by_their_bag_and_that_is_said(data, write_data, tmp_path, capsys, monkeypatch):
-    from fistful.training.loader import Loader
+    from fistful.training.data.loader import Loader
 
     labelled = _captionless(write_data(tmp_path / "labelled", n=24, units=1, pseudo=True))
     texts, make, tokenizer = {}, Loader.make, open_clip.SimpleTokenizer()

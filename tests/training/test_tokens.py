@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fistful.training.tokens import TokenTexts, find_causal
+from fistful.training.model.tokens import TokenTexts, find_causal
 
 TEXT = {"context_length": 40, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
 VISION = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "head_width": 8}

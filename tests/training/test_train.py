@@ -12,8 +12,8 @@ import torch
 from fistful.bow.store import manifest
 from fistful.errors import Interrupted
 from fistful.training import loop
-from fistful.training.config import TrainConfig
-from fistful.training.run import train
+from fistful.training.train import train
+from fistful.training.train_config import TrainConfig
 
 QUICK = {"steps": 4, "batch_size": 8, "warmup": 1, "threads": 1, "progress": False}
 REACHED = {

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from fistful.bow.store.config import canonical_json, config_id, execution, semantic, semantic_values, sha256_hex, walk_fields
+from fistful.bow.store.identity import canonical_json, config_id, execution, semantic, semantic_values, sha256_hex, walk_fields
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

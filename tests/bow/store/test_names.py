@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fistful.bow.store.names import alike, file_name, tell_apart
+from fistful.bow.store.file_names import alike, file_name, tell_apart
 
 ANY = st.text(st.characters() | st.sampled_from("aA-./~ é模\ud800"), max_size=12)
 

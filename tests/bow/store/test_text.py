@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fistful.bow.store.text import MARK, BadText, decode, encoding_of, lines_of, read_lines
+from fistful.bow.store.plain_text import MARK, BadText, decode, encoding_of, lines_of, read_lines
 from fistful.errors import UsageError
 
 

@@ -52,5 +52,5 @@ if FAULTS:
         rename(source, target)
 
     os.replace = replace
-    if "fistful.pipelines.worker" in sys.orig_argv:
+    if "fistful.pipelines.engine.worker" in sys.orig_argv:
         fail("worker", "")

@@ -1,0 +1,187 @@
+"""`evaluate`: models, evaluation sets and prompt sets in, a results folder out.
+
+One pass over the images of a set serves all prompt sets of a model. Results that an interrupted run
+left behind are not computed again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fistful.bow.store.file_names import tell_apart
+from fistful.bow.store.files import hash_file, local_out, write_json
+from fistful.bow.store.identity import semantic_values
+from fistful.bow.store.manifest import claim, fingerprint, finish
+from fistful.bow.words import WordOptions
+from fistful.errors import UsageError
+from fistful.training.model.encoder import Encoder, choose_device, device_named, load_encoder
+
+from .compare import compare_with_first
+from .evaluate_config import EvaluateConfig
+from .results import SUMMARY
+from .score import Job, score_set
+from .sets import duplicates
+from .sets.open_set import EvalSet, is_written_by_us, open_set
+from .tasks.captions import CaptionSet, open_captions, score_captions
+from .tasks.coverage import Coverage, read_coverage
+from .tasks.probe import ITSELF, same_classes
+from .tasks.prompts import NAMED
+
+FORMAT = 1
+"""Version of results.json."""
+
+DEFAULTS = EvaluateConfig()
+
+
+def evaluate(*models: str, data: tuple[str, ...], out: str | Path, config: EvaluateConfig = DEFAULTS) -> Path:
+    """Say what models are worth: as zero-shot classifiers, and at matching images with captions and words.
+
+    Args:
+        models: Run folders, model folders, open_clip local folders, or `module:function` specs.
+        data: Evaluation sets: class folders, archives of them, or CLIP_benchmark's layout; for retrieval and
+            tagging, data folders of captioned images that `bags` wrote.
+        out: Folder for the results.
+        config: How.
+
+    Returns:
+        The folder: results.json, results/*.json (a result each, as CLIP_benchmark writes them),
+        predictions/, classes/, words/ and dead_letters/ in parquet.
+
+    Raises:
+        UsageError: If the call is at fault.
+        DataError: If a set is broken, has too many bad images, or a model gives no numbers.
+    """
+    data = (data,) if isinstance(data, str) else tuple(data)
+    if not models or not data:
+        raise UsageError("evaluate: expected at least one model, and at least one set with --data")
+    folder = local_out(out)
+    config = dataclasses.replace(config, device=choose_device(config.device))
+    sets = _unique(_open(spec, names, config) for spec, names in zip(data, _names_for(config, data), strict=True))
+    probes = _probes(config, data, sets)
+    coverage = read_coverage(config.vocabulary) if config.vocabulary else None
+    encoders = [load_encoder(spec, config.device) for spec in models]
+    labels = tell_apart([model_name(encoder.name) for encoder in encoders])
+    if claim(folder, "evaluate", _identity(config), _fingerprints(encoders, sets, probes, coverage, config)):
+        return folder
+    training = duplicates.training_hashes(config.trained_on) if config.trained_on else None
+    summary = []
+    for label, encoder in zip(labels, encoders, strict=True):
+        for eval_set, probe in zip(sets, probes, strict=True):
+            if isinstance(eval_set, CaptionSet):
+                summary += score_captions(folder, label, encoder, eval_set, coverage, training, config)
+            else:
+                summary += score_set(folder, _job(label, encoder, (eval_set, probe), coverage, training, config))
+    write_json(folder, SUMMARY, {"format": FORMAT, "results": summary, "comparisons": compare_with_first(folder, summary)})
+    finish(folder, {}, {result["dataset"]: result["content"] for result in summary})
+    return folder
+
+
+def model_name(spec: str) -> str:
+    """Return what results call a model: its folder without the way there, or the function that makes it.
+
+    >>> model_name("runs/bags/model"), model_name("runs/bags/best"), model_name("package.module:function {}")
+    ('bags', 'bags-best', 'package.module:function')
+    """
+    spec = spec.removeprefix("local-dir:")
+    folder, function = Path(os.path.abspath(spec)), spec.partition(" ")[0]  # resolve() would follow links
+    if ":" in function and not folder.exists():
+        return function
+    run = folder.parent.name
+    return {"model": run, "best": f"{run}-best"}.get(folder.name, folder.name)
+
+
+def _job(
+    model: str,
+    encoder: Encoder,
+    sets: tuple[EvalSet, EvalSet | None],
+    coverage: Coverage | None,
+    training: np.ndarray | None,
+    config: EvaluateConfig,
+) -> Job:
+    eval_set, probe = sets
+    covered, df = coverage.of_classes(eval_set.classes) if coverage else (None, None)
+    return Job(model, encoder, eval_set, coverage.options if coverage else WordOptions(), covered, df, training, config, probe)
+
+
+def _open(spec: str, names: str | None, config: EvaluateConfig) -> EvalSet | CaptionSet:
+    if not is_written_by_us(Path(spec)):
+        return open_set(spec, names)
+    if names and len(config.names) > 1:
+        raise UsageError(f'--names {names}: {spec} has captions and no classes; give "" in its place')
+    return open_captions(spec)
+
+
+def _names_for(config: EvaluateConfig, data: Sequence[Any]) -> list[str | None]:
+    if len(config.names) not in (0, 1, len(data)):
+        raise UsageError(f"--names: found {len(config.names)} tables for {len(data)} data sets, expected one, or one each")
+    names = config.names or ("",)
+    return [name or None for name in (names * len(data) if len(names) == 1 else names)]
+
+
+def _probes(config: EvaluateConfig, data: Sequence[str], sets: Sequence[EvalSet | CaptionSet]) -> list[EvalSet | None]:
+    """Open the set that each set's images are compared with."""
+    if not config.probe:
+        return [None] * len(sets)
+    if len(config.probe) != len(sets):
+        raise UsageError(f"--probe: found {len(config.probe)} for {len(sets)} data sets, expected one each, or {ITSELF}")
+    for probe, spec in zip(config.probe, data, strict=True):
+        if probe and Path(probe).resolve() == Path(spec).resolve():
+            raise UsageError(f"--probe {probe}: is the set itself, each image its own neighbour; write --probe {ITSELF}")
+    names = _names_for(config, sets)
+    return [_probe(spec, one, table) for spec, one, table in zip(config.probe, sets, names, strict=True)]
+
+
+def _probe(spec: str, eval_set: EvalSet | CaptionSet, names: str | None) -> EvalSet | None:
+    if not spec:
+        return None
+    if isinstance(eval_set, CaptionSet):
+        raise UsageError(f'--probe {spec}: {eval_set.name} has captions and no classes; give "" in its place')
+    probe = eval_set if spec == ITSELF else open_set(spec, names, "--probe")
+    same_classes(probe, eval_set)
+    return probe
+
+
+def _unique(sets: Iterator[EvalSet | CaptionSet]) -> list[EvalSet | CaptionSet]:
+    opened = list(sets)
+    return [dataclasses.replace(s, name=name) for s, name in zip(opened, tell_apart([s.name for s in opened]), strict=True)]
+
+
+def _identity(config: EvaluateConfig) -> dict[str, Any]:
+    """Return the semantic fields; of files only the name, for their content is among the inputs."""
+    values = device_named(semantic_values(config))
+    values["prompts"] = [name if name in NAMED else Path(name).name for name in config.prompts]
+    values["names"] = [Path(name).name for name in config.names]
+    values["probe"] = [name if name == ITSELF else Path(name).name for name in config.probe]
+    values["trained_on"] = [Path(name).name for name in config.trained_on]
+    values["vocabulary"] = None if config.vocabulary is None else Path(config.vocabulary).name
+    return values
+
+
+def _fingerprints(
+    encoders: Sequence[Encoder],
+    sets: Sequence[EvalSet | CaptionSet],
+    probes: Sequence[EvalSet | None],
+    coverage: Coverage | None,
+    config: EvaluateConfig,
+) -> dict[str, Any]:
+    files = [name for name in config.prompts if name not in NAMED]
+    return {
+        "models": [encoder.fingerprint for encoder in encoders],
+        "data": [s.fingerprint(config.progress) for s in sets],
+        "probe": [_of_probe(probe, sets, config) for probe in probes],
+        "trained_on": [fingerprint(Path(name)) for name in config.trained_on],
+        "vocabulary": coverage.fingerprint if coverage else None,
+        "prompts": [hash_file(Path(name))["sha256"] for name in files],
+    }
+
+
+def _of_probe(probe: EvalSet | None, sets: Sequence[EvalSet | CaptionSet], config: EvaluateConfig) -> Any:
+    if probe is None or any(probe is one for one in sets):
+        return None if probe is None else ITSELF
+    return probe.fingerprint(config.progress)

@@ -1,0 +1,1 @@
+"""What is asked of a model: zero-shot, several labels, retrieval, tagging, nearest neighbours; prompts and classifiers."""

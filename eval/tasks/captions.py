@@ -1,0 +1,272 @@
+"""Retrieval and tagging on captioned images: data folders that `fistful bags` wrote, of captions that the model has not seen."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from fistful.bow.store.dead_letters import dead_letter_table
+from fistful.bow.store.files import write_json
+from fistful.bow.store.identity import canonical_json
+from fistful.bow.store.index import read_index
+from fistful.bow.store.manifest import fingerprint, read_config
+from fistful.bow.store.tables import write_table
+from fistful.bow.vocabulary import Vocabulary, read_vocabulary
+from fistful.errors import DataError, UsageError
+from fistful.progress import progress_bar
+from fistful.training.model.encoder import Encoder
+
+from ..evaluate_config import EvaluateConfig
+from ..results import RANKS_SCHEMA, RETRIEVAL, WORDS_SCHEMA, kept_result, result_name
+from ..score import write_log
+from ..sets import duplicates
+from ..sets.checks import odd_pixels, of_any_set, seen_before
+from ..sets.open_set import Sample, set_name
+from ..sets.ready import Ready, Tally, check_refused, ready_images
+from ..sets.shard_pictures import image_bytes
+from .classifier import check_features
+from .coverage import Coverage
+from .prompts import CAPTIONS
+from .retrieval import Ranks, retrieval_figures, retrieval_ranks
+from .tagging import KS, MIN_POSITIVE, by_frequency, tag_hits, tagging_figures, word_precision
+
+NOTHING = np.empty((0, max(KS)))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CaptionSet:
+    """A data folder as evaluation sees it."""
+
+    name: str
+    folder: Path
+    index: dict[str, list[Any]]
+    rows: list[int]
+    """Of the index: the samples that have a picture and a caption."""
+    vocabulary: Vocabulary
+    digest: str
+    """Of the folder's manifest."""
+
+    def fingerprint(self, show: bool = False) -> dict[str, Any]:  # noqa: ARG002 - nothing is read, so there is nothing to show
+        """Return what names the folder's content, as a set of classes has it."""
+        return {"name": self.name, "data": self.digest}
+
+    def samples(self) -> Iterator[Sample]:
+        """Yield the images; a sample's label is its row in the index."""
+        index = self.index
+        for row in self.rows:
+            key, source = index["key"][row], index["source"][row]
+            yield Sample(key, image_bytes(self.folder, key, index["image_offset"][row], index["image_size"][row]), row, source or "")
+
+
+def open_captions(spec: str) -> CaptionSet:
+    """Open a data folder that `fistful bags` wrote.
+
+    Raises:
+        UsageError: If another verb wrote it, it is not finished, or has no captioned picture.
+    """
+    folder = Path(spec)
+    verb = read_config(folder)["verb"]
+    if verb != "bags":
+        raise UsageError(f"--data {spec}: was written by fistful {verb}; expected class folders, or a folder that fistful bags wrote")
+    digest = fingerprint(folder)
+    index = read_index(folder).select(["key", "captions", "words", "source", "image_offset", "image_size"]).to_pydict()
+    rows = [i for i, (captions, size) in enumerate(zip(index["captions"], index["image_size"], strict=True)) if captions and size]
+    if not rows:
+        raise UsageError(f"--data {spec}: has no picture beside its captions; fistful bags copies pictures from tars and folders of images")
+    return CaptionSet(set_name(folder), folder, index, rows, read_vocabulary(folder), digest)
+
+
+def score_captions(
+    folder: Path,
+    model: str,
+    encoder: Encoder,
+    captions: CaptionSet,
+    coverage: Coverage | None,
+    training: np.ndarray | None,
+    config: EvaluateConfig,
+) -> list[dict[str, Any]]:
+    """Evaluate one model on one set, unless that was done already; return CLIP_benchmark's retrieval result with ours inside it.
+
+    Raises:
+        DataError: If the set has too many bad images, or the model gives no numbers.
+    """
+    stem = result_name(model, captions.name, CAPTIONS)
+    if (kept := kept_result(folder, stem, encoder.fingerprint)) is not None:
+        return [kept]
+    start = time.monotonic()
+    words = _shared_words(encoder, captions)
+    words_VD = None if encoder.word_scores is not None else encoder.embed_texts(words.words)
+    texts_s = time.monotonic() - start
+    seen = _see(model, encoder, captions, words, words_VD, config)
+    check_refused(captions.name, seen.tally, config.max_bad_fraction)
+    if not seen.images:
+        raise DataError(f"{captions.folder}: has no captioned image that can be used ({len(seen.tally.letters)} refused)")
+    images_s = time.monotonic() - start - texts_s
+    own = [captions.index["captions"][image.label] for image in seen.images]
+    texts = [text for several in own for text in several]
+    texts_MD = check_features(encoder.embed_texts(texts), texts, model, zeros_allowed=True)
+    ranks = retrieval_ranks(seen.features, texts_MD, np.repeat(np.arange(len(own)), [len(several) for several in own]))
+    tags, table = _tags(captions, words, seen, coverage)
+    result = _result(model, encoder, captions, seen, (retrieval_figures(ranks), tags), texts, training, config)
+    write_table(folder, f"predictions/{stem}.parquet", _ranks_table(seen.images, ranks))
+    write_table(folder, f"words/{stem}.parquet", table)
+    write_table(folder, f"dead_letters/{stem}.parquet", dead_letter_table(seen.tally.letters))
+    write_json(folder, f"results/{stem}.json", result)
+    write_log(folder, result_name(model, captions.name), config.half, seen.tally.looked_at, texts_s, images_s)
+    return [result]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Words:
+    """The words that the set knows, and the model's word head where it has one."""
+
+    words: list[str]
+    ids: np.ndarray
+    """In the set's vocabulary."""
+    columns: np.ndarray
+    """In the word head."""
+    place: dict[int, int]
+    """Of an id among them."""
+    frequent: np.ndarray
+    """Places of the words that enough of the images have for an average precision."""
+
+
+def _shared_words(encoder: Encoder, captions: CaptionSet) -> _Words:
+    vocabulary = captions.vocabulary.words
+    column = {word: i for i, word in enumerate(encoder.words if encoder.words is not None else vocabulary)}
+    ids = np.array([i for i, word in enumerate(vocabulary) if word in column], np.int64)
+    if not len(ids):
+        raise UsageError(f"{encoder.name}: its word head and the vocabulary of {captions.folder} have no word in common")
+    often = Counter(word for row in captions.rows for word in captions.index["words"][row])
+    words = [vocabulary[i] for i in ids]
+    frequent = np.array([k for k, i in enumerate(ids.tolist()) if often[i] >= MIN_POSITIVE], np.int64)
+    return _Words(words, ids, np.array([column[word] for word in words]), {i: k for k, i in enumerate(ids.tolist())}, frequent)
+
+
+def _learnt(encoder: Encoder, captions: CaptionSet) -> list[str]:
+    """Return a line if the model was trained on this very folder."""
+    known = captions.digest in getattr(encoder, "trained_on", ())
+    return (
+        ["the model was trained on this folder: the scores say what it has kept, not what it would do with new pictures"] if known else []
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Seen:
+    images: list[Ready]
+    """Without their pixels."""
+    features: np.ndarray
+    """(N, D)."""
+    hits: np.ndarray
+    """(N, K) whether each of the best words is in the captions."""
+    n_true: np.ndarray
+    """(N,) words of the captions."""
+    scores: np.ndarray
+    """(N, A) of the frequent words."""
+    truth: np.ndarray
+    """(N, A) whether the captions have them."""
+    tally: Tally
+
+
+def _see(model: str, encoder: Encoder, captions: CaptionSet, words: _Words, words_VD: np.ndarray | None, config: EvaluateConfig) -> _Seen:
+    """Show a model the images once; of the scores of all words only those that figures need are kept."""
+    tally, images, parts = Tally(), [], []
+    stream = ready_images(captions.samples(), encoder.prepare, config.half, tally, hashed=bool(config.trained_on))
+    with progress_bar(f"{model} on {captions.name}", len(captions.rows), config.progress) as update:
+        while batch := list(islice(stream, config.batch_size)):
+            pixels = np.stack([image.pixels for image in batch])
+            if not images:
+                tally.notes += odd_pixels(getattr(encoder, "preprocess", None), pixels)
+            features_BD = check_features(encoder.embed_images(pixels), [image.name for image in batch], model, zeros_allowed=False)
+            if encoder.word_scores is not None:
+                scores_BV = encoder.word_scores(pixels)[:, words.columns]
+            else:
+                assert words_VD is not None
+                scores_BV = features_BD @ words_VD.T
+            truth_BV = np.zeros(scores_BV.shape, dtype=bool)
+            for row, image in enumerate(batch):
+                truth_BV[row, [words.place[i] for i in captions.index["words"][image.label] if i in words.place]] = True
+            hits = tag_hits(scores_BV, truth_BV)
+            parts.append((features_BD, hits, truth_BV.sum(axis=1), scores_BV[:, words.frequent], truth_BV[:, words.frequent]))
+            images += [image._replace(pixels=np.empty(0, np.uint8)) for image in batch]
+            update(len(images), f"{len(tally.letters)} refused")
+    features, hits, n_true, scores, truth = (np.concatenate(column) for column in zip(*parts, strict=True)) if parts else [NOTHING] * 5
+    return _Seen(images, features, hits, n_true, scores, truth, tally)
+
+
+def _tags(captions: CaptionSet, words: _Words, seen: _Seen, coverage: Coverage | None) -> tuple[dict[str, Any], pa.Table]:
+    """Return the figures of tagging, and a row a word."""
+    precision_V = np.full(len(words.ids), np.nan)
+    precision_V[words.frequent] = word_precision(seen.scores, seen.truth)
+    df_V = captions.vocabulary.df[words.ids] if coverage is None else np.array([coverage.df.get(word, 0) for word in words.words])
+    figures = tagging_figures(seen.hits, seen.n_true) | by_frequency(precision_V, df_V)
+    known = words.frequent[~np.isnan(precision_V[words.frequent])]
+    n = dict(zip(words.frequent.tolist(), seen.truth.sum(axis=0).tolist(), strict=True))
+    columns = [[words.words[i] for i in known], df_V[known], [n[i] for i in known.tolist()], precision_V[known]]
+    return figures, pa.table(dict(zip(WORDS_SCHEMA.names, columns, strict=True)), schema=WORDS_SCHEMA)
+
+
+def _ranks_table(images: Sequence[Ready], ranks: Ranks) -> pa.Table:
+    own = np.split(ranks.captions, np.cumsum(np.bincount(ranks.image_of_caption))[:-1])
+    columns = [[image.name for image in images], [image.sha256 for image in images], [image.source for image in images]]
+    return pa.table(dict(zip(RANKS_SCHEMA.names, [*columns, ranks.images, [o.tolist() for o in own]], strict=True)), schema=RANKS_SCHEMA)
+
+
+def _result(
+    model: str,
+    encoder: Encoder,
+    captions: CaptionSet,
+    seen: _Seen,
+    figures: tuple[dict[str, Any], dict[str, Any]],
+    texts: Sequence[str],
+    training: np.ndarray | None,
+    config: EvaluateConfig,
+) -> dict[str, Any]:
+    tally, names = seen.tally, [image.name for image in seen.images]
+    retrieval, tags = figures
+    n_cut = encoder.n_cut(list(texts))
+    near = None if training is None else duplicates.near(np.array([image.phash for image in seen.images], np.uint64), training)
+    cut = [f"{n_cut} of {len(texts)} captions are cut off by the context of {encoder.context_length}"] if n_cut else []
+    return {
+        "dataset": captions.name,
+        "model": model,
+        "pretrained": encoder.fingerprint[:16],
+        "task": RETRIEVAL,
+        "language": "en",
+        "metrics": {"n": len(names), **retrieval, **{f"tags_{key}": value for key, value in tags.items()}},
+        "prompts": CAPTIONS,
+        "tags_by": "text tower" if encoder.word_scores is None else "word head",
+        "half": config.half,
+        "n_in": tally.n_in,
+        "n_captions": len(texts),
+        "other_half": tally.other_half,
+        "refused": dict(sorted(Counter(letter.reason for letter in tally.letters).items())),
+        "content": tally.digest.hexdigest(),
+        "model_fingerprint": encoder.fingerprint,
+        "saw_imagenet_labels": encoder.saw_imagenet_labels,
+        "image_size": encoder.image_size,
+        "near_duplicates": None if near is None else int(near.sum()),
+        "warnings": [
+            *cut,
+            *_learnt(encoder, captions),
+            *repeated_captions(captions),
+            *of_any_set(encoder, tally),
+            *seen_before(names, near),
+        ],
+    }
+
+
+def repeated_captions(captions: CaptionSet) -> list[str]:
+    """Return a line if images share all of their captions: retrieval cannot tell those apart."""
+    often = Counter(canonical_json(sorted(captions.index["captions"][row])) for row in captions.rows)
+    shared = sum(n for n in often.values() if n > 1)
+    line = f"{shared} of {len(captions.rows)} images have the very captions of another: retrieval cannot tell them apart"
+    return [line] if shared else []

@@ -1,0 +1,328 @@
+"""The promised classifier: one's own images, one's own class names.
+
+`load(MODEL).classify(images, names)` in Python, `fistful classify MODEL IMAGES --names FILE` on the
+command line.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from fistful.bow.store.dead_letters import Refused
+from fistful.bow.store.files import check_above, write_own_file
+from fistful.bow.store.identity import check_numbers, execution, semantic
+from fistful.bow.store.images import EXTENSIONS, decode_image
+from fistful.bow.store.kinds import PassedOver, files_under, is_image, unread_kind
+from fistful.bow.vocabulary import FILE as VOCABULARY
+from fistful.bow.vocabulary import read_vocabulary
+from fistful.bow.words import WordOptions
+from fistful.errors import DataError, UsageError
+from fistful.progress import progress_bar
+from fistful.terminal import show_in_line
+from fistful.training.model.encoder import Device, Encoder, find_folder, load_encoder
+
+from ..sets.checks import some
+from ..sets.class_names import ClassName, alike, heard, read_table
+from . import zeroshot
+from .classifier import Classifier, build_classifiers, check_features
+from .coverage import cover_classes, read_word_options
+from .prompts import build_prompts, check_prompts, options_for
+
+FORMATS = (".csv", ".jsonl")
+SHOWN = 50
+"""Images in the table for a terminal; the file has all of them."""
+PATH_LETTERS = 48
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet's formula begins with."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ClassifyConfig:
+    """How images are classified."""
+
+    prompts: str = semantic("name")
+    """Prompt set: name, bag, openai80, simple7, head, or a file of templates with {c}."""
+    synonyms: bool = semantic(False)
+    """Average the prompts over a class's other names too (column `words` of the names table)."""
+    top: int = semantic(3)
+    """Classes given for an image."""
+    threshold: float = semantic(0.0)
+    """Smallest probability of the best class; below it the answer is none of these."""
+    device: Device = semantic("auto")
+    """Where to compute; auto: a GPU if there is one. A function of your own decides by itself."""
+    batch_size: int = execution(64)
+    """Images a batch."""
+    progress: bool = execution(True)
+    """Show a progress bar."""
+
+    def __post_init__(self) -> None:
+        check_prompts((self.prompts,))
+        if self.prompts == "set":
+            raise UsageError("--prompts set: one's own images bring no templates; a file of them does, such as 'a photo of a {c}.'")
+        if self.top < 1:
+            raise UsageError(f"--top {self.top}: expected 1 or more")
+        if not 0 <= self.threshold <= 1:
+            raise UsageError(f"--threshold {self.threshold}: expected a probability, 0 to 1")
+        if self.batch_size < 1:
+            raise UsageError(f"--batch-size {self.batch_size}: expected 1 or more")
+        check_numbers(self)
+
+
+DEFAULTS = ClassifyConfig()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answer:
+    """What an image is taken for."""
+
+    image: str
+    name: str | None
+    """The best class; None for none of these, or for an image that cannot be read."""
+    probability: float | None
+    """Of the best class among those named (softmax over the scores); None for an image that cannot be read."""
+    top: list[tuple[str, float]]
+    """The best classes with their probabilities, best first."""
+    error: str | None = None
+    """Why the image cannot be read."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model ready to classify."""
+
+    encoder: Encoder = dataclasses.field(repr=False)
+
+    def classify(self, images: Iterable[str | Path], names: Iterable[str], config: ClassifyConfig = DEFAULTS) -> list[Answer]:
+        """Say which of some classes each image shows.
+
+        Args:
+            images: Image files, in a list or in whatever yields them.
+            names: Class names, two or more, that differ in more than case and blanks.
+            config: How.
+
+        Returns:
+            An answer an image, in their order.
+
+        Raises:
+            UsageError: If the images or the names are at fault.
+        """
+        paths = [] if isinstance(images, str | Path) else list(images)  # may be an iterator, which is used up once
+        if isinstance(images, str | Path) or not all(isinstance(image, str | Path) for image in paths):
+            raise UsageError("images: expected a list of paths of image files")
+        return list(answers(self.encoder, paths, _check_names(_check_call(names), "names"), config))
+
+
+def load(model: str | Path, device: Device = "auto") -> LoadedModel:
+    """Load a run folder, a model folder or an open_clip folder for `classify`, onto a GPU if there is one.
+
+    Raises:
+        UsageError: If there is no model.
+    """
+    return LoadedModel(load_encoder(str(model), device))
+
+
+def classify(model: str, *images: str, names: str, out: str | Path | None = None, config: ClassifyConfig = DEFAULTS) -> list[Answer]:
+    """Classify images of one's own.
+
+    Args:
+        model: Run folder, model folder, open_clip local folder, or `module:function`.
+        images: Image files, or folders of them.
+        names: File with a class name a line, or a TSV or CSV with a column name.
+        out: CSV or JSONL file to write, by its ending; None for none.
+        config: How.
+
+    Returns:
+        An answer an image, by path.
+
+    Raises:
+        UsageError: If the call is at fault.
+        DataError: If none of the images can be read.
+    """
+    if out is not None and (Path(out).suffix not in FORMATS or Path(out).is_dir()):
+        raise UsageError(f"--out {out}: expected a file that ends in {' or '.join(FORMATS)}")
+    if out is not None:
+        check_above(out)
+    paths, classes = find_images(images), _check_names(read_table(Path(names))[1], f"--names {names}")
+    encoder, found = load_encoder(model, config.device), []
+    for line in never_learnt(model, classes):
+        print(line, file=sys.stderr)
+    with progress_bar("classify", len(paths), config.progress) as update:
+        for answer in answers(encoder, paths, classes, config):
+            found.append(answer)
+            update(len(found), "")
+    if out is not None:
+        _write(Path(out), found)
+    if all(answer.error for answer in found):
+        others = f", nor can the other {len(found) - 1}" if len(found) > 1 else ""
+        raise DataError(f"{found[0].image}: cannot be read ({found[0].error}){others}; expected at least one image that can")
+    return found
+
+
+def find_images(specs: Sequence[str], passed: PassedOver | None = None) -> list[Path]:
+    """List the images of some files and folders.
+
+    Args:
+        specs: Files, which are taken whatever they are called, and folders.
+        passed: Receives what of the folders is not read.
+
+    Raises:
+        UsageError: If one is missing, or there are no images.
+    """
+    found: list[Path] = []
+    passed = PassedOver() if passed is None else passed
+    for spec in specs:
+        path = Path(spec)
+        if not path.exists():
+            raise UsageError(f"{spec}: no such image or folder")
+        names = files_under(path, passed) if path.is_dir() else []
+        for name in names:
+            if (unread := unread_kind(name)) and unread[0] == "picture":
+                passed.add("picture", name, unread[1])
+        found += [path / name for name in names if is_image(name)] if path.is_dir() else [path]
+    if not found:
+        raise UsageError(
+            f"{', '.join(specs) or 'IMAGES'}: no images; expected files that end in {', '.join(EXTENSIONS)}, or folders of them"
+        )
+    return list(dict.fromkeys(found))
+
+
+def _check_names(classes: Sequence[ClassName], where: str) -> Sequence[ClassName]:
+    if len(classes) < 2:
+        raise UsageError(f"{where}: found {len(classes)} names, expected two or more")
+    if twice := [group for group in alike(classes) if len({entry.name for entry in group}) == 1]:
+        raise UsageError(f"{where}: found {', '.join(repr(group[0].name) for group in twice[:3])} more than once, expected each name once")
+    if same := alike(classes):
+        names = " and ".join(repr(entry.name) for entry in same[0])
+        raise UsageError(f"{where}: found {names}, which are one text to a model; expected names that differ in more than case and blanks")
+    return classes
+
+
+def _check_call(names: Iterable[str]) -> list[ClassName]:
+    """Check the names that a call in Python gave."""
+    if isinstance(names, str):
+        raise UsageError(f"names: found the string {names!r}, expected a list of class names")
+    given = list(names)
+    for place, name in enumerate(given, start=1):
+        if not isinstance(name, str) or not heard(name):
+            raise UsageError(f"names: found {name!r} in place {place}, expected a class name")
+    return [ClassName(str(i), name) for i, name in enumerate(given)]
+
+
+def never_learnt(model: str, classes: Sequence[ClassName]) -> list[str]:
+    """Say of which names a model of ours met some words only, or none, in training; [] where all were met, or nobody knows."""
+    folder = find_folder(model)
+    if folder is None or not (folder / VOCABULARY).is_file():
+        return []
+    covers = cover_classes(classes, dict.fromkeys(read_vocabulary(folder).words, 1.0), read_word_options(folder))
+    lines = []
+    for kind, much in (("none", "no word"), ("some", "not every word")):
+        lost = [f"{c.name} ({' '.join(c.missing)})" for c in covers if c.cover == kind]
+        lines += [f"{model}: learnt {much} of {some(lost)}"] if lost else []
+    return lines
+
+
+def answers(encoder: Encoder, images: Sequence[str | Path], classes: Sequence[ClassName], config: ClassifyConfig) -> Iterator[Answer]:
+    """Classify images batch by batch; one that cannot be read gets an answer that says why."""
+    names = [entry.name for entry in classes]
+    options = options_for(encoder, WordOptions())
+    prompts = build_prompts(config.prompts, classes, own=[], options=options, synonyms=config.synonyms)
+    (classifier,) = build_classifiers(encoder, [prompts], classes)
+    stream = iter(images)
+    while batch := list(islice(stream, config.batch_size)):
+        read = [_read(encoder, Path(path)) for path in batch]
+        fine = [(path, pixels) for path, pixels in zip(batch, read, strict=True) if isinstance(pixels, np.ndarray)]
+        judged = iter(_judge(encoder, classifier, fine, names, config))
+        for path, pixels in zip(batch, read, strict=True):
+            yield Answer(str(path), None, None, [], pixels) if isinstance(pixels, str) else next(judged)
+
+
+def _read(encoder: Encoder, path: Path) -> np.ndarray | str:
+    try:
+        return encoder.prepare(decode_image(path.read_bytes()))
+    except Refused as refused:
+        return f"{refused.reason}: {refused.detail}"
+    except OSError as error:
+        return f"no_image: {error.strerror}"
+
+
+def _judge(
+    encoder: Encoder, classifier: Classifier, fine: list[tuple[str | Path, np.ndarray]], names: Sequence[str], config: ClassifyConfig
+) -> list[Answer]:
+    if not fine:
+        return []
+    paths, pixels = [str(path) for path, _ in fine], np.stack([pixels for _, pixels in fine])
+    if classifier.prompts == "head":
+        assert encoder.word_scores is not None
+        scores_NC = zeroshot.head_scores(encoder.word_scores(pixels), classifier.weights)
+    else:
+        scores_NC = zeroshot.class_scores(
+            check_features(encoder.embed_images(pixels), paths, encoder.name, zeros_allowed=False), classifier.weights
+        )
+    odds_NC = np.exp(scores_NC.astype(np.float64) - scores_NC.max(axis=1, keepdims=True))
+    shares_NC = odds_NC / odds_NC.sum(axis=1, keepdims=True)
+    best_NK = np.argsort(-scores_NC, axis=1, kind="stable")[:, : config.top]
+    found = []
+    for path, shares, best in zip(paths, shares_NC, best_NK, strict=True):
+        top = [(names[int(i)], round(float(shares[i]), 4)) for i in best]
+        found.append(Answer(path, top[0][0] if shares[best[0]] >= config.threshold else None, top[0][1], top))
+    return found
+
+
+def _write(path: Path, found: Sequence[Answer]) -> None:
+    """Write answers as CSV (a row an image) or JSONL, whole or not at all."""
+    if path.suffix == ".jsonl":
+        text = "".join(json.dumps(dataclasses.asdict(answer), ensure_ascii=False) + "\n" for answer in found)
+    else:
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(["image", "name", "probability", "top", "error"])
+        for answer in found:
+            top = "; ".join(f"{name} {share:.4f}" for name, share in answer.top)
+            texts = [_cell(text) for text in (answer.image, answer.name or "", top, answer.error or "")]
+            writer.writerow([*texts[:2], "" if answer.probability is None else answer.probability, *texts[2:]])
+        text = buffer.getvalue()
+    write_own_file(path, text, "surrogateescape")
+
+
+def _cell(text: str) -> str:
+    """Return a text that no spreadsheet takes for a formula.
+
+    Source:
+        OWASP, "CSV Injection": an apostrophe before a cell that begins with one of these.
+    """
+    return f"'{text}" if text.startswith(FORMULA) else text
+
+
+def answers_table(found: Sequence[Answer]) -> str:
+    """Return answers as a plain-text table for a terminal, and below it how many images each class got."""
+    rows = [("image", "is", "the best, with their probabilities")]
+    for answer in found[:SHOWN]:
+        rest = answer.error or ", ".join(f"{name} {share:.0%}" for name, share in answer.top)
+        rows.append((show_in_line(_end(answer.image)), show_in_line(_called(answer)), show_in_line(rest)))
+    widths = [max(len(row[i]) for row in rows) for i in range(2)]
+    lines = [f"{a.ljust(widths[0])}  {b.ljust(widths[1])}  {c}".rstrip() for a, b, c in rows]
+    lines += [f"and {len(found) - SHOWN:,} more images"] if len(found) > SHOWN else []
+    often = Counter(map(_called, found)).most_common()
+    lines.append(
+        f"{len(found):,} image{'' if len(found) == 1 else 's'}: " + ", ".join(f"{n:,} {show_in_line(name)}" for name, n in often[:SHOWN])
+    )
+    return "\n".join(lines) + "\n"
+
+
+def _called(answer: Answer) -> str:
+    return answer.name or ("not readable" if answer.error else "none of these")
+
+
+def _end(path: str) -> str:
+    """Return the end of a long path: that is where images differ."""
+    return path if len(path) <= PATH_LETTERS else "…" + path[1 - PATH_LETTERS :]

@@ -1,0 +1,1 @@
+"""A folder a verb that has no room of its own."""

@@ -1,0 +1,1 @@
+"""`fistful demo`: the whole way on drawings."""

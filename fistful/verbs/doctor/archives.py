@@ -1,0 +1,331 @@
+"""What `fistful doctor` says of tars of samples: every archive is walked, some images are decoded.
+
+fistful itself reads all of this without harm and keeps a dead letter for each refused row
+(fistful.pipelines.read.tars); here it is said beforehand, and what other readers would make of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import tarfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from fistful.bow.store.dead_letters import Refused
+from fistful.bow.store.images import EXTENSIONS, decode_image
+from fistful.bow.store.kinds import is_hidden
+from fistful.bow.store.untar import TarReader, unpacked
+from fistful.pipelines.read.rows import Row
+from fistful.pipelines.read.tars import LEAVES, TEXTS, bad_member, sample_of, split_name
+from fistful.pipelines.read.units import Unit, printable
+
+from .finding import Finding, Noted, number, some
+
+BROKEN = (tarfile.TarError, EOFError, zlib.error, OSError, ValueError)
+LABELS = frozenset({"cls"})
+PICKLES = frozenset({"pyd", "pkl", "pickle", "pth", "pt"})
+"""What webdataset's .decode() would unpickle, which runs whatever program is in it."""
+FIRST_IMAGES, EVERY_IMAGE = 32, 32
+"""Decoded: the first images of each tar, then one in so many."""
+NOWHERE = Unit(0, "tar", "", "", 0, 0)
+MAX_KEYS = 5_000_000
+"""Keys compared between tars: some 400 MB; those of later tars are compared with these."""
+NUMBERED = re.compile(r"(.*?)(\d+)(\.tar|\.tar\.gz|\.tgz)\Z")
+
+
+@dataclasses.dataclass(slots=True)
+class Tally:
+    """What stands in one tar, or in several. Names are TAR/NAME."""
+
+    n_samples: int = 0
+    n_images: int = 0
+    n_texts: int = 0
+    n_labels: int = 0
+    n_decoded: int = 0
+    broken: Noted = dataclasses.field(default_factory=Noted)
+    empty: Noted = dataclasses.field(default_factory=Noted)
+    textless: Noted = dataclasses.field(default_factory=Noted)
+    """Samples with an image and neither text nor label."""
+    imageless: Noted = dataclasses.field(default_factory=Noted)
+    blank: Noted = dataclasses.field(default_factory=Noted)
+    """Texts without a letter, of 0 bytes."""
+    twice: Noted = dataclasses.field(default_factory=Noted)
+    """Keys that stand twice in one tar."""
+    apart: Noted = dataclasses.field(default_factory=Noted)
+    """Samples whose parts do not stand side by side."""
+    hidden: Noted = dataclasses.field(default_factory=Noted)
+    refused: Noted = dataclasses.field(default_factory=Noted)
+    """Samples and members that count refuses for what is in them, with the reason."""
+    across: Noted = dataclasses.field(default_factory=Noted)
+    """Keys that an earlier tar has too."""
+    dotted: Noted = dataclasses.field(default_factory=Noted)
+    """Images and texts whose key has a dot, so that readers cut it there."""
+    zipped: Noted = dataclasses.field(default_factory=Noted)
+    pickles: Noted = dataclasses.field(default_factory=Noted)
+    outside: Noted = dataclasses.field(default_factory=Noted)
+    """Links, devices, and names that leave their folder."""
+    unreadable: Noted = dataclasses.field(default_factory=Noted)
+    foreign: Counter[str] = dataclasses.field(default_factory=Counter)
+    in_folders: int = 0
+    """Images that lie in a folder of the archive."""
+    samples_of: dict[str, int] = dataclasses.field(default_factory=dict)
+    """Samples of each tar that could be read to its end."""
+
+
+def walk_tars(paths: Iterable[Path], done: Callable[[int], None] = lambda _n: None) -> Tally:
+    """Walk tars one after the other.
+
+    Args:
+        paths: Tars, gzipped or not.
+        done: Called with the number of tars walked.
+    """
+    tally, seen = Tally(), set[int]()
+    for n, path in enumerate(paths, start=1):
+        before, here = tally.n_samples, set[int]()
+        try:
+            for key, members in _samples(path, tally):
+                _note_sample(f"{path.name}/{key}", members, tally)
+                here.add(hash(key))
+                if hash(key) in seen:
+                    tally.across.add(f"{path.name}/{key}")
+            tally.samples_of[path.name] = tally.n_samples - before
+        except BROKEN as error:
+            tally.broken.add(f"{path.name} ({str(error) or type(error).__name__})")
+        else:
+            if tally.n_samples == before:
+                tally.empty.add(path.name)
+        if len(seen) < MAX_KEYS:
+            seen |= here
+        done(n)
+    return tally
+
+
+def _samples(path: Path, tally: Tally) -> Iterator[tuple[str, Members]]:
+    """Yield each key with its members; neighbours of the same key are one sample. Those that lack something come last."""
+    earlier: dict[int, frozenset[str]] = {}
+    waiting: dict[str, Members] = {}
+    for key, members in _neighbours(path, tally):
+        kinds, seen = frozenset(members), earlier.get(hash(key))
+        earlier[hash(key)] = kinds | (seen or frozenset())
+        if seen is not None and not seen & kinds:
+            tally.n_samples += waiting.pop(key, None) is not None
+            tally.apart.add(f"{path.name}/{key}")
+        elif seen is not None:
+            tally.twice.add(f"{path.name}/{key}")
+        elif EXTENSIONS.keys().isdisjoint(kinds) or (TEXTS | LABELS).isdisjoint(kinds):
+            waiting[key] = members
+        else:
+            yield key, members
+    yield from waiting.items()
+
+
+def _neighbours(path: Path, tally: Tally) -> Iterator[tuple[str, Members]]:
+    key, members = None, Members()
+    for member_key, extension, size, text in _members(path, tally):
+        if member_key != key:
+            if key is not None:
+                yield key, members
+            key, members = member_key, Members()
+        elif extension in members:
+            tally.twice.add(f"{path.name}/{key}.{extension}")
+        members[extension] = size
+        if text is not None:
+            members.texts[extension] = text
+    if key is not None:
+        yield key, members
+
+
+def _members(path: Path, tally: Tally) -> Iterator[tuple[str, str, int, bytes | None]]:
+    """Yield key, extension, size, and of texts the content, of each file, and look at some images on the way."""
+    n_images = 0
+    with open(path, "rb") as raw:
+        reader = TarReader(unpacked(raw))
+        for member in reader:
+            if member.kind == "folder":
+                continue
+            name = printable(f"{path.name}/{member.name}")
+            if is_hidden(member.name):
+                tally.hidden.add(name)
+                continue
+            key, extension = split_name(member.name)
+            if problem := bad_member(member, key, extension):
+                noted = tally.outside if member.kind != "file" or problem == LEAVES else tally.refused
+                noted.add(name if noted is tally.outside else f"{name} (bad_name: {problem})")
+                continue
+            if extension in EXTENSIONS:
+                n_images += 1
+                tally.in_folders += "/" in member.name
+                if n_images <= FIRST_IMAGES or n_images % EVERY_IMAGE == 0:
+                    look_at_image(name, reader.read(), tally)
+            else:
+                _note_odd(name, extension, tally)
+            yield key, extension, member.size, reader.read() if extension in TEXTS else None
+
+
+def look_at_image(name: str, data: bytes, tally: Tally) -> None:
+    """Decode an image, and note it where that fails."""
+    tally.n_decoded += 1
+    try:
+        decode_image(data)
+    except Refused as refused:
+        tally.unreadable.add(f"{name} ({refused.reason}: {refused.detail})")
+
+
+def _note_odd(name: str, extension: str, tally: Tally) -> None:
+    last = extension.rpartition(".")[2]
+    if last in ("gz", "zst", "bz2", "xz"):
+        tally.zipped.add(name)
+    elif last != extension and last in (*EXTENSIONS, *TEXTS):
+        tally.dotted.add(name)
+    elif last in PICKLES:
+        tally.pickles.add(name)
+    elif extension not in TEXTS | LABELS:
+        tally.foreign["." + extension if extension else "without ending"] += 1
+
+
+class Members(dict[str, int]):
+    """Sizes of a sample's members by extension, and what its texts hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: dict[str, bytes] = {}
+
+
+def _note_sample(name: str, members: Members, tally: Tally) -> None:
+    image, text, label = (any(e in members for e in kinds) for kinds in (EXTENSIONS, TEXTS, LABELS))
+    tally.n_samples += 1
+    tally.n_images += image
+    tally.n_texts += text
+    tally.n_labels += label
+    if image and not text and not label:
+        tally.textless.add(name)
+    if not image and (text or label):
+        tally.imageless.add(name)
+    row = sample_of(NOWHERE, 0, name, members.texts, with_images=False)  # as count reads it
+    if not isinstance(row, Row):
+        tally.refused.add(f"{name} ({row.reason}: {row.detail})")
+    elif members.texts and not any(row.captions):
+        tally.blank.add(name)
+
+
+def judge_tars(tally: Tally, n_tars: int) -> list[Finding]:
+    """Say what was found in tars, whoever wrote them."""
+    found = [
+        Finding(
+            "ok",
+            f"{number(n_tars, 'tar')} walked: {number(tally.n_samples, 'sample')}, {number(tally.n_images, 'image')}, "
+            f"{tally.n_texts:,} with text; {number(tally.n_decoded, 'image')} decoded to try",
+        )
+    ]
+    if tally.broken:
+        means = "what comes after the break is lost; fistful reads up to it, other readers stop with an error"
+        found.append(Finding("problem", f"{number(tally.broken.n, 'broken archive')}, {tally.broken}", means, "fetch or pack them again"))
+    if tally.empty:
+        means = "no sample in it, which other trainers wait for or divide by"
+        found.append(Finding("warning", f"{number(tally.empty.n, 'empty tar')}, {tally.empty}", means, "delete them"))
+    if tally.n_samples and not tally.n_texts and not tally.n_labels and tally.in_folders:
+        means = "webdataset tars have KEY.jpg, KEY.txt, KEY.json side by side"
+        command = "fistful evaluate RUN --data FILE (if the folders are classes)"
+        found.append(Finding("note", "no webdataset: images in folders, without text or labels", means, command))
+    elif tally.n_images and not tally.n_texts and not tally.n_labels:
+        found.append(
+            Finding("note", "images without captions", "nothing to count", "fistful label FOLDER --model RUN --like DATA --out PSEUDO")
+        )
+    return found + _judge_pairs(tally) + _judge_names(tally)
+
+
+def _judge_pairs(tally: Tally) -> list[Finding]:
+    found = []
+    if tally.textless and (tally.n_texts or tally.n_labels):
+        said = f"{number(tally.textless.n, 'image')} without text, {tally.textless}"
+        found.append(
+            Finding(
+                "warning",
+                said,
+                "refused by count and bags (no_caption)",
+                "--max-bad-fraction allows more; fistful label writes bags for them",
+            )
+        )
+    if tally.imageless:
+        level, command = ("warning", "--max-bad-fraction allows more") if tally.n_images else ("note", "fistful bags --images none")
+        said = f"{number(tally.imageless.n, 'text')} without an image, {tally.imageless}"
+        found.append(Finding(level, said, "refused by bags (no_image)", command))
+    if tally.blank:
+        said = f"{number(tally.blank.n, 'empty text')}, {tally.blank}"
+        found.append(Finding("warning", said, "refused by count and bags (no_caption)", "--max-bad-fraction allows more"))
+    if tally.unreadable:
+        said = f"{tally.unreadable.n:,} of {tally.n_decoded:,} images tried cannot be read, {tally.unreadable}"
+        means = "bags refuses those with a bad header; train replaces the others, and says so"
+        found.append(Finding("warning", said, means, "fistful bags ... (dead_letters/ names each)"))
+    return found
+
+
+def _judge_names(tally: Tally) -> list[Finding]:
+    found = []
+    if tally.twice:
+        means = "fistful refuses them (bad_name); webdataset stops with ValueError, or splits the sample in two"
+        found.append(Finding("problem", f"{number(tally.twice.n, 'name')} twice in a tar, {tally.twice}", means, "pack the tar again"))
+    if tally.apart:
+        means = "fistful refuses them (bad_name), as does every reader that goes through a tar from its start"
+        command = "tar --sort=name -cf NEW.tar FOLDER (of what is inside)"
+        said = f"{number(tally.apart.n, 'sample')} whose parts do not stand side by side, {tally.apart}"
+        found.append(Finding("problem", said, means, command))
+    if tally.refused:
+        said = f"{number(tally.refused.n, 'sample')} that count and bags refuse, {tally.refused}"
+        found.append(Finding("warning", said, "", "--max-bad-fraction allows more"))
+    if tally.hidden:
+        means = "passed over, as by webdataset: macOS packs a double ._NAME beside each NAME"
+        found.append(Finding("note", f"{number(tally.hidden.n, 'hidden file')} inside, {tally.hidden}", means))
+    if tally.across:
+        means = "fistful gives each sample a KEY of its own; but the same images twice would count twice"
+        said = f"{number(tally.across.n, 'key')} that an earlier tar has too, {tally.across}"
+        found.append(Finding("note", said, means, "compare the images"))
+    if tally.dotted:
+        means = "readers end a key at its first dot, so that these are no images and texts to them"
+        said = f"{number(tally.dotted.n, 'file')} with a dot in the key, {tally.dotted}"
+        found.append(Finding("problem", said, means, "pack again with names without dots, or unpack: folders of images may have them"))
+    if tally.zipped:
+        means = "not read by fistful; webdataset unpacks them, however large they grow"
+        found.append(
+            Finding("warning", f"{number(tally.zipped.n, 'compressed file')} inside, {tally.zipped}", means, "pack again unzipped")
+        )
+    if tally.pickles:
+        means = "never opened by fistful; webdataset's .decode() and open_clip_train run the program inside"
+        found.append(Finding("warning", f"{number(tally.pickles.n, 'pickle')} inside, {tally.pickles}", means, "delete them"))
+    if tally.outside:
+        means = "refused (bad_name): nothing is ever written where they point"
+        said = f"{number(tally.outside.n, 'link or name', 'links or names')} that lead out of the archive, {tally.outside}"
+        found.append(Finding("warning", said, means, "pack the tar again"))
+    if tally.foreign:
+        kinds = some([f"{n:,} {kind}" for kind, n in tally.foreign.most_common()], 5)
+        found.append(Finding("note", f"files that are not read: {kinds}"))
+    return found
+
+
+def judge_numbers(names: Iterable[str]) -> list[Finding]:
+    """Say which shard numbers are missing between the first and the last."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for name in names:
+        if match := NUMBERED.match(os.path.basename(name)):
+            groups.setdefault((match[1], match[3]), []).append(match[2])
+    missing: list[str] = []
+    for (before, after), digits in groups.items():
+        numbers = sorted(map(int, digits))
+        width = len(digits[0]) if len({len(d) for d in digits}) == 1 else 0
+        gaps = sorted(set(range(numbers[0], numbers[-1])) - set(numbers)) if numbers[-1] - numbers[0] < 1_000_000 else []
+        missing += [f"{before}{n:0{width}d}{after}" for n in gaps]
+    if not missing:
+        return []
+    means = "a braced list such as {00000..00099}.tar would stop at it; fistful takes the tars that are there"
+    return [
+        Finding(
+            "warning",
+            f"{number(len(missing), 'number')} missing between the tars, {some(missing)}",
+            means,
+            "fetch them, or give the folder instead of a list",
+        )
+    ]

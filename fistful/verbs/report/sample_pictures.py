@@ -1,0 +1,182 @@
+"""A few samples with their pictures: a fixed, seeded choice, whatever the size of the data."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fistful.bow.draw import mix_all, number_of_key
+from fistful.bow.store.dead_letters import Refused
+from fistful.bow.store.images import decode_image, read_header
+from fistful.bow.store.index import INDEX_SCHEMA, unit_name
+from fistful.bow.store.tables import ROW_GROUP
+from fistful.bow.vocabulary import Vocabulary
+from fistful.bow.words import Ragged
+
+from ...errors import DataError
+from .inputs import Data, Material
+
+MAX_FILES = 32
+"""Index files looked into: a choice from so many units is varied enough."""
+MAX_FOLDERS = 4
+MAX_WORDS = 40
+"""Words of a bag shown."""
+THUMBNAIL = 144
+"""Longest side of a picture on the page, in pixels."""
+MAX_SHOWN = 30_000_000
+"""Pixels of the largest picture decoded for the page: four times as many bytes are in memory then."""
+SALT = 0x52455054
+"""Keeps this draw apart from all others with the same seed."""
+_COLUMNS = [name for name in INDEX_SCHEMA.names if name != "extra"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Word:
+    """A word of a bag."""
+
+    text: str
+    dropped: bool = False
+    share: float | None = None
+    """Measured share of right words with such a score, of a pseudo-word."""
+    right: bool | None = None
+    """Whether the picture's true name has it; None where that is not known."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture for the page."""
+
+    uri: str
+    width: int
+    height: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sample:
+    """A picture beside its words."""
+
+    key: str
+    picture: Picture | None
+    why_not: str
+    """Why there is no picture."""
+    captions: tuple[str, ...]
+    words: tuple[Word, ...]
+    n_more: int
+    """Words that are not shown."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Samples:
+    """The samples of a data folder."""
+
+    name: str
+    samples: tuple[Sample, ...]
+    n_in_all: int
+
+
+def samples_of(material: Material, n: int, seed: int) -> tuple[Samples, ...]:
+    """Build the section, a part a data folder."""
+    found = [_part(data, data.vocabulary, n, seed) for data in material.data[:MAX_FOLDERS] if data.vocabulary is not None]
+    return tuple(part for part in found if part is not None and part.samples)
+
+
+def _part(data: Data, vocabulary: Vocabulary, n: int, seed: int) -> Samples | None:
+    rows, n_in_all = draw_rows(data.path, n, seed)
+    if not rows:
+        return None
+    ids = [np.array(row["words"], np.int64) for row in rows]
+    bags = Ragged(np.concatenate([[0], np.cumsum([len(bag) for bag in ids])]), np.concatenate([*ids, np.zeros(0, np.int64)]))
+    if len(bags.values) and int(bags.values.max()) >= len(vocabulary):
+        raise DataError(f"{data.path}: its index has words that vocabulary.parquet does not; fistful verify {data.path} tells what changed")
+    numbers = np.array([number_of_key(row["key"]) for row in rows], np.uint64)
+    thinned, _ = vocabulary.thin(bags, numbers, int(data.options().get("seed", 0)))
+    samples = []
+    for row, bag, left in zip(rows, ids, thinned, strict=True):
+        kept = set(left.tolist())
+        words = tuple(Word(vocabulary.words[i], dropped=i not in kept) for i in bag.tolist())
+        samples.append(sample_of(data.path, row, words))
+    return Samples(data.name, tuple(samples), n_in_all)
+
+
+def sample_of(folder: Path, row: dict[str, Any], words: tuple[Word, ...]) -> Sample:
+    """Put a row of the index and its words beside its picture."""
+    picture, why_not = picture_of(folder, row)
+    return Sample(row["key"], picture, why_not, tuple(row["captions"][:3]), words[:MAX_WORDS], max(0, len(words) - MAX_WORDS))
+
+
+def index_files(folder: Path, seed: int) -> list[Path]:
+    """Return a data folder's index files in a seeded order."""
+    paths = sorted((folder / "index").glob("*.parquet"), key=lambda path: int(path.stem))
+    order = np.argsort(mix_all(seed, SALT, np.arange(len(paths))), kind="stable")
+    return [paths[i] for i in order]
+
+
+def draw_rows(folder: Path, n: int, seed: int) -> tuple[list[dict[str, Any]], int]:
+    """Draw n rows of a data folder's index; return them by key, and how many rows the files looked into have."""
+    tables = [open_index(path) for path in index_files(folder, seed)[:MAX_FILES]]
+    sizes = [table.metadata.num_rows for table in tables]
+    files = np.repeat(np.arange(len(tables)), sizes)
+    places = np.concatenate([*(np.arange(size) for size in sizes), np.zeros(0, np.int64)]).astype(np.int64)
+    chosen = np.argsort(mix_all(seed, SALT, files, places), kind="stable")[:n] if n else np.zeros(0, np.int64)
+    rows = []
+    for i in np.unique(files[chosen]):
+        wanted = np.sort(places[chosen[files[chosen] == i]])
+        for group in np.unique(wanted // ROW_GROUP):
+            inside = wanted[wanted // ROW_GROUP == group] - group * ROW_GROUP
+            rows += tables[i].read_row_group(int(group), columns=_COLUMNS).take(pa.array(inside)).to_pylist()
+    return sorted(rows, key=lambda row: row["key"]), len(places)
+
+
+def open_index(path: Path) -> pq.ParquetFile:
+    """Open an index file.
+
+    Raises:
+        DataError: If it is none.
+    """
+    try:
+        table = pq.ParquetFile(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path}: not a readable parquet file ({str(error).splitlines()[0]})") from None
+    if table.schema_arrow.names != INDEX_SCHEMA.names:
+        raise DataError(f"{path}: columns are {table.schema_arrow.names}, expected {INDEX_SCHEMA.names}")
+    return table
+
+
+def picture_of(folder: Path, row: dict[str, Any]) -> tuple[Picture | None, str]:
+    """Read a sample's picture from its shard; or say why there is none."""
+    if not row["image"]:
+        return None, "no picture"
+    unit = int(row["key"].split("_")[0])
+    try:
+        with open(folder / unit_name("shards", unit, "tar"), "rb") as tar:
+            tar.seek(row["image_offset"])
+            return thumbnail(tar.read(row["image_size"])), ""
+    except FileNotFoundError:
+        return None, "its shard is not here"
+    except Refused as refused:
+        return None, f"unreadable ({refused.reason})"
+
+
+def thumbnail(data: bytes, side: int = THUMBNAIL) -> Picture:
+    """Decode a picture and encode it small: nothing of the original file but its pixels gets on the page.
+
+    Raises:
+        Refused: If it cannot be decoded.
+    """
+    header = read_header(data)
+    if header.width * header.height > MAX_SHOWN:
+        raise Refused("huge_image", f"{header.width} x {header.height} pixels")
+    image = decode_image(data)
+    image.thumbnail((side, side))
+    png, jpeg = io.BytesIO(), io.BytesIO()
+    image.save(jpeg, "JPEG", quality=80)
+    image.quantize(64).save(png, "PNG", optimize=True)
+    kind, best = min((("png", png.getvalue()), ("jpeg", jpeg.getvalue())), key=lambda found: len(found[1]))
+    return Picture(f"data:image/{kind};base64,{base64.b64encode(best).decode()}", *image.size)

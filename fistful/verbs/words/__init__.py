@@ -1,0 +1,1 @@
+"""`fistful words`: words and class names looked up, balancing rules tried on samples."""

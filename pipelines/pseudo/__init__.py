@@ -1,0 +1,1 @@
+"""`fistful label`, the whole chain: embed, calibrate, give words."""

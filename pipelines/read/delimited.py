@@ -1,0 +1,290 @@
+"""Rows of TSV and CSV files.
+
+Blocks in which nothing is odd become columns at once; every other block goes row by row, which
+says exactly what is wrong with which one. Both ways give the same rows (tests/pipelines/test_tables.py).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+
+from fistful.bow.store.dead_letters import DeadLetter, Refused
+from fistful.bow.store.plain_text import MARK
+
+from .beginning import begin, csv_separator, other_separator
+from .lines import BLOCK
+from .records import CsvText, Fields, Record, Strings, TsvText, as_bytes, split_tsv
+from .rows import MAX_TEXT, Batch, Places, SourceOptions, extra_json, letters_only, make_letter, no_caption, pick_names, split_names
+from .units import Unit
+
+PIECE = BLOCK // 16
+"""Bytes of a block that go row by row together, where something in the block is odd."""
+MAX_WIDTH = 256
+"""Columns of the widest table whose blocks become columns at once."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Layout:
+    """Which columns of a table are wanted."""
+
+    unit: Unit
+    captions: tuple[int, ...]
+    extra: tuple[tuple[str, int], ...]
+    """Name and place of each column that passes through."""
+    width: int
+    """Columns that every row must have."""
+    places: Places
+    need_captions: bool
+    separator: str = ""
+    """What parts the columns of a table in text."""
+
+    @property
+    def most(self) -> int:
+        """The last column that is read."""
+        return max(*self.captions, *(place for _, place in self.extra), 0)
+
+
+def read_table(unit: Unit, options: SourceOptions, blocks: Iterator[bytes], first: Record | None, need_captions: bool) -> Iterator[Batch]:
+    """Yield the rows of a TSV or CSV file.
+
+    Args:
+        unit: Where the lines stand.
+        options: Which columns to take.
+        blocks: The unit's lines.
+        first: The file's first line, where the unit starts further on.
+        need_captions: Refuse rows without a caption.
+
+    Raises:
+        UsageError: If a column is not there.
+    """
+    number, places = 0, places_of(unit)
+    try:
+        blocks, separator = begin(unit, blocks), "\t"
+        if unit.kind == "csv":
+            separator, blocks = csv_separator(blocks, options)
+        source = CsvText(blocks, separator) if unit.kind == "csv" else TsvText(blocks)
+        if options.has_header and first is None:
+            first = source.next_record()
+            if first is None:
+                return
+        layout = _find_columns(unit, options, first, need_captions, separator)
+        while not layout.width and (first := source.next_record()) is not None:  # what is the first row says of all rows
+            layout = dataclasses.replace(layout, width=len(first) if isinstance(first, list) else 0)
+            number += 1
+            yield _batch_of_records([first], number - 1, layout)
+        for piece in source.pieces():
+            for batch in _parse(piece, number, layout) if isinstance(piece, bytes) else [_batch_of_strings(piece, number, layout)]:
+                number += batch.n_read
+                yield batch
+    except Refused as refused:
+        yield letters_only([make_letter(refused.reason, unit, places.at(number), refused.detail, b"")])
+
+
+def places_of(unit: Unit) -> Places:
+    """Return how rows of a text unit are called."""
+    return Places(f" from byte {unit.start}" if unit.start else "")
+
+
+# Which columns
+
+
+def _find_columns(unit: Unit, options: SourceOptions, first: Record | None, need_captions: bool, separator: str) -> Layout:
+    header = first if isinstance(first, list) else []
+    names = [name.decode("utf-8", "replace").strip() for name in header] if options.has_header else []
+    captions = [place for _, place in _places_in(unit, options.caption, names, options)]
+    extra = _places_in(unit, options.columns, names, options)
+    return Layout(unit, tuple(captions), tuple(extra), len(header), places_of(unit), need_captions, separator)
+
+
+def _places_in(unit: Unit, asked: str, names: list[str], options: SourceOptions) -> list[tuple[str, int]]:
+    """Return name and place of each column asked for."""
+    if options.by_number:
+        places = [int(part) - 1 for part in split_names(asked)]
+        return [(names[place] if place < len(names) else str(place + 1), place) for place in places]
+    return [(part, names.index(part)) for part in pick_names(asked, names, lambda part, n: _wrong_column(unit, part, n, names))]
+
+
+def _wrong_column(unit: Unit, name: str, n_times: int, names: list[str]) -> str:
+    """Return what to say of a column that is not there, or several times."""
+    if n_times:
+        place = names.index(name) + 1
+        return f"{unit.path}: column {name!r} is there {n_times} times in its first line; --caption {place} --header takes the first"
+    shown = ", ".join(repr(n[:40]) for n in names[:12])
+    found = f"{unit.path}: no column {name!r} in its first line ({shown})"
+    if len(names) == 1 and (hint := other_separator(unit.kind, names[0].encode())):
+        return found + hint
+    second = "--caption 2 takes the second" if len(names) != 1 else "--caption 1 takes the first"
+    return f"{found}; --caption NAME names the caption column, {second} of a file without header"
+
+
+# Blocks at once
+
+
+def _parse(block: bytes, number: int, layout: Layout) -> Iterator[Batch]:
+    """Yield the rows of some whole lines without quotes: as columns where nothing is odd, else in pieces, the odd ones row by row."""
+    batch = _parse_at_once(block, number, layout) if block.count(b"\n") < PIECE else None  # of very short lines fewer
+    if batch is not None:
+        yield batch
+        return
+    for piece in [block] if len(block) <= PIECE else cut(block):
+        batch = _parse_at_once(piece, number, layout) if len(piece) < len(block) else None
+        if batch is None:
+            batch = _batch_of_records(_split(piece, layout), number, layout)
+        number += batch.n_read
+        yield batch
+
+
+def cut(block: bytes) -> Iterator[bytes]:
+    """Yield whole lines in pieces of some size."""
+    start = 0
+    while start < len(block):
+        end = block.find(b"\n", start + PIECE) + 1 or len(block)
+        yield block[start:end]
+        start = end
+
+
+def _parse_at_once(block: bytes, number: int, layout: Layout) -> Batch | None:
+    """Return the rows of some whole lines, or None if one of them may be odd."""
+    if len(block) >= MAX_TEXT or not layout.most < layout.width <= MAX_WIDTH or block.startswith(MARK):
+        return None
+    if (layout.unit.kind == "csv" and b'"' in block) or block.count(b"\r") != block.count(b"\r\n"):
+        return None
+    wanted = sorted({*layout.captions, *(place for _, place in layout.extra)})
+    try:
+        table = _read_columns(block, layout.separator, layout.width, wanted)
+    except pa.ArrowInvalid:  # another number of columns, or not UTF-8
+        return None
+    if table.num_rows != block.count(b"\n") + (not block.endswith(b"\n")):
+        return None
+    columns = {place: pc.utf8_trim_whitespace(column.combine_chunks()) for place, column in zip(wanted, table.columns, strict=True)}
+    extra = [(name, table[str(place)]) for name, place in layout.extra]
+    return batch_of_columns([columns[place] for place in layout.captions], extra, number, layout)
+
+
+def _read_columns(block: bytes, delimiter: str, width: int, wanted: list[int]) -> pa.Table:
+    names = [str(place) for place in range(width)]
+    asked = [names[place] for place in wanted]
+    return pacsv.read_csv(
+        pa.BufferReader(block),
+        pacsv.ReadOptions(use_threads=False, column_names=names, block_size=len(block) + 1),
+        pacsv.ParseOptions(delimiter=delimiter, quote_char=False, ignore_empty_lines=False),
+        pacsv.ConvertOptions(include_columns=asked, column_types=dict.fromkeys(asked, pa.string()), strings_can_be_null=False),
+    )
+
+
+def batch_of_columns(captions: list[pa.StringArray], extra: list[tuple[str, Any]], number: int, layout: Layout) -> Batch:
+    """Put rows together from columns.
+
+    Args:
+        captions: Columns of captions, stripped, without nulls.
+        extra: Name and values of each column that passes through.
+        number: Of the first row.
+        layout: Where they come from.
+    """
+    n, k = len(captions[0]), len(captions)
+    flat = captions[0]
+    if k > 1:  # row by row: the first caption of each, the second of each, ...
+        flat = pa.concat_arrays(captions).take(pa.array((np.arange(k) * n + np.arange(n)[:, None]).ravel()))
+    filled = pc.binary_length(flat).to_numpy(zero_copy_only=False) > 0
+    n_captions = filled.reshape(n, k).sum(axis=1)
+    usable = (n_captions > 0) if layout.need_captions else np.ones(n, bool)
+    if not filled.all():
+        flat = flat.filter(pa.array(filled))
+    numbers = np.arange(number, number + n, dtype=np.int64)
+    return Batch(
+        numbers=numbers[usable],
+        captions=flat,
+        groups=np.concatenate([[0], np.cumsum(n_captions[usable], dtype=np.int64)]),
+        letters=[no_caption(layout.unit, layout.places.at(i)) for i in numbers[~usable].tolist()],
+        n_read=n,
+        source_keys=layout.places,
+        sources=layout.unit.name,
+        extra=_extra_texts(extra, usable) if extra else "{}",
+    )
+
+
+def _extra_texts(extra: list[tuple[str, Any]], usable: np.ndarray) -> list[str]:
+    names = [name for name, _ in extra]
+    columns = [column.filter(pa.array(usable)).to_pylist() for _, column in extra]
+    return [extra_json(dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
+
+
+# Row by row
+
+
+def _split(piece: bytes, layout: Layout) -> list[Record]:
+    if layout.unit.kind == "csv":
+        return list(iter(CsvText(iter([piece]), layout.separator).next_record, None))
+    lines = piece.split(b"\n")
+    return [split_tsv(line) for line in (lines if lines[-1] else lines[:-1])]
+
+
+def _batch_of_records(records: list[Record], number: int, layout: Layout) -> Batch:
+    """Put rows together one by one."""
+    found: list[tuple[int, list[str], str]] = []
+    letters: list[DeadLetter] = []
+    for n, fields in enumerate(records, number):
+        place = layout.places.at(n)
+        try:
+            if isinstance(fields, Refused):
+                raise fields
+            captions = [caption for caption in _captions_in(fields, layout) if caption]
+            if captions or not layout.need_captions:
+                found.append((n, captions, _extra_in(fields, layout)))
+            else:
+                letters.append(no_caption(layout.unit, place))
+        except Refused as refused:
+            raw = b"\t".join(fields) if isinstance(fields, list) else refused.raw
+            letters.append(make_letter(refused.reason, layout.unit, place, refused.detail, raw))
+    return batch_of_found(found, letters, len(records), layout)
+
+
+def _batch_of_strings(records: list[Strings], number: int, layout: Layout) -> Batch:
+    """Put the csv module's records together: at once where nothing is odd."""
+    if all(type(record) is list and len(record) == layout.width for record in records) and layout.most < layout.width:
+        try:
+            captions = [pa.array([record[place].strip() for record in records], pa.string()) for place in layout.captions]
+            extra = [(name, pa.array([record[place] for record in records], pa.string())) for name, place in layout.extra]
+            return batch_of_columns(captions, extra, number, layout)
+        except UnicodeEncodeError:  # bytes that are not UTF-8
+            pass
+    return _batch_of_records([as_bytes(r) if isinstance(r, list) else r for r in records], number, layout)
+
+
+def batch_of_found(found: list[tuple[int, list[str], str]], letters: list[DeadLetter], n_read: int, layout: Layout) -> Batch:
+    """Put rows together from number, captions and extra fields of each."""
+    return Batch(
+        numbers=np.array([n for n, _, _ in found], np.int64),
+        captions=pa.array([caption for _, captions, _ in found for caption in captions], pa.string()),
+        groups=np.cumsum([0, *(len(captions) for _, captions, _ in found)], dtype=np.int64),
+        letters=letters,
+        n_read=n_read,
+        source_keys=layout.places,
+        sources=layout.unit.name,
+        extra=[extra for _, _, extra in found] if layout.extra else "{}",
+    )
+
+
+def _captions_in(fields: Fields, layout: Layout) -> list[str]:
+    if len(fields) != layout.width or layout.most >= layout.width:
+        wanted = f"expected {layout.width if layout.most < layout.width else f'{layout.most + 1} or more'}"
+        raise Refused("bad_row", f"{len(fields)} columns, {wanted}")
+    return [_text(fields[place]).strip() for place in layout.captions]
+
+
+def _extra_in(fields: Fields, layout: Layout) -> str:
+    return extra_json({name: _text(fields[place]) for name, place in layout.extra})
+
+
+def _text(field: bytes) -> str:
+    try:
+        return field.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Refused("bad_caption", f"not UTF-8 ({error.reason} at byte {error.start})") from None

@@ -1,0 +1,214 @@
+"""Rows of a unit, in batches: what every job reads, whatever the input's format.
+
+A row that cannot be used becomes a dead letter; its row number stays taken, so that a sample's
+KEY says where it stood.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import io
+import os
+from collections.abc import Generator, Iterable, Iterator
+from typing import IO, cast
+
+from fistful.bow.store.dead_letters import DeadLetter, Refused
+from fistful.bow.store.files import open_input
+from fistful.bow.store.images import IN_SHARDS
+from fistful.bow.store.plain_text import BadText, decode, lines_of
+from fistful.errors import UsageError
+
+from .beginning import first_line, other_separator
+from .delimited import read_table
+from .find_files import is_compressed, path_of
+from .jsonl import read_json_lines
+from .lines import BLOCK, HashingReader, decompressed, read_blocks
+from .parquet import read_row_groups
+from .records import Record, split_tsv
+from .rows import (
+    BATCH_BYTES,
+    BATCH_ROWS,
+    MAX_MEMBER,
+    MAX_TEXT,
+    SURROGATE,
+    Batch,
+    Row,
+    SourceOptions,
+    batch_of_rows,
+    make_letter,
+    no_caption,
+)
+from .tars import read_tar
+from .units import Unit
+
+TABLES = ("tsv", "csv", "jsonl", "parquet")
+"""Kinds of units without images."""
+UNREADABLE = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG)
+"""Errors that say that one file cannot be read, rather than that the disk fails."""
+
+
+@contextlib.contextmanager
+def open_unit(
+    unit: Unit, options: SourceOptions, with_images: bool, need_captions: bool = True
+) -> Generator[tuple[Iterator[Batch], dict[str, str]]]:
+    """Open a unit: its batches, and a dict that receives the inputs' SHA-256 once all were read.
+
+    Args:
+        unit: What to read.
+        options: Where captions stand.
+        with_images: Read images too.
+        need_captions: Refuse rows without a caption.
+
+    Raises:
+        UsageError: If the caption column is not there.
+    """
+    content: dict[str, str] = {}
+    with contextlib.ExitStack() as stack:
+        if unit.kind == "images":
+            yield _batches(_read_images(unit, content, with_images), unit, need_captions), content
+            return
+        raw = stack.enter_context(open_input(unit.path))
+        if unit.kind == "parquet":
+            yield read_row_groups(unit, options, raw, content, need_captions), content
+        elif unit.kind in ("tsv", "jsonl") and not is_compressed(unit.name):
+            yield _read_range(unit, options, raw, content, need_captions), content
+        else:
+            yield _read_whole(unit, options, raw, content, with_images, need_captions), content
+
+
+def check_unit(unit: Unit, options: SourceOptions) -> None:
+    """Look at the first rows of a unit, before anything is written.
+
+    Raises:
+        UsageError: If it has no such caption column.
+    """
+    if unit.kind not in TABLES:
+        return
+    with open_unit(unit, options, with_images=False) as (batches, _):
+        first = next(batches, None)
+    letter = first.letters[0] if first and first.letters else None
+    if letter and letter.place == "row 1" and options.by_number and " columns, expected " in letter.detail:
+        found = letter.detail.split(",")[0]
+        hint = other_separator(unit.kind, letter.raw) if found == "1 columns" else ""
+        raise UsageError(f"{unit.path}: its first row has {found}, --caption {options.caption} needs more{hint}")
+    if first and letter and not first.n_rows and letter.detail.startswith("no field "):
+        raise UsageError(f"{unit.path}: {letter.detail} in its first rows; --caption NAME names the field of captions")
+
+
+def _batches(items: Iterable[Row | DeadLetter], unit: Unit, need_captions: bool) -> Iterator[Batch]:
+    rows: list[Row] = []
+    letters: list[DeadLetter] = []
+    n_read = n_bytes = 0
+    for item in items:
+        n_read += 1
+        if isinstance(item, DeadLetter):
+            letters.append(item)
+        else:
+            item.captions = [c for c in item.captions if c]
+            if need_captions and not item.captions:
+                letters.append(no_caption(unit, item.source_key))
+            else:
+                rows.append(item)
+                n_bytes += len(item.image or b"") + len(item.captions[0] if item.captions else "")
+        if n_read >= BATCH_ROWS or n_bytes >= BATCH_BYTES:
+            yield batch_of_rows(rows, letters, n_read)
+            rows, letters, n_read, n_bytes = [], [], 0, 0
+    if n_read:
+        yield batch_of_rows(rows, letters, n_read)
+
+
+def _read_whole(
+    unit: Unit, options: SourceOptions, raw: IO[bytes], content: dict[str, str], with_images: bool, need_captions: bool
+) -> Iterator[Batch]:
+    """Read a file from its beginning to its end."""
+    hashed = HashingReader(raw)
+    buffered = io.BufferedReader(hashed, BLOCK)
+    stream = decompressed(cast(IO[bytes], buffered), unit.name) if unit.kind != "tar" else buffered
+    if unit.kind == "tar":
+        yield from _batches(read_tar(unit, buffered, with_images, need_captions), unit, need_captions)
+    elif unit.kind == "jsonl":
+        yield from read_json_lines(unit, options, read_blocks(stream), need_captions)
+    else:
+        yield from read_table(unit, options, read_blocks(stream), None, need_captions)
+    content[unit.name] = hashed.drain()
+
+
+def _read_range(unit: Unit, options: SourceOptions, raw: IO[bytes], content: dict[str, str], need_captions: bool) -> Iterator[Batch]:
+    """Read the lines that start in a range of bytes."""
+    first: Record | None = None
+    start = unit.start
+    if start:
+        line, begins = _first_line(unit.path) if unit.kind == "tsv" else (b"", 0)
+        raw.seek(start - 1)
+        start += _rest_of_line(raw) - 1  # the line that runs into the range belongs to the one before
+        raw.seek(start)
+        if unit.kind == "tsv" and begins < start:  # what the first line says of all lines
+            first = split_tsv(line.removesuffix(b"\n"))
+    digest = hashlib.sha256()
+    blocks = read_blocks(raw, unit.stop - start, digest)
+    if unit.kind == "jsonl":
+        yield from read_json_lines(unit, options, blocks, need_captions)
+    else:
+        yield from read_table(unit, options, blocks, first, need_captions)
+    content[f"{unit.name}[{unit.start}:{unit.stop}]"] = digest.hexdigest()
+
+
+def _first_line(path: str) -> tuple[bytes, int]:
+    with open_input(path) as file:  # another handle: some web servers let none go back
+        return first_line(file)
+
+
+def _rest_of_line(stream: IO[bytes]) -> int:
+    n_bytes = 0
+    while piece := stream.readline(BLOCK):
+        n_bytes += len(piece)
+        if piece.endswith(b"\n"):
+            break
+    return n_bytes
+
+
+# Folders of images
+
+
+def _read_images(unit: Unit, content: dict[str, str], with_images: bool) -> Iterator[Row | DeadLetter]:
+    digest = hashlib.sha256()
+    for number, name in enumerate(unit.files):
+        address = os.path.join(unit.path, name)
+        asked = address[len(path_of(address)) :]  # of a web server
+        stem, extension = os.path.splitext(name.removesuffix(asked))
+        text = b""
+        try:
+            if SURROGATE.search(name):
+                raise Refused("bad_name", "name is not UTF-8")
+            image = _read_file(address, MAX_MEMBER)
+            if image is None:
+                raise Refused("no_image", "no such file" if not os.path.islink(address) else "a link that leads nowhere")
+            beside = (_read_file(os.path.join(unit.path, stem + end + asked), MAX_TEXT) for end in (".txt", ".TXT"))
+            text = next((found for found in beside if found is not None), b"")
+            digest.update(image + text)
+            captions = [line.strip() for line in lines_of(decode(text))]
+            extension = extension[1:].lower()
+            yield Row(number, stem, captions, image if with_images else None, IN_SHARDS.get(extension, extension), os.path.dirname(name))
+        except Refused as refused:
+            yield make_letter(refused.reason, unit, name, refused.detail, text)
+        except BadText as error:
+            yield make_letter("bad_caption", unit, name, str(error), text)
+    content[f"{unit.name} and {len(unit.files) - 1} more"] = digest.hexdigest()
+
+
+def _read_file(path: str, most: int) -> bytes | None:
+    """Return what a file holds, or None if there is none."""
+    try:
+        with open_input(path) as file:
+            data = file.read(most + 1)
+    except (UsageError, IsADirectoryError):
+        return None
+    except OSError as error:
+        if error.errno not in UNREADABLE:
+            raise
+        raise Refused("no_image" if most == MAX_MEMBER else "no_caption", f"{os.path.basename(path)}: {error.strerror}") from None
+    if len(data) > most:
+        raise Refused("bad_name", f"{os.path.basename(path)} has more than the {most} bytes that are read")
+    return data

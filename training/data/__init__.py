@@ -1,0 +1,1 @@
+"""What a model learns from: samples, their order, pictures, texts, batches."""

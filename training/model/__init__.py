@@ -1,0 +1,1 @@
+"""Models: built, started from others' weights, written, read again, and seen as encoders."""

@@ -1,0 +1,143 @@
+"""The model/ folder: what open_clip reads, and beside it what only we can express.
+
+With the transformer, open_clip_config.json and open_clip_model.safetensors are complete for open_clip.
+With another text side there is no open_clip_config.json: open_clip then refuses the folder instead of
+filling the gap with random numbers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fistful.bow import vocabulary as vocabularies
+from fistful.bow.store.files import read_json, write_bytes, write_json
+from fistful.bow.store.identity import FORMAT
+from fistful.errors import DataError, UsageError
+
+from .model import CONFIG_FILE, Model, Shape, load_tensors
+
+WEIGHTS_FILE = "open_clip_model.safetensors"
+OWN_WEIGHTS_FILE = "fistful.safetensors"
+OWN_FILE = "fistful.json"
+FOLDER, BEST_FOLDER = "model", "best"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Lineage:
+    """Where a model comes from."""
+
+    config_id: str
+    data: list[str]
+    """Fingerprints of the data folders."""
+    saw_imagenet_labels: bool | None
+    vocabulary_sha256: str
+    word_options: dict[str, Any]
+    holdout: float
+    """Share of the captioned pictures that training did not see (bow.draw.held_out says which)."""
+    init: str = ""
+    """Fingerprint of the weights that it started from; empty: from scratch."""
+    train_image: str = "all"
+    """Which part of the image tower learnt."""
+    holdout_by: str = "key"
+    """What the hold-out was drawn by: key, in models of earlier versions, or content."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Exported:
+    """A model read back from its folder."""
+
+    model: Model
+    lineage: Lineage
+    words: list[str]
+    head_mean: torch.Tensor | None
+    head_std: torch.Tensor | None
+
+    def on(self, device: str) -> Exported:
+        """Return the same model on a device."""
+        stats = [None if tensor is None else tensor.to(device) for tensor in (self.head_mean, self.head_std)]
+        return Exported(self.model.to(device), self.lineage, self.words, *stats)
+
+
+HeadStats = tuple[torch.Tensor, torch.Tensor]
+"""Mean and standard deviation of each word's logit over training pictures."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class About:
+    """What stands beside a model's weights."""
+
+    lineage: Lineage
+    preprocess: dict[str, Any]
+    """How its pictures are prepared, as open_clip writes it down."""
+    vocabulary: bytes
+    """vocabulary.parquet."""
+
+
+def write_model(run: Path, folder: str, model: Model, about: About, head_stats: HeadStats | None) -> None:
+    """Write RUN/FOLDER/."""
+    shape = model.shape
+    own = {} if model.head is None else {f"head.{k}": v for k, v in model.head.state_dict().items()}
+    if head_stats is not None:
+        own["head_mean"], own["head_std"] = head_stats
+    if model.clip is not None:
+        write_json(run, f"{folder}/{CONFIG_FILE}", {"model_cfg": shape.model_cfg, "preprocess_cfg": about.preprocess})
+        write_bytes(run, f"{folder}/{WEIGHTS_FILE}", _safetensors(model.clip.state_dict()))
+    else:
+        own |= {k: v for k, v in model.state_dict().items() if not k.startswith("head.")}
+    if own:
+        write_bytes(run, f"{folder}/{OWN_WEIGHTS_FILE}", _safetensors(own))
+    if shape.n_words:
+        write_bytes(run, f"{folder}/{vocabularies.FILE}", about.vocabulary)
+    own_about = {
+        "format": FORMAT,
+        "shape": dataclasses.asdict(shape),
+        "preprocess_cfg": about.preprocess,
+        "lineage": dataclasses.asdict(about.lineage),
+    }
+    write_json(run, f"{folder}/{OWN_FILE}", own_about)
+
+
+def _safetensors(tensors: dict[str, torch.Tensor]) -> bytes:
+    from safetensors.torch import save
+
+    return save({name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}, metadata={"format": "pt"})
+
+
+def read_model(folder: Path) -> Exported:
+    """Read a model/ folder.
+
+    Raises:
+        UsageError: If it is none of ours, or of a newer version.
+        DataError: If its files do not fit each other.
+    """
+    about = read_json(folder / OWN_FILE)
+    if about["format"] > FORMAT:
+        raise UsageError(f"{folder}: has format {about['format']}, this version reads up to {FORMAT}; upgrade fistful")
+    shape, lineage = Shape(**about["shape"]), Lineage(**about["lineage"])
+    model = Model(shape)
+    tensors = load_tensors(folder / OWN_WEIGHTS_FILE) if shape.head or not shape.for_open_clip else {}
+    if shape.for_open_clip:
+        tensors |= {f"clip.{k}": v for k, v in load_tensors(folder / WEIGHTS_FILE).items()}
+    stats = tensors.pop("head_mean", None), tensors.pop("head_std", None)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise DataError(f"{folder}: weights do not fit {OWN_FILE} ({str(error).splitlines()[-1].strip()})") from None
+    return Exported(model.eval(), lineage, _read_words(folder, shape, lineage), *stats)
+
+
+def _read_words(folder: Path, shape: Shape, lineage: Lineage) -> list[str]:
+    from fistful.bow.store.files import hash_file
+
+    if not shape.n_words:
+        return []
+    if hash_file(folder / vocabularies.FILE)["sha256"] != lineage.vocabulary_sha256:
+        raise DataError(f"{folder / vocabularies.FILE}: is not the vocabulary that this model was trained with")
+    words = vocabularies.read_vocabulary(folder).words
+    if len(words) != shape.n_words:
+        raise DataError(f"{folder}: model has {shape.n_words} words, its vocabulary {len(words)}")
+    return words

@@ -1,0 +1,358 @@
+"""Models: open_clip's own towers, a mean-of-words text tower, a word head; built, kept, read again.
+
+Shapes: B samples, D embedding, V words, C channels before the projection.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.nn.functional import normalize
+
+from fistful.bow.store.files import read_json
+from fistful.errors import DataError, UsageError
+
+from ..train_config import TrainConfig
+
+if TYPE_CHECKING:
+    from .pretrained import Pretrained
+
+CONFIG_FILE = "open_clip_config.json"
+
+DEFAULT_MODEL = "tiny-resnet"
+FIRST_BIAS = -10.0
+"""SigLIP's (Zhai et al. 2023, section 3.2): at first nearly all pairs are told to be wrong, as nearly all are."""
+
+SMALL_TEXT = {"vocab_size": 49408, "width": 128, "heads": 2, "layers": 2}
+
+
+def _timm_vision(name: str) -> dict[str, Any]:
+    return {"timm_model_name": name, "timm_model_pretrained": False, "timm_pool": "avg", "timm_proj": "linear", "image_size": 64}
+
+
+MODELS: dict[str, dict[str, Any]] = {
+    "tiny-resnet": {"embed_dim": 256, "vision_cfg": _timm_vision("test_resnet"), "text_cfg": SMALL_TEXT},
+    "tiny-vit": {
+        "embed_dim": 256,
+        "vision_cfg": {"image_size": 64, "patch_size": 8, "width": 128, "head_width": 64, "layers": 4},
+        "text_cfg": SMALL_TEXT,
+    },
+    "tiny-rn": {
+        "embed_dim": 256,
+        "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 32, "head_width": 64},
+        "text_cfg": SMALL_TEXT,
+    },
+}
+"""Towers for 64 pixels and a few cores, as open_clip writes them down."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Shape:
+    """What a model is made of; kept in fistful.json, so that it can be built again."""
+
+    model_cfg: dict[str, Any]
+    """open_clip's embed_dim, vision_cfg and, with the transformer, text_cfg."""
+    text_tower: str | None
+    """transformer, words, or None."""
+    n_words: int
+    """Words of the words tower and of the head; 0 where there is neither."""
+    head: bool
+    bias: bool = False
+    """Whether the pair loss has a learnt bias beside its scale, as the sigmoid loss needs."""
+
+    @property
+    def for_open_clip(self) -> bool:
+        """Whether open_clip can express the two towers."""
+        return self.text_tower == "transformer"
+
+
+def shape_of(config: TrainConfig, n_words: int, pretrained: Pretrained | None = None) -> Shape:
+    """Return the model that a (resolved) configuration asks for."""
+    cfg = chosen_config(config, pretrained)
+    if config.image_size:
+        cfg = {**cfg, "vision_cfg": {**cfg["vision_cfg"], "image_size": config.image_size}}
+    if config.embed_dim:
+        cfg = {**cfg, "embed_dim": config.embed_dim}
+    tower = config.text_tower if config.has_text else None
+    kept = {k: v for k, v in cfg.items() if k not in ("text_cfg", "custom_text", "init_logit_scale", "init_logit_bias")}
+    if tower == "transformer":
+        text = cfg.get("text_cfg", {})
+        if text.get("hf_model_name") or text.get("hf_tokenizer_name"):
+            raise UsageError(f"--model {config.model}: its text tower comes from a model hub; use --text-tower words")
+        kept |= {k: v for k, v in cfg.items() if k == "custom_text"} | {"text_cfg": {**text, "context_length": config.context_length}}
+        kept |= {"init_logit_bias": FIRST_BIAS} if config.has_bias else {}
+    needs_words = config.has_head or tower == "words"
+    return Shape(model_cfg=kept, text_tower=tower, n_words=n_words if needs_words else 0, head=config.has_head, bias=config.has_bias)
+
+
+def chosen_config(config: TrainConfig, pretrained: Pretrained | None) -> dict[str, Any]:
+    """Return the model_cfg that a configuration names, or that its weights bring.
+
+    Raises:
+        UsageError: If there is none.
+    """
+    if config.model != "auto":
+        return model_config(config.model)
+    if pretrained is None:
+        return MODELS[DEFAULT_MODEL]
+    if pretrained.model_cfg is not None:
+        return {"text_cfg": SMALL_TEXT, **pretrained.model_cfg}
+    if pretrained.vision_cfg is None:
+        raise UsageError(f"--init {config.init}: holds weights alone; say which tower they belong to, as in --model timm:resnet50")
+    return {"embed_dim": 256, "vision_cfg": pretrained.vision_cfg, "text_cfg": SMALL_TEXT}
+
+
+def model_config(name: str) -> dict[str, Any]:
+    """Return the model_cfg of a small model of ours, a timm tower, an open_clip model, or a folder.
+
+    Raises:
+        UsageError: If there is none of that name, or the folder has weights (which would be left unused).
+    """
+    if name in MODELS:
+        return MODELS[name]
+    if name.startswith("timm:"):
+        return _timm_model(name)
+    folder = Path(name)
+    if (folder / CONFIG_FILE).exists():
+        if [p for p in folder.iterdir() if p.suffix in (".safetensors", ".bin", ".pth")]:
+            raise UsageError(f"--model {name}: the folder has weights, which --model leaves unused; use --init {name}")
+        config = read_json(folder / CONFIG_FILE)
+        if not isinstance(config, dict) or not isinstance(config.get("model_cfg"), dict):
+            raise DataError(f"{folder / CONFIG_FILE}: has no model_cfg, expected an open_clip configuration")
+        return config["model_cfg"]
+    import open_clip
+
+    found = None if folder.exists() else open_clip.get_model_config(name)
+    if found is None:
+        known = ", ".join(MODELS)
+        raise UsageError(
+            f"--model {name}: found no such model, expected {known}, timm:NAME, an open_clip name, or a folder with {CONFIG_FILE}"
+        )
+    return found
+
+
+def _timm_model(name: str) -> dict[str, Any]:
+    import timm
+
+    architecture = name.removeprefix("timm:")
+    if not timm.is_model(architecture):
+        raise UsageError(f"--model {name}: timm has no such model; timm.list_models() names them")
+    size = timm.get_pretrained_cfg(architecture, allow_unregistered=True)
+    vision = {**_timm_vision(architecture), "image_size": size.input_size[-1] if size else 224}
+    return {"embed_dim": 256, "vision_cfg": vision, "text_cfg": SMALL_TEXT}
+
+
+class WordsTower(nn.Module):
+    """The mean of the words' vectors, then a projection. No words give the zero vector."""
+
+    def __init__(self, n_words: int, width: int, embed_dim: int) -> None:
+        super().__init__()
+        self.embedding = nn.EmbeddingBag(n_words, width, mode="mean")
+        self.projection = nn.Linear(width, embed_dim, bias=False)
+        nn.init.normal_(self.embedding.weight, std=0.5)
+
+    def forward(self, words_P: torch.Tensor, offsets_B: torch.Tensor) -> torch.Tensor:
+        """Return (B, D) of word ids, and of where each sample's words start."""
+        return self.projection(self.embedding(words_P, offsets_B))
+
+
+class Model(nn.Module):
+    """An image tower, and as asked for a text tower and a word head."""
+
+    def __init__(self, shape: Shape, temperature: float = 0.07) -> None:
+        super().__init__()
+        import open_clip
+
+        cfg = dict(shape.model_cfg)
+        self.shape = shape
+        self.clip = self.visual = self.words = None
+        self._frozen: list[nn.Module] = []
+        scale = math.log(1 / temperature)
+        if shape.for_open_clip:
+            custom = cfg.pop("custom_text", False)
+            kind = open_clip.CustomTextCLIP if custom else open_clip.CLIP
+            self.clip = kind(**cfg, init_logit_scale=scale)
+        else:
+            self.visual = image_tower(cfg)
+            if shape.text_tower == "words":
+                self.words = WordsTower(shape.n_words, cfg["embed_dim"], cfg["embed_dim"])
+            self.logit_scale = nn.Parameter(torch.tensor(scale))
+            if shape.bias:
+                self.logit_bias = nn.Parameter(torch.tensor(FIRST_BIAS))
+        self.n_channels = channels_before_projection(self.image_tower)
+        self.head = nn.Linear(self.n_channels, shape.n_words) if shape.head else None
+
+    @property
+    def image_tower(self) -> Any:
+        """open_clip's image tower."""
+        return self.visual if self.clip is None else self.clip.visual
+
+    @property
+    def scale_parameter(self) -> nn.Parameter:
+        """The logarithm of the inverse temperature."""
+        return self.logit_scale if self.clip is None else self.clip.logit_scale
+
+    @property
+    def bias_parameter(self) -> nn.Parameter | None:
+        """The learnt bias of the sigmoid loss, if there is one."""
+        owner: Any = self if self.clip is None else self.clip
+        return getattr(owner, "logit_bias", None)
+
+    def encode_image(self, image_BCHW: torch.Tensor) -> torch.Tensor:
+        """Return embeddings of length 1; without a text tower, of the channels before the projection."""
+        if self.shape.text_tower is None:
+            return normalize(self.channels(image_BCHW), dim=-1)
+        return normalize(self.image_tower(image_BCHW), dim=-1)
+
+    def encode_text(self, text: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """Return embeddings of length 1 of (tokens,) or, for the words tower, (words, offsets)."""
+        if self.clip is not None:
+            return self.clip.encode_text(*text, normalize=True)
+        assert self.words is not None
+        return normalize(self.words(*text), dim=-1)
+
+    def channels(self, image_BCHW: torch.Tensor) -> torch.Tensor:
+        """Return the mean over all places of the last feature map, before the projection."""
+        return self.image_both(image_BCHW)[0]
+
+    def image_both(self, image_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return channels (B, C) and embeddings of length 1 (B, D), in one pass."""
+        tower = self.image_tower
+        if splits(tower):
+            return self.finish(tower.trunk(image_BCHW))
+        out = tower.forward_intermediates(image_BCHW, indices=1, normalize_intermediates=True)
+        return out["image_intermediates"][-1].mean(dim=(2, 3)), normalize(out["image_features"], dim=-1)
+
+    def frozen_features(self, image_BCHW: torch.Tensor) -> torch.Tensor:
+        """Return what a frozen tower computes, (B, F): the trunk's features, or channels and embedding side by side."""
+        tower = self.image_tower
+        return tower.trunk(image_BCHW) if splits(tower) else torch.cat(self.image_both(image_BCHW), dim=1)
+
+    def finish(self, frozen_BF: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return channels and embeddings of length 1 from a frozen tower's features."""
+        tower = self.image_tower
+        if splits(tower):
+            return frozen_BF, normalize(tower.head(frozen_BF), dim=-1)
+        return frozen_BF[:, : self.n_channels], frozen_BF[:, self.n_channels :]
+
+    def freeze(self, trained: str) -> None:
+        """Leave only a part of the image tower trainable: none, last (the last group of layers), or all.
+
+        The projection to the embedding stays trainable where it is a layer of its own (timm's towers).
+        """
+        if trained == "all":
+            return
+        tower = self.image_tower
+        for parameter in (tower.trunk if splits(tower) else tower).parameters():
+            parameter.requires_grad_(False)
+        for parameter in last_group(tower) if trained == "last" else ():
+            parameter.requires_grad_(True)
+        still = [m for m in tower.modules() if any(True for _ in m.parameters()) and not any(p.requires_grad for p in m.parameters())]
+        self._frozen = still
+
+    def train(self, mode: bool = True) -> Model:
+        """Set the mode of all but what is frozen, whose batch statistics stay as they are."""
+        super().train(mode)
+        for module in self._frozen:
+            module.eval()
+        return self
+
+
+def is_timm(tower: Any) -> bool:
+    """Tell whether an image tower is one of timm's."""
+    from open_clip.timm_model import TimmModel
+
+    return isinstance(tower, TimmModel)
+
+
+def splits(tower: Any) -> bool:
+    """Tell whether a tower is timm's trunk, pooled to (B, F), and a projection after it."""
+    return is_timm(tower) and bool({"proj", "mlp"} & tower.head._modules.keys()) and "pool" not in tower.head._modules
+
+
+def last_group(tower: Any) -> list[nn.Parameter]:
+    """Return the parameters of a tower's last group of layers, as timm and open_clip cut them."""
+    from open_clip.modified_resnet import ModifiedResNet
+    from open_clip.transformer import VisionTransformer
+    from timm.models import group_parameters
+
+    if is_timm(tower):
+        groups = group_parameters(tower.trunk, tower.trunk.group_matcher())
+        return [tower.trunk.get_parameter(name) for name in groups[max(groups)]]
+    if isinstance(tower, VisionTransformer):
+        last = [*tower.transformer.resblocks[-1].parameters(), *tower.ln_post.parameters()]
+        return last if tower.proj is None else [*last, tower.proj]
+    if isinstance(tower, ModifiedResNet):
+        return [*tower.layer4.parameters(), *tower.attnpool.parameters()]
+    raise UsageError(f"--train-image last: does not know the layers of {type(tower).__name__}; use all or none")
+
+
+def image_tower(cfg: dict[str, Any]) -> Any:
+    """Build open_clip's image tower alone."""
+    from open_clip.model import CLIPVisionCfg, _build_vision_tower
+
+    return _build_vision_tower(cfg["embed_dim"], CLIPVisionCfg(**cfg["vision_cfg"]), quick_gelu=cfg.get("quick_gelu", False))
+
+
+def channels_before_projection(tower: Any) -> int:
+    """Return how many channels the last feature map has, by looking at one picture; no state changes."""
+    training = tower.training
+    image = torch.zeros(1, 3, *image_size(tower))
+    with torch.no_grad():
+        tower.eval()
+        if splits(tower):
+            channels = tower.trunk(image)
+        else:
+            channels = tower.forward_intermediates(image, indices=1, intermediates_only=True)["image_intermediates"][-1]
+    tower.train(training)
+    return int(channels.shape[1])
+
+
+def image_size(tower: Any) -> tuple[int, int]:
+    """Return the height and width that a tower expects."""
+    size = tower.image_size
+    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+
+
+def square_size(shape: Shape) -> int:
+    """Return the side of the pictures that a model expects.
+
+    Raises:
+        UsageError: If they are not square.
+    """
+    size = shape.model_cfg["vision_cfg"].get("image_size", 224)
+    if isinstance(size, int):
+        return size
+    if size[0] != size[1]:
+        raise UsageError(f"--model: wants pictures of {size[0]} x {size[1]}, only square ones are supported")
+    return int(size[0])
+
+
+def normalise(images: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
+    """Return float32 (B, 3, H, W) of uint8 (B, H, W, 3), as torchvision's ToTensor and Normalize compute it."""
+    mean_C = torch.tensor(mean, dtype=torch.float32, device=images.device).view(3, 1, 1)
+    std_C = torch.tensor(std, dtype=torch.float32, device=images.device).view(3, 1, 1)
+    return images.permute(0, 3, 1, 2).float().div_(255).sub_(mean_C).div_(std_C)
+
+
+def load_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Read a safetensors file.
+
+    Raises:
+        UsageError: If it is missing.
+        DataError: If it is broken.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file; is the folder a model that fistful train wrote?") from None
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{path}: not readable safetensors ({error})") from None

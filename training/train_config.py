@@ -1,0 +1,242 @@
+"""What a training run can be told, and how open choices become definite before the run gets its name."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Literal
+
+from fistful.bow.balance import Balance
+from fistful.bow.store.identity import check_numbers, execution, semantic
+from fistful.errors import UsageError
+
+from .model.encoder import choose_device
+
+MAX_STEPS = 1_000_000_000
+"""More than any run takes; a number beyond is a slip of the hand."""
+MAX_THREADS = 1_024
+"""More than any machine has processors for; a number beyond is a slip of the hand."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig:
+    """How a model is trained."""
+
+    model: str = semantic("auto")
+    """tiny-resnet, tiny-vit, tiny-rn, an open_clip model name, timm:NAME, or a folder with open_clip_config.json; auto: what --init is."""
+    image_size: int = semantic(0)
+    """Side of the pictures, in pixels; 0: the model's own."""
+    embed_dim: int = semantic(0)
+    """Length of the vectors that images and texts become; 0: the model's own."""
+    init: str = semantic("")
+    """Weights to start from: an open_clip folder, a run, a timm checkpoint file (with --model), or module:function with JSON arguments."""
+    init_towers: Literal["image", "both"] = semantic("image")
+    """Which towers take their weights from --init."""
+    train_image: Literal["all", "last", "none"] = semantic("all")
+    """Which part of the image tower learns; none: its features are computed once, and only what follows them is trained."""
+    text_tower: Literal["transformer", "words"] = semantic("transformer")
+    """transformer: open_clip's; words: the mean of the words' vectors, for bags."""
+    text: Literal["caption", "bag", "balanced"] = semantic("balanced")
+    """What is learnt from: one caption a sample and epoch, its full bag, or its bag thinned anew each epoch."""
+    intact: float = semantic(0.0)
+    """Share of the samples whose text stays the caption, beside --text bag or balanced; the same ones each epoch."""
+    captions: Literal["union", "one"] = semantic("union")
+    """Whose words are a sample's bag: those of all its captions, or of one caption, another one each epoch."""
+    rule: Literal["data", "none", "top_k", "power", "w2v", "cap", "budget", "random", "auto"] = semantic("data")
+    """How balanced bags are thinned; data: as the data folder's vocabulary says; else a rule of fistful bags."""
+    threshold: float | None = semantic(None)
+    """As for fistful bags, with a rule of its own."""
+    kept: float | None = semantic(None)
+    """As for fistful bags, with a rule of its own."""
+    alpha: float | None = semantic(None)
+    """As for fistful bags, with a rule of its own."""
+    n_words: int | None = semantic(None)
+    """As for fistful bags, with a rule of its own."""
+    objective: Literal["contrastive", "joint", "words", "sigmoid", "joint-sigmoid"] = semantic("contrastive")
+    """contrastive: image against text; sigmoid: pair by pair; words: predict the bag's words; joint: pairs and words."""
+    word_weight: float = semantic(1.0)
+    """joint: weight of the word loss beside the other one."""
+    bank: int = semantic(0)
+    """contrastive: earlier embeddings kept as further negatives."""
+    pseudo_share: float = semantic(0.5)
+    """Largest share of pseudo-labelled samples in a batch, 0 to 1."""
+    confidence: bool = semantic(False)
+    """Weigh pseudo-labelled samples, and their words, by how likely fistful label found them to be right."""
+    exclude: str = semantic("")
+    """File of samples to leave out, a line each: KEYs, or keys of the source. Its content counts, not its name."""
+    holdout: float = semantic(0.0)
+    """Share of the captioned pictures that are not shown, copies neither, so that fistful label can measure on them; 0 to 0.5."""
+    steps: int = semantic(1_000)
+    """Optimiser steps."""
+    epochs: float = semantic(0.0)
+    """Times that the samples are shown; above 0, it decides --steps."""
+    batch_size: int = semantic(64)
+    """Samples a step, of all processes together."""
+    accumulation: int = semantic(1)
+    """Parts in which a process computes its share of a batch: less memory, the same loss."""
+    optimizer: Literal["adamw", "sgd"] = semantic("adamw")
+    """adamw, with CLIP's betas; sgd, with momentum 0.9."""
+    lr: float = semantic(1e-3)
+    """Highest learning rate; cosine to zero."""
+    warmup: int = semantic(50)
+    """Steps over which the learning rate rises from zero."""
+    weight_decay: float = semantic(0.1)
+    """Weight decay, for matrices only."""
+    clip_norm: float = semantic(0.0)
+    """Longest gradient, as one vector; longer ones are scaled down. 0: any."""
+    ema: float = semantic(0.0)
+    """Decay of a running mean of the weights, which then is the model; it rises to it over the first steps. 0: the last weights are."""
+    temperature: float = semantic(0.07)
+    """Softmax temperature at the start; learnt from there, never below 0.01."""
+    context_length: int = semantic(0)
+    """Text positions of the transformer; 0: as few, of 16 to 77, as hold 99 of 100 texts whole. Give it where runs are to be compared."""
+    precision: Literal["fp32", "bf16"] = semantic("fp32")
+    """bf16 only where the machine has units for it."""
+    augment: Literal["none", "crop", "resized"] = semantic("none")
+    """crop: a window of each picture's middle square; resized: open_clip's random resized crop. Another one each epoch."""
+    decode: Literal["full", "scaled"] = semantic("full")
+    """scaled: decode JPEGs at the smallest size that is still larger than needed: faster, pixels differ a little."""
+    device: Literal["auto", "cpu", "cuda"] = semantic("auto")
+    """Where to compute; auto: a GPU if there is one."""
+    threads: int = semantic(0)
+    """Threads of computation; 0: one for each core. Other threads, other rounding."""
+    world_size: int = semantic(0)
+    """Processes that train together, as torchrun starts them; 0: as many as there are. More of them, other rounding."""
+    seed: int = semantic(0)
+    """Decides initial weights, data order, draws and crops."""
+    evaluate_every: int = semantic(0)
+    """Steps between evaluations, whose best model is kept in RUN/best; 0: evaluate at the end only."""
+    checkpoint_every: int = execution(200)
+    """Steps between checkpoints."""
+    keep_checkpoints: int = execution(2)
+    """How many checkpoints to keep while the run goes on."""
+    cache_mb: int = execution(1_024)
+    """Memory for decoded pictures, in MB; what does not fit is decoded again each epoch."""
+    decoders: int = execution(2)
+    """Threads that decode pictures."""
+    features: str = execution("")
+    """Folder for a frozen tower's features, which other runs can share; else they lie in the run's logs/."""
+    tensorboard: bool = execution(False)
+    """Write RUN/logs/tensorboard too; needs the package tensorboard."""
+    force: bool = execution(False)
+    """Compute in bf16 even where the machine has no units for it."""
+    progress: bool = execution(True)
+    """Show a progress bar (a line every 10 s without a terminal)."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "accumulation", "checkpoint_every", "keep_checkpoints", "decoders"):
+            _check(self, name, getattr(self, name) >= 1, "1 or more")
+        _check(self, "steps", self.steps <= MAX_STEPS, f"at most {MAX_STEPS:,}")
+        for name in ("warmup", "weight_decay", "word_weight", "threads", "seed", "image_size", "embed_dim", "bank", "epochs", "clip_norm"):
+            _check(self, name, getattr(self, name) >= 0, "0 or more")
+        for name in ("world_size", "evaluate_every", "cache_mb", "context_length"):
+            _check(self, name, getattr(self, name) >= 0, "0 or more")
+        _check(self, "threads", self.threads <= MAX_THREADS, f"at most {MAX_THREADS}")
+        _check(self, "lr", self.lr > 0, "a number above 0")
+        _check(self, "temperature", 0.01 <= self.temperature <= 100, "0.01 to 100")
+        _check(self, "pseudo_share", 0 <= self.pseudo_share <= 1, "0 to 1")
+        _check(self, "intact", 0 <= self.intact <= 1, "0 to 1")
+        _check(self, "ema", 0 <= self.ema < 1, "0, or a number below 1 such as 0.999")
+        _check(self, "holdout", 0 <= self.holdout <= 0.5, "0 to 0.5")
+        _check(self, "context_length", self.context_length == 0 or self.context_length >= 4, "0, or 4 or more")
+        check_numbers(self)
+        self.balance()
+        _check_together(self)
+
+    def balance(self) -> Balance | None:
+        """Return the rule that thins bags; None for the data folder's own."""
+        options = {name: getattr(self, name) for name in ("threshold", "kept", "alpha", "n_words")}
+        if self.rule == "data":
+            if given := [f"--{name.replace('_', '-')}" for name, value in options.items() if value is not None]:
+                raise UsageError(f"--rule data: takes no {' and no '.join(given)}; name the rule that they belong to")
+            return None
+        return Balance(rule=self.rule, **options)
+
+    @property
+    def has_head(self) -> bool:
+        """Whether words are predicted."""
+        return self.objective in ("words", "joint", "joint-sigmoid")
+
+    @property
+    def has_text(self) -> bool:
+        """Whether there is a text tower."""
+        return self.objective != "words"
+
+    @property
+    def has_bias(self) -> bool:
+        """Whether pairs are told right from wrong one by one, which needs a learnt bias."""
+        return self.objective in ("sigmoid", "joint-sigmoid")
+
+    @property
+    def needs_words(self) -> bool:
+        """Whether anything reads words of the vocabulary."""
+        return self.has_head or self.text_tower == "words" or self.text != "caption"
+
+
+def _check(config: TrainConfig, name: str, good: bool, expected: str) -> None:
+    if not good:
+        raise UsageError(f"--{name.replace('_', '-')} {getattr(config, name)}: expected {expected}")
+
+
+def _check_together(config: TrainConfig) -> None:
+    """Refuse options that make no sense beside each other."""
+    if config.text_tower == "words" and config.text == "caption" and config.objective != "words":
+        raise UsageError("--text-tower words: reads words of the vocabulary, found --text caption; use --text bag or balanced")
+    if config.rule != "data" and not config.has_text:
+        raise UsageError(
+            f"--rule {config.rule}: thins what the text tower reads, and --objective words has none: its loss weighs words by idf; "
+            "leave --rule out, or use --objective joint"
+        )
+    if config.rule != "data" and config.text != "balanced":
+        raise UsageError(f"--rule {config.rule}: thins balanced bags, found --text {config.text}; use --text balanced")
+    if config.intact and config.text == "caption":
+        raise UsageError(f"--intact {config.intact}: all texts are captions already, found --text caption; use --text bag or balanced")
+    if config.intact and config.text_tower == "words":
+        raise UsageError(f"--intact {config.intact}: the words tower reads no captions; use --text-tower transformer")
+    if config.captions == "one" and config.text == "caption":
+        raise UsageError("--captions one: says whose words make a bag, found --text caption, which takes one caption anyway")
+    if config.bank and config.objective not in ("contrastive", "joint"):
+        raise UsageError(f"--bank {config.bank}: adds negatives to the contrastive loss, found --objective {config.objective}")
+    if config.init_towers == "both" and not config.init:
+        raise UsageError("--init-towers both: says what to take from --init, found none; give --init")
+    if config.train_image != "all" and not config.init:
+        raise UsageError(f"--train-image {config.train_image}: would keep random weights; give --init")
+    if config.train_image == "none" and config.augment != "none":
+        raise UsageError(f"--augment {config.augment}: a frozen tower sees each picture once; use --augment none or --train-image last")
+
+
+def resolve(config: TrainConfig) -> TrainConfig:
+    """Make open choices definite that the data does not decide: device, threads, processes.
+
+    Raises:
+        UsageError: If the machine lacks what is asked for.
+    """
+    device = choose_device(config.device)
+    if config.precision == "bf16" and not config.force and not has_bf16(device):
+        raise UsageError(
+            "--precision bf16: this processor has no bf16 units (avx512_bf16, amx_bf16), where it is some 20 times slower; "
+            "use fp32, or --force"
+        )
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    if config.world_size not in (0, world_size):
+        raise UsageError(f"--world-size {config.world_size}: found {world_size} processes; start as many with torchrun --nproc-per-node")
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return dataclasses.replace(
+        config,
+        model=config.model if config.model != "auto" or config.init else "tiny-resnet",
+        device=device,
+        threads=config.threads or max(1, len(os.sched_getaffinity(0)) // here),
+        world_size=world_size,
+    )
+
+
+def has_bf16(device: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Tell whether the device computes in bfloat16 natively."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if not cpuinfo.exists():
+        return False
+    return bool({"avx512_bf16", "amx_bf16"} & set(cpuinfo.read_text().split()))
