@@ -26,7 +26,7 @@ from fistful.eval.results import read_results
 from fistful.eval.sets.class_names import ClassName, imagenet1k
 from fistful.eval.tasks.classifier import build_classifiers
 from fistful.eval.tasks.prompts import build_prompts
-from fistful.training.model.encoder import load_encoder
+from fistful.training.model.load import load_encoder
 
 Rows = dict[str, Any]
 REPOSITORY = Path(__file__).parents[1]

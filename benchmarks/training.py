@@ -262,8 +262,8 @@ def prepared(bench: Bench, folder: Path, decode: str) -> Callable[[], np.ndarray
     import open_clip
 
     from fistful.training.data.loader import Loader
-    from fistful.training.data.pixels import Fit
-    from fistful.training.data.samples import read_samples
+    from fistful.training.data.reading import read_samples
+    from fistful.training.pixels import Fit
     from fistful.training.train import _order
     from fistful.training.train_config import resolve
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .words import Ragged
+from .ragged import Ragged
 
 ALWAYS = np.uint32(0xFFFFFFFF)
 """A keep probability of 1: kept whatever is drawn."""
@@ -140,7 +140,7 @@ def held_out(contents: np.ndarray, fraction: float) -> np.ndarray:
     """Return which pictures are held out of training: the same ones wherever it is asked, each with all of its copies.
 
     Args:
-        contents: What numbers pictures by their content (`bow.store.contents`), uint64.
+        contents: What numbers pictures by their content (`bow.contents`), uint64.
         fraction: Share to hold out, 0 to 1.
     """
     u = (mix_all(0x484F4C44, contents) >> np.uint64(32)).astype(np.float64)  # apart from all draws with a seed

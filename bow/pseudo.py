@@ -11,7 +11,7 @@ import dataclasses
 import numpy as np
 
 from .draw import mix64, mix_all
-from .words import Ragged
+from .ragged import Ragged
 
 LIMIT = 64
 """Candidates kept an image: bags are far shorter."""

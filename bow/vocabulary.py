@@ -18,10 +18,10 @@ from fistful.errors import DataError, UsageError
 from . import balance
 from .balance import Balance
 from .draw import draw_bags, draw_some
+from .ragged import Ragged
 from .store.files import parse_json
 from .store.identity import canonical_json, check_numbers, semantic
 from .store.tables import read_table, write_table
-from .words import Ragged
 
 COUNTS_SCHEMA = pa.schema([("word", pa.string()), ("tf", pa.int64()), ("df", pa.int64())])
 VOCABULARY_SCHEMA = pa.schema(

@@ -20,15 +20,19 @@ from fistful.bow.store.identity import semantic_values
 from fistful.bow.store.manifest import claim, fingerprint, finish
 from fistful.bow.words import WordOptions
 from fistful.errors import UsageError
-from fistful.training.model.encoder import Encoder, choose_device, device_named, load_encoder
+from fistful.training.device import choose_device, device_named
+from fistful.training.model.encoder import Encoder
+from fistful.training.model.load import load_encoder
 
 from .compare import compare_with_first
 from .evaluate_config import EvaluateConfig
 from .results import SUMMARY
 from .score import Job, score_set
+from .score_captions import score_captions
 from .sets import duplicates
-from .sets.open_set import EvalSet, is_written_by_us, open_set
-from .tasks.captions import CaptionSet, open_captions, score_captions
+from .sets.caption_set import CaptionSet, open_captions
+from .sets.evaluation_set import EvalSet
+from .sets.open_set import is_written_by_us, open_set
 from .tasks.coverage import Coverage, read_coverage
 from .tasks.probe import ITSELF, same_classes
 from .tasks.prompts import NAMED

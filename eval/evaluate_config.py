@@ -7,7 +7,7 @@ from typing import Literal
 
 from fistful.bow.store.identity import check_numbers, execution, semantic
 from fistful.errors import UsageError
-from fistful.training.model.encoder import Device
+from fistful.training.device import Device
 
 from .tasks.prompts import check_prompts
 

@@ -22,15 +22,15 @@ from fistful.errors import DataError
 from fistful.progress import progress_bar
 from fistful.training.model.encoder import Encoder
 
+from .checks import copies, not_covered, odd_pixels, seen_before, warnings_of
 from .evaluate_config import EvaluateConfig
 from .results import classes_table, kept_result, multilabel_classes_table, multilabel_predictions_table, predictions_table, result_name
 from .sets import duplicates
-from .sets.checks import copies, not_covered, odd_pixels, seen_before, warnings_of
-from .sets.open_set import EvalSet
+from .sets.evaluation_set import EvalSet
 from .sets.ready import Ready, Tally, check_refused, ready_images
 from .tasks import multilabel, zeroshot
 from .tasks.classifier import Classifier, build_classifiers, check_features
-from .tasks.probe import TEMPERATURE, K, Neighbours, count_copies, embed_set, votes_of
+from .tasks.probe import TEMPERATURE, K, Neighbours, count_copies, same_classes, votes_of
 from .tasks.prompts import KNN, Prompts, build_prompts, options_for
 from .tasks.zeroshot import Predictions
 
@@ -293,3 +293,25 @@ def write_log(folder: Path, name: str, half: str, n_images: int, texts_s: float,
         "versions": {package: version(package) for package in ("fistful", "numpy", "pyarrow", "pillow")},
     }
     write_json(folder, f"logs/{name}.json", record)
+
+
+def embed_set(model: str, encoder: Encoder, probe: EvalSet, asked: EvalSet, config: EvaluateConfig) -> Neighbours:
+    """Show a model the images of a set whose classes are those of another.
+
+    Raises:
+        UsageError: If the sets have other classes.
+        DataError: If the set is broken or has too many bad images, or the model gives no numbers.
+    """
+    number, tally = same_classes(probe, asked), Tally()
+    stream = ready_images(probe.read(), encoder.prepare, "all", tally)
+    features, labels, sha256 = [], [], []
+    with progress_bar(f"{model} on {probe.name}", probe.n_images, config.progress) as update:
+        while batch := list(islice(stream, config.batch_size)):
+            found = encoder.embed_images(np.stack([image.pixels for image in batch]))
+            features.append(check_features(found, [image.name for image in batch], model, zeros_allowed=False))
+            labels += [number[image.label] for image in batch]
+            sha256 += [image.sha256 for image in batch]
+            update(len(labels), f"{len(tally.letters)} refused")
+    check_refused(probe.name, tally, config.max_bad_fraction)
+    features_MD = np.concatenate(features) if features else np.zeros((0, 1), np.float32)
+    return Neighbours(probe.name, features_MD, np.array(labels, np.int64), sha256, tally.digest.hexdigest(), len(tally.letters))

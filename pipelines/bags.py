@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from fistful.bow.balance import Balance, effective_words, kept_fraction
 from fistful.bow.draw import draw_pairs, draw_share, sample_number
+from fistful.bow.ragged import Ragged
 from fistful.bow.store import manifest
 from fistful.bow.store.dead_letters import Letters, Refused
 from fistful.bow.store.files import atomic_file, local_out, write_json
@@ -27,16 +28,16 @@ from fistful.bow.store.kinds import PassedOver
 from fistful.bow.store.shard import end_tar
 from fistful.bow.store.tables import write_table
 from fistful.bow.vocabulary import FILE, Limits, Vocabulary, choose_words, read_counted, read_vocabulary, write_vocabulary
-from fistful.bow.words import Analyzer, Ragged, WordOptions, first_appearances
+from fistful.bow.words import Analyzer, WordOptions, first_appearances
 from fistful.errors import DataError, UsageError
 
 from .count import analyzer_of_this_thread
 from .engine.beam import Work
 from .engine.forecast import forecast
 from .engine.stage import Running, check_out, close_folder, run_stage, say_passed_over, uncollected, write_unit
+from .engine.unchanged import check_unchanged
 from .read.rows import BATCH_ROWS, Batch, make_letter
 from .read.sources import SourceOptions, check_unit, open_unit
-from .read.unchanged import check_unchanged
 from .read.units import PlanOptions, Unit, plan_units
 from .sample_writer import NO_IMAGE, Samples, SampleWriter, join_words
 

@@ -27,9 +27,9 @@ from fistful.progress import progress_bar
 from .engine.beam import Work, run_units
 from .engine.forecast import forecast
 from .engine.stage import Running, check_out, close_folder, run_stage, say_passed_over, uncollected, write_unit
+from .engine.unchanged import check_unchanged
 from .read.rows import Batch
 from .read.sources import SourceOptions, check_unit, open_unit
-from .read.unchanged import check_unchanged
 from .read.units import PlanOptions, Unit, plan_units
 
 MERGED_AT_ONCE = 32

@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fistful.bow.draw import sample_key
+from fistful.bow.ragged import Ragged
 from fistful.bow.store.images import Header
 from fistful.bow.store.index import INDEX_SCHEMA
 from fistful.bow.store.shard import PADDING, Sink, tar_headers
-from fistful.bow.words import Ragged
 
 NO_IMAGE = Header("", 0, 0)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
-from fistful.bow.words import Ragged
+from fistful.bow.ragged import Ragged
 
 WHITE = [chr(i) for i in range(0x110000) if chr(i).isspace()]
 """Every white space that Python, and so spaCy, knows."""

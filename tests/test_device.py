@@ -14,7 +14,8 @@ from fistful.eval.evaluate_config import EvaluateConfig
 from fistful.eval.tasks.classify import ClassifyConfig, classify
 from fistful.eval.tasks.weights import weights_key
 from fistful.pipelines.pseudo.label import LabelConfig, LabelOptions, label
-from fistful.training.model.encoder import choose_device, device_named, load_encoder
+from fistful.training.device import choose_device, device_named
+from fistful.training.model.load import load_encoder
 from fistful.training.train_config import TrainConfig, resolve
 
 NO_GPU = "--device cuda: found no GPU that torch can use; use --device cpu"

@@ -24,12 +24,14 @@ from fistful.bow import vocabulary as vocabularies
 from fistful.bow.store import manifest
 from fistful.bow.store.files import local_out, write_json
 from fistful.bow.store.identity import semantic_values, sha256_hex
+from fistful.bow.store.model_folder import BEST_FOLDER, FOLDER
 from fistful.bow.vocabulary import Vocabulary
 from fistful.errors import DataError, FistfulError, UsageError
 
 from .data.holdout import BY, hidden_rows
 from .data.order import Order, Stream
-from .data.samples import Samples, read_keys, read_samples
+from .data.reading import read_keys, read_samples
+from .data.samples import Samples
 from .train_config import MAX_STEPS, TrainConfig, resolve
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from .loop import Trainer
     from .model.encoder import Encoder
     from .model.export import About
-    from .model.pretrained import Pretrained
+    from .model.weights import Pretrained
 
 LOCK = "logs/lock"
 TEXTS = "logs/texts.json"
@@ -257,7 +259,7 @@ def _train(job: Job) -> None:
         job.ranks.by_first(lambda: check_learnt(run))
         with trainer.mean.in_place():
             if first:
-                export.write_model(run, export.FOLDER, trainer.model, _about(job, trainer), trainer.head_statistics())
+                export.write_model(run, FOLDER, trainer.model, _about(job, trainer), trainer.head_statistics())
         if job.evaluate is not None:
             scores = trainer.evaluate()
             if first:
@@ -266,7 +268,7 @@ def _train(job: Job) -> None:
         best = checkpoint.best_step(trainer.evaluated, trainer.step)
         if first and best is not None and job.config.evaluate_every:
             checkpoint.load_weights(run, checkpoint.best_name(best), trainer.model)
-            export.write_model(run, export.BEST_FOLDER, trainer.model, _about(job, trainer), trainer.head_statistics())
+            export.write_model(run, BEST_FOLDER, trainer.model, _about(job, trainer), trainer.head_statistics())
     if first:
         _write_replaced(run, trainer)
         checkpoint.remove_all(run)
@@ -351,10 +353,10 @@ def _trainer(job: Job) -> Trainer:
     import open_clip
 
     from .data.loader import Loader
-    from .data.pixels import fit_of
     from .loop import Trainer
     from .model.model import Model, shape_of, square_size
     from .model.pretrained import start_from
+    from .pixels import fit_of
 
     config, samples = job.config, job.samples
     shape = shape_of(config, len(samples.vocabulary), job.pretrained)
@@ -374,7 +376,7 @@ def _trainer(job: Job) -> Trainer:
 
 def _freeze(job: Job, trainer: Trainer, stop: threading.Event) -> None:
     """Compute the features of a frozen tower, or find them."""
-    from .data.features import features_of
+    from .frozen import features_of
 
     config, loader = job.config, trainer.loader
     if config.train_image == "none":
@@ -407,7 +409,7 @@ def _scores(job: Job, trainer: Trainer) -> dict[str, float]:
     from .model.towers import own_encoder
 
     assert job.evaluate is not None
-    folder = f"logs/evaluated/{export.FOLDER}"
+    folder = f"logs/evaluated/{FOLDER}"
     export.write_model(job.run, folder, trainer.model, _about(job, trainer), trainer.head_statistics())
     encoder = own_encoder(job.run / folder, str(job.run), trainer.device)
     try:

@@ -11,7 +11,7 @@ from fistful.bow.balance import Balance
 from fistful.bow.store.identity import check_numbers, execution, semantic
 from fistful.errors import UsageError
 
-from .model.encoder import choose_device
+from .device import choose_device
 
 MAX_STEPS = 1_000_000_000
 """More than any run takes; a number beyond is a slip of the hand."""

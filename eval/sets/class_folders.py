@@ -20,7 +20,7 @@ from fistful.bow.store.untar import Member, TarReader, unpacked
 from fistful.errors import DataError, UsageError
 
 from .class_names import TABLE, WORDNET_ID, ClassName, name_classes, odd_names, quoted
-from .open_set import EvalSet, Sample
+from .evaluation_set import EvalSet, Sample
 
 SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "dev"})
 NO_CLASSES = frozenset({"lost+found", "__macosx", "$recycle.bin", "system volume information", "@eadir", "annotation", "annotations"})

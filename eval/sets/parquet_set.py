@@ -15,10 +15,10 @@ from fistful.bow.store.columns import BROKEN_PARQUET, check_damage, is_list, is_
 from fistful.bow.store.dead_letters import DeadLetter, Refused
 from fistful.bow.store.files import parse_json
 from fistful.errors import DataError, UsageError
+from fistful.wording import some
 
-from .checks import some
 from .class_names import ClassName, from_folders, from_table, heard, odd_names
-from .open_set import SEVERAL, EvalSet, Sample
+from .evaluation_set import SEVERAL, EvalSet, Sample
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "png", "webp")
 LABEL_COLUMNS = ("label", "labels", "cls", "class", "fine_label")

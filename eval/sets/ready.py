@@ -17,7 +17,7 @@ from fistful.bow.store.images import decode_image
 from fistful.errors import DataError
 
 from .duplicates import phash
-from .open_set import SEVERAL, Sample
+from .evaluation_set import SEVERAL, Sample
 
 Half = Literal["all", "dev", "test"]
 

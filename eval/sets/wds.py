@@ -24,7 +24,7 @@ from fistful.bow.store.untar import check_end
 from fistful.errors import DataError, UsageError
 
 from .class_names import ClassName, odd_names, read_table
-from .open_set import SEVERAL, EvalSet, Sample
+from .evaluation_set import SEVERAL, EvalSet, Sample
 
 SPLIT = "test"
 CLASS_NAMES = "classnames.txt"

@@ -23,15 +23,18 @@ from fistful.bow.store.files import check_above, write_own_file
 from fistful.bow.store.identity import check_numbers, execution, semantic
 from fistful.bow.store.images import EXTENSIONS, decode_image
 from fistful.bow.store.kinds import PassedOver, files_under, is_image, unread_kind
+from fistful.bow.store.model_folder import find_folder
 from fistful.bow.vocabulary import FILE as VOCABULARY
 from fistful.bow.vocabulary import read_vocabulary
 from fistful.bow.words import WordOptions
 from fistful.errors import DataError, UsageError
 from fistful.progress import progress_bar
 from fistful.terminal import show_in_line
-from fistful.training.model.encoder import Device, Encoder, find_folder, load_encoder
+from fistful.training.device import Device
+from fistful.training.model.encoder import Encoder
+from fistful.training.model.load import load_encoder
+from fistful.wording import some
 
-from ..sets.checks import some
 from ..sets.class_names import ClassName, alike, heard, read_table
 from . import zeroshot
 from .classifier import Classifier, build_classifiers, check_features

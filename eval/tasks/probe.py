@@ -8,19 +8,13 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import islice
 
 import numpy as np
 
 from fistful.errors import UsageError
-from fistful.progress import progress_bar
-from fistful.training.model.encoder import Encoder
 from fistful.training.neighbours import nearest
 
-from ..evaluate_config import EvaluateConfig
-from ..sets.open_set import EvalSet
-from ..sets.ready import Tally, check_refused, ready_images
-from .classifier import check_features
+from ..sets.evaluation_set import EvalSet
 
 K = 20
 TEMPERATURE = 0.07
@@ -89,28 +83,6 @@ def votes_of(keys: Neighbours, queries_ND: np.ndarray, n_classes: int, *, same: 
     for start in range(0, len(rows_NK), BLOCK):
         part = slice(start, start + BLOCK)
         yield vote(keys.labels_M[rows_NK[part]], cosines_NK[part], n_classes)
-
-
-def embed_set(model: str, encoder: Encoder, probe: EvalSet, asked: EvalSet, config: EvaluateConfig) -> Neighbours:
-    """Show a model the images of a set whose classes are those of another.
-
-    Raises:
-        UsageError: If the sets have other classes.
-        DataError: If the set is broken or has too many bad images, or the model gives no numbers.
-    """
-    number, tally = same_classes(probe, asked), Tally()
-    stream = ready_images(probe.read(), encoder.prepare, "all", tally)
-    features, labels, sha256 = [], [], []
-    with progress_bar(f"{model} on {probe.name}", probe.n_images, config.progress) as update:
-        while batch := list(islice(stream, config.batch_size)):
-            found = encoder.embed_images(np.stack([image.pixels for image in batch]))
-            features.append(check_features(found, [image.name for image in batch], model, zeros_allowed=False))
-            labels += [number[image.label] for image in batch]
-            sha256 += [image.sha256 for image in batch]
-            update(len(labels), f"{len(tally.letters)} refused")
-    check_refused(probe.name, tally, config.max_bad_fraction)
-    features_MD = np.concatenate(features) if features else np.zeros((0, 1), np.float32)
-    return Neighbours(probe.name, features_MD, np.array(labels, np.int64), sha256, tally.digest.hexdigest(), len(tally.letters))
 
 
 def count_copies(images: Sequence[str], known: Sequence[str], *, same: bool) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 
 from fistful.bow.store.files import write_bytes
 from fistful.bow.store.identity import canonical_json, sha256_hex, versions_of
-from fistful.training.model.encoder import device_named
+from fistful.training.device import device_named
 
 FORMAT = 1
 """Part of every key: another way to build classifiers leaves older files behind."""

@@ -10,7 +10,7 @@ from fistful.bow.calibration import Calibration
 from fistful.bow.draw import mix_all
 from fistful.bow.metrics import ratio_interval
 from fistful.bow.pseudo import Candidates, are_right, draw_sizes, take_best
-from fistful.bow.words import Ragged
+from fistful.bow.ragged import Ragged
 from fistful.errors import DataError
 
 BIN = 50

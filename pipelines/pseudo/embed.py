@@ -18,21 +18,21 @@ import numpy as np
 import pyarrow as pa
 
 from fistful.bow.draw import sample_key
+from fistful.bow.embeddings import EMBEDDINGS_SCHEMA
 from fistful.bow.pseudo import Candidates, top_words
 from fistful.bow.store import manifest
 from fistful.bow.store.dead_letters import DeadLetter, Refused
-from fistful.bow.store.embeddings import EMBEDDINGS_SCHEMA
 from fistful.bow.store.images import decode_image
 from fistful.bow.store.index import unit_name
 from fistful.bow.store.tables import write_table
 from fistful.errors import UsageError
-from fistful.training.model.encoder import device_named
+from fistful.training.device import device_named
 
 from ..engine.beam import Work
 from ..engine.stage import Running, close_folder, run_stage, write_unit
+from ..engine.unchanged import check_unchanged
 from ..read.rows import Row
 from ..read.sources import SourceOptions, open_unit
-from ..read.unchanged import check_unchanged
 from ..read.units import Unit
 
 DECIMALS = 5
@@ -151,7 +151,7 @@ _threads = threading.local()
 
 def encoder_of_this_thread(job: EmbedJob) -> Any:
     """Return the encoder, built once a thread."""
-    from fistful.training.model.encoder import load_encoder
+    from fistful.training.model.load import load_encoder
 
     if not hasattr(_threads, "load"):
         _threads.load = functools.lru_cache(maxsize=1)(load_encoder)

@@ -17,16 +17,16 @@ import pyarrow.parquet as pq
 
 from fistful.bow.calibration import Calibration
 from fistful.bow.draw import number_of_key, sample_key
+from fistful.bow.embeddings import Embeddings, read_embeddings
 from fistful.bow.pseudo import Candidates, draw_sizes, margins, take_best, vote
+from fistful.bow.ragged import Ragged
 from fistful.bow.store.dead_letters import DeadLetter
-from fistful.bow.store.embeddings import Embeddings, read_embeddings
 from fistful.bow.store.files import atomic_file
 from fistful.bow.store.images import read_header
 from fistful.bow.store.index import unit_name
 from fistful.bow.store.shard import end_tar
 from fistful.bow.store.tables import write_table
 from fistful.bow.vocabulary import Vocabulary, read_vocabulary
-from fistful.bow.words import Ragged
 
 from ..engine.stage import write_unit
 from ..read.rows import Batch, make_letter

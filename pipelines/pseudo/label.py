@@ -14,26 +14,26 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fistful.bow.contents import index_contents
 from fistful.bow.draw import held_out, mix_all, number_of_key
+from fistful.bow.embeddings import Embeddings, read_embeddings
 from fistful.bow.pseudo import quota_thresholds
+from fistful.bow.ragged import Ragged
 from fistful.bow.store import manifest
-from fistful.bow.store.contents import index_contents
-from fistful.bow.store.embeddings import Embeddings, read_embeddings
 from fistful.bow.store.files import atomic_file, local_out, read_json, write_bytes, write_json
 from fistful.bow.store.identity import check_numbers, semantic, semantic_values
 from fistful.bow.store.index import read_index, unit_name
 from fistful.bow.store.kinds import PassedOver
 from fistful.bow.vocabulary import FILE as VOCABULARY
 from fistful.bow.vocabulary import Vocabulary, read_vocabulary
-from fistful.bow.words import Ragged
 from fistful.errors import DataError, UsageError
 from fistful.training.data.holdout import BY
-from fistful.training.model.encoder import Device, choose_device, device_named
+from fistful.training.device import Device, choose_device, device_named
 
 from ..engine.beam import Work
 from ..engine.stage import Running, close_folder, run_stage, say_passed_over
+from ..engine.unchanged import check_unchanged
 from ..read.sources import SourceOptions
-from ..read.unchanged import check_unchanged
 from ..read.units import PlanOptions, Unit, plan_units
 from .embed import EmbedJob
 from .give import Captioned, LabelJob, Source, candidates_of, save_captioned
@@ -154,7 +154,7 @@ def label(*images: str, model: str, like: str | Path, out: str | Path, config: L
 
 def _fitting(model: str, like: Path, by: Source) -> tuple[Encoder, float]:
     """Load the encoder, check that it and the captioned data belong together, and return the share held out too."""
-    from fistful.training.model.encoder import load_encoder
+    from fistful.training.model.load import load_encoder
 
     encoder = load_encoder(model, "cpu")  # what embeds is loaded by the workers
     if by == "head" and not encoder.word_scores:
@@ -197,7 +197,7 @@ def check_lineage(model: str, like: Path) -> float:
         DataError: If it was trained on other data or another vocabulary, or held samples out by KEY.
         UsageError: If it held nothing out.
     """
-    from fistful.training.model.encoder import OWN_FILE, find_folder
+    from fistful.bow.store.model_folder import OWN_FILE, find_folder
 
     folder = find_folder(model)
     if folder is None or not (folder / OWN_FILE).exists():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fistful.bow.draw import held_out, mix_all, sample_number
 from fistful.bow.pseudo import Candidates, are_right, draw_sizes, margins, quota_thresholds, take_best, top_words, vote
-from fistful.bow.words import Ragged
+from fistful.bow.ragged import Ragged
 from tests.strategies import make_ragged, ragged
 
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fistful.bow.balance import Balance
+from fistful.bow.ragged import Ragged
 from fistful.bow.vocabulary import Limits, choose_words, count_table, counts_of, merge_counts, read_vocabulary, write_vocabulary
-from fistful.bow.words import Ragged
 from fistful.errors import DataError, UsageError
 
 COUNTS = count_table(["dog", "cat", "ant", "bee", "never"], np.array([9, 5, 5, 1, 0]), np.array([7, 5, 5, 1, 0]))

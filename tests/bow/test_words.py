@@ -20,7 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fistful.bow.long_chunks import MAX_CHUNK, WINDOW, _at_end, tokenizer_of_long
-from fistful.bow.words import Analyzer, Ragged, WordOptions, check_language, first_appearances
+from fistful.bow.ragged import Ragged
+from fistful.bow.words import Analyzer, WordOptions, check_language, first_appearances
 from fistful.errors import UsageError
 from tests.strategies import WHITE, captions, make_ragged, rows_of
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fistful.bow.pseudo import Candidates, top_words
-from fistful.bow.words import Ragged
+from fistful.bow.ragged import Ragged
 from fistful.errors import DataError
 from fistful.pipelines.pseudo.calibrate import BIN, calibrate_shares, measure
 

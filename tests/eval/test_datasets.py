@@ -14,7 +14,8 @@ import pytest
 from fistful.bow.store.dead_letters import DeadLetter
 from fistful.bow.store.shard import tar_bytes
 from fistful.errors import DataError, UsageError
-from fistful.eval.sets.open_set import Sample, open_set, set_name
+from fistful.eval.sets.evaluation_set import Sample
+from fistful.eval.sets.open_set import open_set, set_name
 from tests.eval.conftest import SQUARES, square
 
 RED = square(SQUARES["red"])

@@ -9,8 +9,9 @@ import torch
 
 from fistful.bow.store.images import decode_image
 from fistful.errors import UsageError
-from fistful.training.model.encoder import Encoder, load_encoder
+from fistful.training.model.encoder import Encoder
 from fistful.training.model.export import read_model
+from fistful.training.model.load import load_encoder
 from fistful.training.train import train
 from fistful.training.train_config import TrainConfig
 from tests.training.conftest import picture_bytes

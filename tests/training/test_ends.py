@@ -9,7 +9,7 @@ import pytest
 from fistful.bow.store import manifest
 from fistful.errors import DataError, UsageError
 from fistful.training import loop
-from fistful.training.model.encoder import load_encoder
+from fistful.training.model.load import load_encoder
 from fistful.training.train import check_learnt, train
 from fistful.training.train_config import TrainConfig
 

@@ -16,7 +16,7 @@ import torch
 from fistful.bow.store import manifest
 from fistful.errors import DataError, Interrupted, UsageError
 from fistful.training import checkpoint, loop
-from fistful.training.data.samples import read_samples
+from fistful.training.data.reading import read_samples
 from fistful.training.train import train
 from fistful.training.train_config import TrainConfig, has_bf16
 

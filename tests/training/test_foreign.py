@@ -13,7 +13,8 @@ import pytest
 from fistful.bow.store import manifest
 from fistful.errors import DataError, UsageError
 from fistful.training.data import foreign
-from fistful.training.data.samples import read_picture, read_samples
+from fistful.training.data.reading import read_samples
+from fistful.training.data.samples import read_picture
 from fistful.training.train import train
 from fistful.training.train_config import TrainConfig
 from tests.training.conftest import picture_bytes, sample

@@ -12,7 +12,7 @@ from fistful.bow.store.index import read_index
 from fistful.errors import UsageError
 from fistful.pipelines.pseudo.label import held_pictures
 from fistful.training.data.holdout import hidden_rows
-from fistful.training.data.samples import read_samples
+from fistful.training.data.reading import read_samples
 from fistful.training.train import train
 from fistful.training.train_config import TrainConfig
 from tests.training import conftest

@@ -14,8 +14,9 @@ import pytest
 from fistful.errors import DataError
 from fistful.training.data.features import OPEN_TABLES, Features, Part
 from fistful.training.data.loader import Loader
-from fistful.training.data.pixels import Fit
-from fistful.training.data.samples import read_picture, read_samples
+from fistful.training.data.reading import read_samples
+from fistful.training.data.samples import read_picture
+from fistful.training.pixels import Fit
 from fistful.training.train import _order
 from fistful.training.train_config import TrainConfig
 from tests.training.conftest import picture, picture_bytes, sample

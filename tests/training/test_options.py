@@ -14,9 +14,9 @@ from fistful.cli import run as command
 from fistful.errors import DataError, UsageError
 from fistful.training import loop
 from fistful.training.data.loader import Loader
-from fistful.training.data.samples import read_samples
-from fistful.training.model.encoder import load_encoder
+from fistful.training.data.reading import read_samples
 from fistful.training.model.export import read_model
+from fistful.training.model.load import load_encoder
 from fistful.training.recipes import changes, recipe
 from fistful.training.train import train
 from fistful.training.train_config import TrainConfig

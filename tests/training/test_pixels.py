@@ -9,7 +9,7 @@ import pytest
 from open_clip.transform import PreprocessCfg, image_transform_v2
 
 from fistful.bow.store.images import decode_image
-from fistful.training.data.pixels import Fit, crop_draws, decode, fit, fit_of, random_box, random_window, resize
+from fistful.training.pixels import Fit, crop_draws, decode, fit, fit_of, random_box, random_window, resize
 from tests.training.conftest import picture_bytes
 
 

@@ -14,9 +14,10 @@ from safetensors.torch import save_file
 from fistful.bow.store.images import decode_image
 from fistful.errors import UsageError
 from fistful.training.data.loader import Loader
-from fistful.training.model.encoder import load_encoder
+from fistful.training.model.load import load_encoder
 from fistful.training.model.preprocess import default_preprocess, preprocess_of
-from fistful.training.model.pretrained import Pretrained, load_pretrained
+from fistful.training.model.pretrained import load_pretrained
+from fistful.training.model.weights import Pretrained
 from fistful.training.train import train
 from fistful.training.train_config import TrainConfig
 from tests.training.conftest import picture_bytes

@@ -14,10 +14,11 @@ import torch
 from fistful.bow.store import manifest
 from fistful.bow.store.images import decode_image
 from fistful.errors import DataError, UsageError
-from fistful.training.model.encoder import load_encoder
 from fistful.training.model.export import read_model
+from fistful.training.model.load import load_encoder
 from fistful.training.model.model import Model, shape_of
-from fistful.training.model.pretrained import Pretrained, efficientnet_lite0, load_pretrained, start_from
+from fistful.training.model.pretrained import efficientnet_lite0, load_pretrained, start_from
+from fistful.training.model.weights import Pretrained
 from fistful.training.train import train
 from fistful.training.train_config import TrainConfig
 from tests.training.conftest import picture_bytes
@@ -55,7 +56,7 @@ def test_features_are_computed_once_and_shared(data, tmp_path, monkeypatch):
     train(data, out=tmp_path / "a", config=config)
     (folder,) = (tmp_path / "features").iterdir()
     assert [np.load(path).shape[0] for path in sorted(folder.glob("*.npy"))] == [24, 24]
-    monkeypatch.setattr("fistful.training.data.features._compute", None)  # would fail if it were called
+    monkeypatch.setattr("fistful.training.frozen._compute", None)  # would fail if it were called
     train(data, out=tmp_path / "b", config=TrainConfig(**{**QUICK, "seed": 1}, init=SEEN, train_image="none", features=shared))
 
 
@@ -184,7 +185,7 @@ def test_weights_that_would_run_code_are_not_run(data, tmp_path):
         ({"init": "no-such-folder"}, "no-such-folder: no such folder; expected"),
         ({"init": "tests.training.test_pretrained:nothing"}, "tests.training.test_pretrained:nothing: module"),
         ({"init": "json:loads [1]"}, "json:loads [1]: arguments are [1], expected a JSON object"),
-        ({"init": "builtins:dict"}, "--init builtins:dict: returned dict, expected fistful.training.model.pretrained.Pretrained"),
+        ({"init": "builtins:dict"}, "--init builtins:dict: returned dict, expected fistful.training.model.weights.Pretrained"),
         ({"train_image": "none"}, "--train-image none: would keep random weights; give --init"),
         ({"init": SEEN, "init_towers": "both"}, f"--init-towers both: needs a transformer in --init {SEEN}"),
         ({"init": SEEN, "train_image": "none", "augment": "crop"}, "--augment crop: a frozen tower sees each picture once"),

@@ -13,11 +13,11 @@ import pytest
 
 from fistful.bow.balance import Balance
 from fistful.bow.draw import draw_bags
-from fistful.bow.words import Ragged
+from fistful.bow.ragged import Ragged
 from fistful.errors import UsageError
-from fistful.training.data.samples import read_samples
+from fistful.training.data.reading import read_samples
 from fistful.training.data.texts import BagTokens, CaptionTokens, TextLengths, bags_of, captions_of, measure_texts, reads_caption
-from fistful.training.model.pretrained import Pretrained
+from fistful.training.model.weights import Pretrained
 from fistful.training.train import _of_data, train
 from fistful.training.train_config import TrainConfig
 from tests.training.conftest import make_data

@@ -22,6 +22,7 @@ import pyarrow as pa
 from fistful.bow import vocabulary as vocabularies
 from fistful.bow.balance import Balance
 from fistful.bow.draw import sample_key
+from fistful.bow.ragged import Ragged
 from fistful.bow.store.files import hash_file, parse_json
 from fistful.bow.store.identity import canonical_json, sha256_hex
 from fistful.bow.store.images import EXTENSIONS
@@ -32,7 +33,7 @@ from fistful.bow.store.plain_text import MARK
 from fistful.bow.store.tables import join_tables, read_table, write_table
 from fistful.bow.store.untar import check_end
 from fistful.bow.vocabulary import Limits, choose_words, count_table, write_vocabulary
-from fistful.bow.words import Analyzer, Ragged, WordOptions, first_appearances
+from fistful.bow.words import Analyzer, WordOptions, first_appearances
 from fistful.errors import DataError, UsageError
 
 from .samples import Source, Words

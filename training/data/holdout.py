@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from fistful.bow.contents import picture_contents
 from fistful.bow.draw import held_out
-from fistful.bow.store.contents import picture_contents
 from fistful.bow.store.files import atomic_file
 from fistful.bow.store.identity import sha256_hex
 from fistful.progress import progress_bar

@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from fistful.bow.ragged import Ragged
 from fistful.bow.vocabulary import Vocabulary
-from fistful.bow.words import Ragged
 
+from .. import pixels
 from ..distributed import Ranks
+from ..pixels import Fit
 from ..train_config import TrainConfig
-from . import pixels
 from .features import Features
 from .order import Order
 from .pictures import Pictures
-from .pixels import Fit
 from .samples import Samples
 from .texts import BagTokens, CaptionTokens, bags_of, caption_bags, captions_of, reads_caption
 

@@ -8,10 +8,10 @@ from fistful.bow.draw import mix_all
 from fistful.bow.store.dead_letters import Refused
 from fistful.errors import DataError
 
+from .. import pixels
+from ..pixels import Fit
 from ..train_config import TrainConfig
-from . import pixels
 from .order import Order
-from .pixels import Fit
 from .samples import Samples, read_picture
 
 ATTEMPTS = 16

@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from fistful.bow.draw import draw_share, mix_all
+from fistful.bow.ragged import Ragged
 from fistful.bow.vocabulary import Vocabulary
-from fistful.bow.words import Analyzer, Ragged, WordOptions, first_appearances
+from fistful.bow.words import Analyzer, WordOptions, first_appearances
 
 from ..model.tokens import shorten
 from ..train_config import TrainConfig

@@ -16,14 +16,11 @@ import torch
 from fistful.bow import vocabulary as vocabularies
 from fistful.bow.store.files import read_json, write_bytes, write_json
 from fistful.bow.store.identity import FORMAT
+from fistful.bow.store.model_folder import CONFIG_FILE, OWN_FILE, OWN_WEIGHTS_FILE, WEIGHTS_FILE
 from fistful.errors import DataError, UsageError
 
-from .model import CONFIG_FILE, Model, Shape, load_tensors
-
-WEIGHTS_FILE = "open_clip_model.safetensors"
-OWN_WEIGHTS_FILE = "fistful.safetensors"
-OWN_FILE = "fistful.json"
-FOLDER, BEST_FOLDER = "model", "best"
+from .model import Model, Shape
+from .weights import load_tensors
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

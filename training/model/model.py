@@ -15,14 +15,14 @@ from torch import nn
 from torch.nn.functional import normalize
 
 from fistful.bow.store.files import read_json
+from fistful.bow.store.model_folder import CONFIG_FILE
 from fistful.errors import DataError, UsageError
 
 from ..train_config import TrainConfig
 
 if TYPE_CHECKING:
-    from .pretrained import Pretrained
+    from .weights import Pretrained
 
-CONFIG_FILE = "open_clip_config.json"
 
 DEFAULT_MODEL = "tiny-resnet"
 FIRST_BIAS = -10.0
@@ -338,21 +338,3 @@ def normalise(images: torch.Tensor, mean: tuple[float, ...], std: tuple[float, .
     mean_C = torch.tensor(mean, dtype=torch.float32, device=images.device).view(3, 1, 1)
     std_C = torch.tensor(std, dtype=torch.float32, device=images.device).view(3, 1, 1)
     return images.permute(0, 3, 1, 2).float().div_(255).sub_(mean_C).div_(std_C)
-
-
-def load_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Read a safetensors file.
-
-    Raises:
-        UsageError: If it is missing.
-        DataError: If it is broken.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except FileNotFoundError:
-        raise UsageError(f"{path}: no such file; is the folder a model that fistful train wrote?") from None
-    except (SafetensorError, OSError) as error:
-        raise DataError(f"{path}: not readable safetensors ({error})") from None

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fistful.bow.store.files import read_json
+from fistful.bow.store.model_folder import CONFIG_FILE
 from fistful.errors import UsageError
 
 from ..train_config import TrainConfig
-from .model import CONFIG_FILE, chosen_config
+from .model import chosen_config
 
 if TYPE_CHECKING:
-    from .pretrained import Pretrained
+    from .weights import Pretrained
 
 RESIZE_MODES = ("shortest", "longest", "squash")
 INTERPOLATIONS = ("bicubic", "bilinear", "random")

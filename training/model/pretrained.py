@@ -5,20 +5,19 @@ A factory is `package.module:function`, given by the user's own call; it returns
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from fistful.bow.store.files import read_json
-from fistful.errors import DataError, UsageError
+from fistful.bow.store.model_folder import CONFIG_FILE, OWN_FILE, find_folder
+from fistful.errors import UsageError
 
-from .encoder import OPEN_CLIP_FILE, OWN_FILE, call_factory, find_folder
-from .model import CONFIG_FILE, Model, is_timm, load_tensors
+from .factory import call_factory
+from .model import Model, is_timm
 from .preprocess import beside_weights
+from .weights import Pretrained, read_tensors
 
 HALF = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "interpolation": "bicubic", "resize_mode": "shortest"}
 WEIGHTS = (
@@ -28,33 +27,6 @@ WEIGHTS = (
     "open_clip_pytorch_model.pth",
 )
 """Where open_clip looks for weights, in its order; it ignores others."""
-UNREADABLE = (RuntimeError, OSError, ValueError, EOFError, pickle.UnpicklingError)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Pretrained:
-    """Towers somebody else trained."""
-
-    image: dict[str, torch.Tensor]
-    """Tensors of the image tower, named as in open_clip's (a timm tower's begin with `trunk.`)."""
-    vision_cfg: dict[str, Any] | None = None
-    """open_clip's description of the image tower; None where `--model` has to say."""
-    model_cfg: dict[str, Any] | None = None
-    """open_clip's description of the whole model, where the weights have one."""
-    text: dict[str, torch.Tensor] | None = None
-    """Tensors of the transformer, named as in open_clip's model without `visual.`; None where there is none."""
-    preprocess_cfg: dict[str, Any] | None = None
-    """mean, std, interpolation, resize_mode that the image tower is used to; None, or what is left out: open_clip's."""
-    saw_imagenet_labels: bool | None = None
-    """Whether the image tower was trained with ImageNet's labels; None where nobody knows."""
-
-    def fingerprint(self) -> str:
-        """Return SHA-256 over names and content of the tensors."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted({**(self.text or {}), **{f"visual.{k}": v for k, v in self.image.items()}}.items()):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            digest.update(tensor.detach().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
 
 
 def load_pretrained(spec: str) -> Pretrained:
@@ -72,34 +44,15 @@ def load_pretrained(spec: str) -> Pretrained:
     if folder is None:
         found = call_factory(spec)
         if not isinstance(found, Pretrained):
-            raise UsageError(f"--init {spec}: returned {type(found).__name__}, expected fistful.training.model.pretrained.Pretrained")
+            raise UsageError(f"--init {spec}: returned {type(found).__name__}, expected fistful.training.model.weights.Pretrained")
         return found
     return _own_model(folder) if (folder / OWN_FILE).exists() else _open_clip_model(folder)
-
-
-def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Read a file of weights, running nothing that is in it.
-
-    Raises:
-        DataError: If it cannot be read.
-    """
-    if path.suffix == ".safetensors":
-        return load_tensors(path)
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except UNREADABLE as error:
-        found = type(error).__name__  # torch's advice to run what is in the file would be a bad one
-        raise DataError(f"--init {path}: not readable weights ({found}); expected a state dict as torch.save writes it") from None
-    found = found.get("state_dict", found.get("model", found)) if isinstance(found, dict) else found
-    if not isinstance(found, dict) or not all(isinstance(value, torch.Tensor) for value in found.values()):
-        raise DataError(f"--init {path}: holds no tensors by name, expected a state dict as timm writes it")
-    return {name.removeprefix("module."): tensor for name, tensor in found.items()}
 
 
 def _open_clip_model(folder: Path) -> Pretrained:
     files = [folder / name for name in WEIGHTS if (folder / name).exists()]
     if not files:
-        raise UsageError(f"--init {folder}: has {OPEN_CLIP_FILE} but no weights; expected {WEIGHTS[0]} beside it")
+        raise UsageError(f"--init {folder}: has {CONFIG_FILE} but no weights; expected {WEIGHTS[0]} beside it")
     config = read_json(folder / CONFIG_FILE)
     return _of_clip(read_tensors(files[0]), config["model_cfg"], config.get("preprocess_cfg"), None)
 

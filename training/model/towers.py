@@ -16,12 +16,12 @@ from torch.nn.functional import normalize
 
 from fistful.bow.store.files import hash_file, read_json
 from fistful.bow.store.identity import canonical_json, sha256_hex
+from fistful.bow.store.model_folder import CONFIG_FILE, OWN_FILE, WEIGHTS_FILE
 from fistful.bow.words import Analyzer, WordOptions
 from fistful.errors import DataError, UsageError
 
-from ..data.pixels import fit, fit_of
-from .encoder import OPEN_CLIP_FILE, OWN_FILE
-from .export import WEIGHTS_FILE, Exported, read_model
+from ..pixels import fit, fit_of
+from .export import Exported, read_model
 from .model import normalise, square_size
 from .tokens import TokenTexts, in_passes
 
@@ -182,11 +182,11 @@ def open_clip_encoder(folder: Path, name: str, device: str = "cpu") -> TowerEnco
         tokenizer: Any = open_clip.get_tokenizer(spec)
     except (RuntimeError, ValueError, OSError) as error:
         if not [p for p in folder.iterdir() if p.suffix in (".safetensors", ".bin", ".pth")]:
-            raise UsageError(f"{name}: has {OPEN_CLIP_FILE} but no weights; expected {WEIGHTS_FILE} beside it") from None
+            raise UsageError(f"{name}: has {CONFIG_FILE} but no weights; expected {WEIGHTS_FILE} beside it") from None
         raise DataError(f"{name}: open_clip cannot load it ({str(error).splitlines()[0]})") from None
     preprocess = dict(open_clip.get_model_preprocess_cfg(model))
     context = int(model.context_length)
-    dim = read_json(folder / OPEN_CLIP_FILE)["model_cfg"]["embed_dim"]
+    dim = read_json(folder / CONFIG_FILE)["model_cfg"]["embed_dim"]
     size = preprocess.pop("size")
     texts = TokenTexts(model, tokenizer, context, dim, device)
     return TowerEncoder(
@@ -207,7 +207,7 @@ def open_clip_encoder(folder: Path, name: str, device: str = "cpu") -> TowerEnco
 
 def _unsaid(folder: Path, preprocess: dict[str, Any]) -> tuple[str, ...]:
     """Return a line if a model does not say how it normalises pixels: open_clip then takes CLIP's numbers without a word."""
-    said = read_json(folder / OPEN_CLIP_FILE).get("preprocess_cfg") or {}
+    said = read_json(folder / CONFIG_FILE).get("preprocess_cfg") or {}
     missing = [name for name in ("mean", "std") if name not in said]
     taken = f"CLIP's ({', '.join(str(list(preprocess[name])) for name in missing)})" if missing else ""
-    return (f"{OPEN_CLIP_FILE} does not say the {' and '.join(missing)} of its pixels; {taken} are taken",) if missing else ()
+    return (f"{CONFIG_FILE} does not say the {' and '.join(missing)} of its pixels; {taken} are taken",) if missing else ()

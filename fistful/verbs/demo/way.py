@@ -24,7 +24,7 @@ from fistful.bow.store.identity import check_numbers, semantic
 from ...errors import UsageError
 
 if TYPE_CHECKING:
-    from fistful.bow.words import Ragged
+    from fistful.bow.ragged import Ragged
     from fistful.training.train_config import TrainConfig
 
 KEPT = 0.5
@@ -190,7 +190,7 @@ def hidden_precision(folder: Path) -> dict[str, Any]:
         The share of right words of the labels, of the most frequent words, and of the nearest captioned
         drawing's words; how many images were labelled, of how many; written to precision.json too.
     """
-    from fistful.bow.store.embeddings import read_embeddings
+    from fistful.bow.embeddings import read_embeddings
     from fistful.bow.store.index import read_index
     from fistful.training.neighbours import nearest
 

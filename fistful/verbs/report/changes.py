@@ -11,7 +11,8 @@ import numpy as np
 from fistful.bow.draw import mix_all
 from fistful.bow.metrics import student_interval
 from fistful.bow.store.dead_letters import Refused
-from fistful.eval.sets.open_set import Sample, open_set
+from fistful.eval.sets.evaluation_set import Sample
+from fistful.eval.sets.open_set import open_set
 
 from . import figures
 from .classes import MAX_DOTS, ClassFacts, frequency_parts, trend

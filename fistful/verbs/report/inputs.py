@@ -10,10 +10,10 @@ from typing import Any
 from fistful.bow.store.files import read_json
 from fistful.bow.store.identity import canonical_json, sha256_hex
 from fistful.bow.store.manifest import CONFIG, MANIFEST, manifest_part, read_config
+from fistful.bow.store.model_folder import OWN_FILE
 from fistful.bow.vocabulary import FILE as VOCABULARY
 from fistful.bow.vocabulary import Vocabulary, read_vocabulary
 from fistful.eval.results import SUMMARY
-from fistful.training.model.encoder import OWN_FILE
 
 from ...errors import DataError, UsageError
 

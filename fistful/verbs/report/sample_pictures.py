@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fistful.bow.draw import mix_all, number_of_key
+from fistful.bow.ragged import Ragged
 from fistful.bow.store.dead_letters import Refused
 from fistful.bow.store.images import decode_image, read_header
 from fistful.bow.store.index import INDEX_SCHEMA, unit_name
 from fistful.bow.store.tables import ROW_GROUP
 from fistful.bow.vocabulary import Vocabulary
-from fistful.bow.words import Ragged
 
 from ...errors import DataError
 from .inputs import Data, Material

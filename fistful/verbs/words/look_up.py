@@ -16,11 +16,12 @@ import pyarrow as pa
 from fistful.bow.balance import Balance, effective_words, kept_fraction
 from fistful.bow.draw import draw_pairs, mix_all, number_of_key, sample_number
 from fistful.bow.lookup import WordFact, look_up, make_lookup
+from fistful.bow.ragged import Ragged
 from fistful.bow.store.identity import check_numbers, execution, semantic
 from fistful.bow.store.index import read_index
 from fistful.bow.store.manifest import CONFIG, read_config
 from fistful.bow.vocabulary import FILE, Limits, Vocabulary, choose_words, counts_of, read_vocabulary
-from fistful.bow.words import Analyzer, Ragged, WordOptions, first_appearances
+from fistful.bow.words import Analyzer, WordOptions, first_appearances
 from fistful.eval.tasks.coverage import ClassCover, cover_classes, read_word_options
 
 from ...errors import UsageError

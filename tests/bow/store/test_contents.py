@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fistful.bow.store.contents import index_contents, picture_contents
+from fistful.bow.contents import index_contents, picture_contents
 from fistful.bow.store.index import read_index
 from fistful.errors import DataError
 from tests.training.conftest import make_data, picture_bytes

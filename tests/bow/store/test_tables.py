@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fistful.bow.embeddings import EMBEDDINGS_SCHEMA
 from fistful.bow.store import tables
-from fistful.bow.store.embeddings import EMBEDDINGS_SCHEMA
 from fistful.bow.store.index import INDEX_SCHEMA, read_index
 from fistful.bow.store.tables import join_tables, read_table, write_table
 

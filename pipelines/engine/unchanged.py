@@ -15,9 +15,9 @@ from fistful.bow.store.manifest import MANIFEST
 from fistful.errors import UsageError
 from fistful.progress import progress_bar
 
-from ..engine.beam import stats_path
-from .sources import SourceOptions, open_unit
-from .units import Unit
+from ..read.sources import SourceOptions, open_unit
+from ..read.units import Unit
+from .beam import stats_path
 
 
 def check_unchanged(folder: Path, units: Sequence[Unit], source: SourceOptions, show: bool) -> None:

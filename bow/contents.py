@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from fistful.errors import DataError
 
-from ..draw import number_of_key
-from .index import unit_name
+from .draw import number_of_key
+from .store.index import unit_name
 
 THREADS = 4
 """SHA-256 leaves the interpreter's lock; a core hashes some 1.5 GB a second, more than disks read."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,72 +16,25 @@ import pyarrow as pa
 from fistful.bow.store.dead_letters import dead_letter_table
 from fistful.bow.store.files import write_json
 from fistful.bow.store.identity import canonical_json
-from fistful.bow.store.index import read_index
-from fistful.bow.store.manifest import fingerprint, read_config
 from fistful.bow.store.tables import write_table
-from fistful.bow.vocabulary import Vocabulary, read_vocabulary
 from fistful.errors import DataError, UsageError
 from fistful.progress import progress_bar
 from fistful.training.model.encoder import Encoder
 
-from ..evaluate_config import EvaluateConfig
-from ..results import RANKS_SCHEMA, RETRIEVAL, WORDS_SCHEMA, kept_result, result_name
-from ..score import write_log
-from ..sets import duplicates
-from ..sets.checks import odd_pixels, of_any_set, seen_before
-from ..sets.open_set import Sample, set_name
-from ..sets.ready import Ready, Tally, check_refused, ready_images
-from ..sets.shard_pictures import image_bytes
-from .classifier import check_features
-from .coverage import Coverage
-from .prompts import CAPTIONS
-from .retrieval import Ranks, retrieval_figures, retrieval_ranks
-from .tagging import KS, MIN_POSITIVE, by_frequency, tag_hits, tagging_figures, word_precision
+from .checks import odd_pixels, of_any_set, seen_before
+from .evaluate_config import EvaluateConfig
+from .results import RANKS_SCHEMA, RETRIEVAL, WORDS_SCHEMA, kept_result, result_name
+from .score import write_log
+from .sets import duplicates
+from .sets.caption_set import CaptionSet
+from .sets.ready import Ready, Tally, check_refused, ready_images
+from .tasks.classifier import check_features
+from .tasks.coverage import Coverage
+from .tasks.prompts import CAPTIONS
+from .tasks.retrieval import Ranks, retrieval_figures, retrieval_ranks
+from .tasks.tagging import KS, MIN_POSITIVE, by_frequency, tag_hits, tagging_figures, word_precision
 
 NOTHING = np.empty((0, max(KS)))
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class CaptionSet:
-    """A data folder as evaluation sees it."""
-
-    name: str
-    folder: Path
-    index: dict[str, list[Any]]
-    rows: list[int]
-    """Of the index: the samples that have a picture and a caption."""
-    vocabulary: Vocabulary
-    digest: str
-    """Of the folder's manifest."""
-
-    def fingerprint(self, show: bool = False) -> dict[str, Any]:  # noqa: ARG002 - nothing is read, so there is nothing to show
-        """Return what names the folder's content, as a set of classes has it."""
-        return {"name": self.name, "data": self.digest}
-
-    def samples(self) -> Iterator[Sample]:
-        """Yield the images; a sample's label is its row in the index."""
-        index = self.index
-        for row in self.rows:
-            key, source = index["key"][row], index["source"][row]
-            yield Sample(key, image_bytes(self.folder, key, index["image_offset"][row], index["image_size"][row]), row, source or "")
-
-
-def open_captions(spec: str) -> CaptionSet:
-    """Open a data folder that `fistful bags` wrote.
-
-    Raises:
-        UsageError: If another verb wrote it, it is not finished, or has no captioned picture.
-    """
-    folder = Path(spec)
-    verb = read_config(folder)["verb"]
-    if verb != "bags":
-        raise UsageError(f"--data {spec}: was written by fistful {verb}; expected class folders, or a folder that fistful bags wrote")
-    digest = fingerprint(folder)
-    index = read_index(folder).select(["key", "captions", "words", "source", "image_offset", "image_size"]).to_pydict()
-    rows = [i for i, (captions, size) in enumerate(zip(index["captions"], index["image_size"], strict=True)) if captions and size]
-    if not rows:
-        raise UsageError(f"--data {spec}: has no picture beside its captions; fistful bags copies pictures from tars and folders of images")
-    return CaptionSet(set_name(folder), folder, index, rows, read_vocabulary(folder), digest)
 
 
 def score_captions(

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from ..pseudo import Candidates
-from ..words import Ragged
-from .tables import join_tables, read_table
+from .pseudo import Candidates
+from .ragged import Ragged
+from .store.tables import join_tables, read_table
 
 EMBEDDINGS_SCHEMA = pa.schema(
     [

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from fistful.training.model.encoder import Encoder
+from fistful.wording import some
 
-from ..tasks.classifier import Classifier
-from .class_names import ClassName
-from .open_set import EvalSet
-from .ready import Tally
+from .sets.class_names import ClassName
+from .sets.evaluation_set import EvalSet
+from .sets.ready import Tally
+from .tasks.classifier import Classifier
 
 FAR, STRETCHED, FLAT = 5.0, 10.0, 0.05
 """Normalised pixels of photographs and drawings have means within 2 and spreads of .5 to 2; what is nearly plain tells nothing."""
@@ -122,8 +123,3 @@ def odd_pixels(preprocess: dict[str, Any] | None, pixels: np.ndarray) -> list[st
         f"the model normalises pixels by mean {mean.tolist()} and std {std.tolist()}, which gives {found} here, "
         "expected about 0 ± 1: is its preprocess_cfg right?"
     ]
-
-
-def some(names: Sequence[str], limit: int = 5) -> str:
-    """Return the first few names, and how many more there are."""
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
