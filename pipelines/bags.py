@@ -33,9 +33,8 @@ from fistful.errors import DataError, UsageError
 
 from .count import analyzer_of_this_thread
 from .engine.beam import Work
-from .engine.forecast import forecast
-from .engine.stage import Running, check_out, close_folder, run_stage, say_passed_over, uncollected, write_unit
-from .engine.unchanged import check_unchanged
+from .engine.job import DataJob, run_job
+from .engine.stage import Running, check_out, uncollected, write_unit
 from .read.rows import BATCH_ROWS, Batch, make_letter
 from .read.sources import SourceOptions, check_unit, open_unit
 from .read.units import PlanOptions, Unit, plan_units
@@ -117,31 +116,34 @@ def bags(*sources: str, counts: str | Path, out: str | Path, config: BagsConfig 
         raise UsageError(f"--counts {counts}: was written by fistful {counted['verb']}, expected a folder that fistful count wrote")
     words = WordOptions(**{f.name: counted["config"][f.name] for f in dataclasses.fields(WordOptions) if f.name in counted["config"]})
     inputs["word_options"] = dataclasses.asdict(words)
-    running = config.running
-    done = manifest.claim(folder, "bags", semantic_values(config), inputs, write=not running.dry_run)
-    check_unchanged(folder, units, config.source, running.progress)
-    if done:
-        return folder
-    say_passed_over(folder, passed, running)
-    manifest.check_file(counts_folder, FILE)
-    vocabulary = choose_words(*read_counted(counts_folder), config.limits, config.balance)
-    if not len(vocabulary):
-        raise DataError(f"{counts}: no word reaches --min-count {config.limits.min_count}; a smaller one helps")
+    job = DataJob(
+        verb="bags",
+        folder=folder,
+        values=semantic_values(config),
+        inputs=inputs,
+        units=units,
+        running=config.running,
+        source=config.source,
+        passed=passed,
+    )
 
     def work_in(place: Path) -> Work:
-        write_vocabulary(place, vocabulary)
-        job = BagsJob(config.source, words, config.bags, str(place))
-        return Work("fistful.pipelines.bags:bag_unit", place, job, "bags")
+        write_vocabulary(place, _chosen_words(counts_folder, config))
+        return Work("fistful.pipelines.bags:bag_unit", place, BagsJob(config.source, words, config.bags, str(place)), "bags")
 
-    if running.dry_run:
-        print(forecast(units, work_in, running, folder))
-        return folder
-    stats = run_stage(units, work_in(folder), running)
-    if stats is None:
-        return folder
-    _write_sizes(folder, units)
-    close_folder(folder, len(units), {**stats, **_expectations(vocabulary, stats)})
-    return folder
+    def with_expectations(stats: dict[str, Any]) -> dict[str, Any]:
+        _write_sizes(folder, units)
+        return {**stats, **_expectations(read_vocabulary(folder), stats)}
+
+    return run_job(job, work_in, with_expectations)
+
+
+def _chosen_words(counts: Path, config: BagsConfig) -> Vocabulary:
+    manifest.check_file(counts, FILE)
+    vocabulary = choose_words(*read_counted(counts), config.limits, config.balance)
+    if not len(vocabulary):
+        raise DataError(f"{counts}: no word reaches --min-count {config.limits.min_count}; a smaller one helps")
+    return vocabulary
 
 
 def _expectations(vocabulary: Vocabulary, stats: dict[str, Any]) -> dict[str, Any]:

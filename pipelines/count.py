@@ -8,12 +8,12 @@ import itertools
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fistful.bow.store import manifest
 from fistful.bow.store.dead_letters import Letters
 from fistful.bow.store.files import local_out, write_json
 from fistful.bow.store.identity import semantic_values
@@ -25,9 +25,8 @@ from fistful.bow.words import Analyzer, WordOptions, check_language, first_appea
 from fistful.progress import progress_bar
 
 from .engine.beam import Work, run_units
-from .engine.forecast import forecast
-from .engine.stage import Running, check_out, close_folder, run_stage, say_passed_over, uncollected, write_unit
-from .engine.unchanged import check_unchanged
+from .engine.job import DataJob, run_job
+from .engine.stage import Running, check_out, uncollected, write_unit
 from .read.rows import Batch
 from .read.sources import SourceOptions, check_unit, open_unit
 from .read.units import PlanOptions, Unit, plan_units
@@ -68,21 +67,22 @@ def count(*sources: str, out: str | Path, config: CountConfig | None = None) -> 
     config = dataclasses.replace(config, words=config.words.inlined())
     units, inputs = plan_units(sources, config.plan, passed := PassedOver())
     check_unit(units[0], config.source)
-    running = config.running
-    done = manifest.claim(folder, "count", semantic_values(config), inputs, write=not running.dry_run)
-    check_unchanged(folder, units, config.source, running.progress)
-    if done:
-        return folder
-    say_passed_over(folder, passed, running)
-    if running.dry_run:
-        print(forecast(units, lambda place: Work("fistful.pipelines.count:count_unit", place, config, "count"), running, folder))
-        return folder
-    stats = run_stage(units, Work("fistful.pipelines.count:count_unit", folder, config, "count"), running)
-    if stats is None:
-        return folder
-    merged = merge_all([folder / unit_name("counts", unit.number, "parquet") for unit in units], folder, running)
-    close_folder(folder, len(units), {**stats, "words": write_counted(folder, merged, stats["kept"])})
-    return folder
+    job = DataJob(
+        verb="count",
+        folder=folder,
+        values=semantic_values(config),
+        inputs=inputs,
+        units=units,
+        running=config.running,
+        source=config.source,
+        passed=passed,
+    )
+
+    def with_words(stats: dict[str, Any]) -> dict[str, Any]:
+        merged = merge_all([folder / unit_name("counts", unit.number, "parquet") for unit in units], folder, config.running)
+        return {**stats, "words": write_counted(folder, merged, stats["kept"])}
+
+    return run_job(job, lambda place: Work("fistful.pipelines.count:count_unit", place, config, "count"), with_words)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -20,7 +20,6 @@ import pyarrow as pa
 from fistful.bow.draw import sample_key
 from fistful.bow.embeddings import EMBEDDINGS_SCHEMA
 from fistful.bow.pseudo import Candidates, top_words
-from fistful.bow.store import manifest
 from fistful.bow.store.dead_letters import DeadLetter, Refused
 from fistful.bow.store.images import decode_image
 from fistful.bow.store.index import unit_name
@@ -29,8 +28,8 @@ from fistful.errors import UsageError
 from fistful.training.device import device_named
 
 from ..engine.beam import Work
-from ..engine.stage import Running, close_folder, run_stage, write_unit
-from ..engine.unchanged import check_unchanged
+from ..engine.job import DataJob, run_job
+from ..engine.stage import Running, write_unit
 from ..read.rows import Row
 from ..read.sources import SourceOptions, open_unit
 from ..read.units import Unit
@@ -69,14 +68,9 @@ def embed(units: list[Unit], inputs: dict[str, Any], job: EmbedJob, fingerprint:
         if unit.kind not in ("tar", "images"):
             raise UsageError(f"{unit.path}: is a {unit.kind} file, expected tars or folders of images")
     values = device_named({"decimals": DECIMALS, "device": job.device})
-    done = manifest.claim(folder, "embed", values, {**inputs, "encoder": fingerprint})
-    check_unchanged(folder, units, SourceOptions(), running.progress)
-    if done:
-        return folder
-    stats = run_stage(units, Work("fistful.pipelines.pseudo.embed:embed_unit", folder, job, "embed"), running)
-    assert stats is not None, "a part of it is refused by label"
-    close_folder(folder, len(units), stats)
-    return folder
+    inputs = {**inputs, "encoder": fingerprint}
+    stage = DataJob(verb="embed", folder=folder, values=values, inputs=inputs, units=units, running=running)
+    return run_job(stage, lambda place: Work("fistful.pipelines.pseudo.embed:embed_unit", place, job, "embed"))
 
 
 def embed_unit(unit: Unit, folder: Path, job: EmbedJob) -> None:

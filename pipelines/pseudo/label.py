@@ -31,9 +31,8 @@ from fistful.training.data.holdout import BY
 from fistful.training.device import Device, choose_device, device_named
 
 from ..engine.beam import Work
-from ..engine.stage import Running, close_folder, run_stage, say_passed_over
-from ..engine.unchanged import check_unchanged
-from ..read.sources import SourceOptions
+from ..engine.job import DataJob, open_job
+from ..engine.stage import Running, close_folder, run_stage
 from ..read.units import PlanOptions, Unit, plan_units
 from .embed import EmbedJob
 from .give import Captioned, LabelJob, Source, candidates_of, save_captioned
@@ -126,11 +125,9 @@ def label(*images: str, model: str, like: str | Path, out: str | Path, config: L
     encoder, fraction = _fitting(model, like_folder, config.label.by)
     words = manifest.read_config(like_folder)["inputs"].get("word_options", {})
     inputs |= {"like": digest, "encoder": encoder.fingerprint, "word_options": words, "held_out_by": BY}
-    done = manifest.claim(folder, "label", values, inputs, write=False)
-    check_unchanged(folder, units, SourceOptions(), config.running.progress)
-    if done:
+    asked = DataJob(verb="label", folder=folder, values=values, inputs=inputs, units=units, running=config.running, passed=passed)
+    if open_job(asked, write=False):
         return folder
-    say_passed_over(folder, passed, config.running)
     embedding = EmbedJob(model, config.label.device)
     if config.running.dry_run:
         print(_forecast(units, embedding, like_folder, folder, config.running))

@@ -1,0 +1,78 @@
+"""What every data job does: claim its folder, run its units, close the folder; or find it done, or only forecast."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from fistful.bow.store import manifest
+from fistful.bow.store.kinds import PassedOver
+
+from ..read.sources import SourceOptions
+from ..read.units import Unit
+from .beam import Work
+from .forecast import forecast
+from .stage import Running, close_folder, run_stage, say_passed_over
+from .unchanged import check_unchanged
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class DataJob:
+    """A data job, its choices made."""
+
+    verb: str
+    folder: Path
+    values: Mapping[str, Any]
+    """The semantic options."""
+    inputs: Mapping[str, Any]
+    """Fingerprints of what is read."""
+    units: list[Unit]
+    running: Running
+    source: SourceOptions = SourceOptions()
+    passed: PassedOver = dataclasses.field(default_factory=PassedOver)
+    """What was found and is not read."""
+
+
+def open_job(job: DataJob, *, write: bool) -> bool:
+    """Claim the folder, and say what is passed over; return True if there is nothing left to do.
+
+    Args:
+        job: The job.
+        write: False to look only.
+
+    Raises:
+        UsageError: If the folder belongs to another configuration, or an input has changed since.
+    """
+    done = manifest.claim(job.folder, job.verb, job.values, job.inputs, write=write)
+    check_unchanged(job.folder, job.units, job.source, job.running.progress)
+    if not done:
+        say_passed_over(job.folder, job.passed, job.running)
+    return done
+
+
+def run_job(job: DataJob, work_in: Callable[[Path], Work], stats_of: Callable[[dict[str, Any]], dict[str, Any]] = dict) -> Path:
+    """Do a job, or find it done, or forecast it.
+
+    Args:
+        job: The job.
+        work_in: Makes the work to be done on each unit in a folder, and writes there what all units read.
+        stats_of: What stands in stats.json, from the units' stats; it writes what is made of all units together.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UsageError: If the folder belongs to another configuration, or an input has changed since.
+        DataError: If too many rows are refused.
+    """
+    if open_job(job, write=not job.running.dry_run):
+        return job.folder
+    if job.running.dry_run:
+        print(forecast(job.units, work_in, job.running, job.folder))
+        return job.folder
+    stats = run_stage(job.units, work_in(job.folder), job.running)
+    if stats is not None:  # else a part of the units was asked for, and others are to come
+        close_folder(job.folder, len(job.units), stats_of(stats))
+    return job.folder
