@@ -15,8 +15,8 @@ import pytest
 
 from fistful.cli import ALIASES, VERBS, run
 from fistful.commands import _scores
-from tests.conftest import picture
-from tests.folders import environment, fistful
+from tests.support.folders import environment, fistful
+from tests.support.pictures import picture
 
 HELP = "--help shows what there is."
 

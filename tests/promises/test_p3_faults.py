@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.folders import contents, environment
-from tests.promises.job import run_job
 from tests.promises.test_p3_stop_anywhere import check_halfway
+from tests.support.folders import contents, environment
+from tests.support.job import run_job
 
-FAULTS = Path(__file__).parent / "faults"
+FAULTS = Path(__file__).parents[1] / "support" / "faults"
 VERBS = {"counts": "count", "bags": "bags"}
 """What writes which folder."""
 

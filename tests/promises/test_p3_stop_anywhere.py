@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.folders import contents, environment
-from tests.promises.job import run_job
+from tests.support.folders import contents, environment
+from tests.support.job import run_job
 
-JOB = [sys.executable, "-m", "tests.promises.job"]
+JOB = [sys.executable, "-m", "tests.support.job"]
 
 
 def run_until_it_dies(inputs: list[Path], out: Path, n: int, after: bool) -> int:

@@ -119,7 +119,7 @@ def test_what_is_at_fault_is_said_by_all_before_the_first_step(data, tmp_path):
 
 @pytest.mark.slow
 def test_a_frozen_tower_is_computed_by_all(data, tmp_path):
-    options = {**QUICK, "init": "tests.training.test_pretrained:small", "train_image": "none"}
+    options = {**QUICK, "init": "tests.training.model.test_pretrained:small", "train_image": "none"}
     assert [rank.returncode for rank in run_ranks(data, tmp_path / "run", options)] == [0, 0]
     assert len(list((tmp_path / "run" / "logs" / "features").glob("*/*.npy"))) == 2
 

@@ -103,6 +103,6 @@ def test_other_losses_are_no_reason(tmp_path, losses):
 def test_a_run_of_broken_pictures_alone_learnt_nothing(write_data, tmp_path):
     data = write_data(tmp_path / "data", broken=range(48))
     for n, frozen in enumerate(("all", "none")):
-        init = {"init": "tests.training.test_pretrained:small", "train_image": "none", "model": "auto"} if frozen == "none" else {}
+        init = {"init": "tests.training.model.test_pretrained:small", "train_image": "none", "model": "auto"} if frozen == "none" else {}
         with pytest.raises(DataError, match="this picture and 15 in its place cannot be decoded"):
             train(data, out=tmp_path / str(n), config=TrainConfig(**{**QUICK, **init}))

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 
 from fistful.bow.store.dead_letters import Refused
 from fistful.bow.store.images import MAX_PIXELS, Header, decode_image, jpeg_orientation, read_header
-from tests.conftest import picture
+from tests.support.pictures import picture
 
 
 def png_header(width: int, height: int) -> bytes:
