@@ -12,8 +12,7 @@ import sys
 from pathlib import Path
 
 from fistful.bow.store import manifest
-from tests.promises.test_p3_stop_anywhere import wait_for
-from tests.support.folders import contents, environment
+from tests.support.folders import contents, environment, wait_for
 
 
 def test_two_copies_of_a_job_both_end_well_with_the_same_bytes(tmp_path: Path, inputs: list[Path], undisturbed: dict[str, bytes]) -> None:

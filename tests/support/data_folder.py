@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from PIL import Image
 
 from fistful.bow import vocabulary
@@ -56,6 +58,7 @@ def make_data(
     pseudo: bool = False,
     words: Sequence[str] = (),
     wordless: Sequence[int] = (),
+    pictures: int = 2**32,
 ) -> str:
     """Write a finished data folder of n samples and return its path.
 
@@ -67,6 +70,7 @@ def make_data(
         pseudo: Whether the samples are pseudo-labelled.
         words: More words of the vocabulary.
         wordless: Samples with an empty bag.
+        pictures: Different ones; the samples after these have them again.
     """
     manifest.claim(
         folder, "bags", {"n": n, "broken": list(broken), "wordless": list(wordless)}, {"word_options": dataclasses.asdict(WordOptions())}
@@ -82,7 +86,7 @@ def make_data(
             for row, number in enumerate(range(unit, n, units)):
                 colour, shape = sample(number)
                 key = sample_key(unit, row)
-                data = b"no picture" if number in broken else picture_bytes(number)
+                data = b"no picture" if number in broken else picture_bytes(number % pictures)
                 offset = add_file(tar, f"{key}.jpg", data)
                 captions = [f"A {colour} {shape}.", f"This {shape} is {colour}."]
                 bag = [] if number in wordless else [ids[colour], ids[shape]]
@@ -92,3 +96,13 @@ def make_data(
         write_table(folder, unit_name("index", unit, "parquet"), pa.table(columns, schema=INDEX_SCHEMA))
     manifest.finish(folder, {}, {})
     return str(folder)
+
+
+def change_column(folder: str, name: str, change: Callable[[int, Any], Any]) -> str:
+    """Write another column into the index of each unit, by row and value, and return the folder."""
+    for path in sorted(Path(folder).glob("index/*.parquet")):
+        table = pq.read_table(path)
+        place = table.schema.get_field_index(name)
+        values = [change(row, value) for row, value in enumerate(table[name].to_pylist())]
+        pq.write_table(table.set_column(place, table.schema.field(place), pa.array(values, table.schema.field(place).type)), path)
+    return folder

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Executor
 
 import pytest
 
+from fistful.training.data.loader import Batch, Loader
 from tests.support.data_folder import make_data
 
 
@@ -19,3 +21,16 @@ def write_data() -> Callable[..., str]:
 def data(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A data folder of 48 samples; tests do not change it."""
     return make_data(tmp_path_factory.mktemp("data") / "bags")
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[Batch]:
+    """The batches of a run."""
+    found, make = [], Loader.make
+
+    def watch(self: Loader, step: int, decoders: Executor) -> Batch:
+        found.append(make(self, step, decoders))
+        return found[-1]
+
+    monkeypatch.setattr(Loader, "make", watch)
+    return found

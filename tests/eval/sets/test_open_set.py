@@ -16,16 +16,7 @@ from fistful.bow.store.shard import tar_bytes
 from fistful.errors import DataError, UsageError
 from fistful.eval.sets.evaluation_set import Sample
 from fistful.eval.sets.open_set import open_set, set_name
-from tests.support.squares import SQUARES, square
-
-RED = square(SQUARES["red"])
-
-
-def make(root: Path, *paths: str) -> Path:
-    for path in paths:
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_bytes(RED)
-    return root
+from tests.support.evaluation_sets import RED, clip_benchmark_set, make, write_parquet
 
 
 def seen(spec: Path, names: str | None = None) -> list[tuple[str, str]]:
@@ -217,16 +208,6 @@ def test_a_link_that_leads_nowhere_is_refused_by_name(tmp_path):
     assert opened.n_images == 3
 
 
-def clip_benchmark_set(root: Path, shards: list[dict[str, bytes]], classes: str = "cat\ndog\n") -> Path:
-    (root / "test").mkdir(parents=True)
-    (root / "classnames.txt").write_text(classes)
-    (root / "zeroshot_classification_templates.txt").write_text("a photo of a {c}.\n{c}\n")
-    (root / "test" / "nshards.txt").write_text(str(len(shards)))
-    for i, files in enumerate(shards):
-        (root / "test" / f"{i}.tar").write_bytes(tar_bytes(files))
-    return root
-
-
 def test_clip_benchmarks_layout_is_read_with_its_names_and_templates(tmp_path):
     shards = [{"a.jpg": RED, "a.cls": b"1"}, {"b.cls": b"0\n", "b.webp": RED, "b.pyd": b"cos\nsystem\n(S'touch /tmp/x'\ntR."}]
     root = clip_benchmark_set(tmp_path / "set", shards)
@@ -288,20 +269,6 @@ def test_sets_are_named_after_what_says_most():
     assert set_name(Path("/data/imagenet/val")) == "imagenet-val"
     assert set_name(Path("/data/cifar10/test.tar.gz")) == "cifar10-test"
     assert set_name(Path("/data/flowers.tar")) == "flowers"
-
-
-def write_parquet(path: Path, images: list[object], labels: list[object], hub_names: list[str] | None = None) -> Path:
-    import json
-
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    table = pa.table({"image": images, "label": labels})
-    if hub_names:
-        features = {"info": {"features": {"label": {"names": hub_names}}}}
-        table = table.replace_schema_metadata({b"huggingface": json.dumps(features).encode()})
-    pq.write_table(table, path)
-    return path
 
 
 def test_parquet_with_the_names_that_a_hub_keeps_or_a_table_gives(tmp_path):

@@ -21,7 +21,7 @@ from fistful.errors import DataError, FistfulError, Interrupted, MachineError, U
 from fistful.pipelines.engine.beam import Engine, Work, _Look, _Watchdog, beam_arguments, do_one, run_units
 from fistful.pipelines.engine.processes import descendants
 from fistful.pipelines.read.units import Unit
-from tests.support.folders import REPOSITORY
+from tests.support.folders import REPOSITORY, wait_for
 
 SECONDS = 20.0
 """What "within seconds" means on a busy machine; a worker alone needs some three to start."""
@@ -156,11 +156,6 @@ def test_files_alone_are_believed(run: Run, tmp_path: Path) -> None:
     assert str(error.value) == f"{tmp_path}: the engine ended but 3 units are not done (first: 2); the same command resumes"
 
 
-def test_a_bundle_that_the_engine_repeats_does_no_harm(run: Run, tmp_path: Path) -> None:
-    run("note", workers=1, engine=Engine(options=("direct_runner_bundle_repeat=2",)))
-    assert stats_files(tmp_path) == ["00000.json", "00001.json", "00002.json", "00003.json"]
-
-
 @pytest.mark.parametrize(
     ("engine", "message"),
     [
@@ -265,10 +260,3 @@ def ends(group: int) -> bool:
             return True
         ticks.wait(0.1)
     return False
-
-
-def wait_for(happened: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    ticks = threading.Event()  # never set: its wait is the tick
-    while not happened():
-        assert process.poll() is None, f"ended with {process.returncode} before it began"
-        ticks.wait(0.05)

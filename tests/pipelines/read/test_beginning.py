@@ -18,7 +18,7 @@ from fistful.pipelines.read.records import READ_AGAIN, CsvText
 from fistful.pipelines.read.rows import SourceOptions
 from fistful.pipelines.read.sources import check_unit
 from fistful.pipelines.read.units import PlanOptions, plan_units
-from tests.pipelines.read.test_sources import captions, read
+from tests.support.source_rows import captions, read
 
 FIRST = SourceOptions(caption="1")
 

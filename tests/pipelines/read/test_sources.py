@@ -13,32 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fistful.bow.store.dead_letters import DeadLetter
 from fistful.bow.store.shard import tar_bytes
 from fistful.errors import UsageError
 from fistful.pipelines.read.lines import BLOCK
-from fistful.pipelines.read.rows import BATCH_ROWS, MAX_TEXT, Row
+from fistful.pipelines.read.rows import BATCH_ROWS, MAX_TEXT
 from fistful.pipelines.read.sources import SourceOptions, check_unit, open_unit
 from fistful.pipelines.read.units import PlanOptions, plan_units
 from tests.support.pictures import picture
-
-
-def read(path: Path, options: SourceOptions = SourceOptions(), plan: PlanOptions = PlanOptions()) -> tuple[list[Row], list[DeadLetter]]:
-    rows: list[Row] = []
-    letters: list[DeadLetter] = []
-    for unit in plan_units((str(path),), plan)[0]:
-        with open_unit(unit, options, with_images=True) as (batches, _):
-            for batch in batches:
-                assert batch.n_read == len(batch.rows) + len(batch.letters)
-                rows += batch.rows
-                letters += batch.letters
-    return rows, letters
-
-
-def captions(path: Path, options: SourceOptions = SourceOptions(), plan: PlanOptions = PlanOptions()) -> list[str]:
-    rows, letters = read(path, options, plan)
-    assert letters == []
-    return [caption for row in rows for caption in row.captions]
+from tests.support.source_rows import captions, read
 
 
 def test_captions_are_taken_by_the_columns_name_or_number(tmp_path: Path) -> None:

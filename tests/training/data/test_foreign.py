@@ -83,9 +83,12 @@ def test_folders_globs_and_brace_lists_name_the_same_tars(tars, spec):
     assert len(samples) == 48
 
 
-def test_tars_are_indexed_once(tars, tmp_path, monkeypatch):
+def test_tars_are_indexed_once(tars, tmp_path):
     first = read_samples((str(tars),), cache=tmp_path / "cache")
-    monkeypatch.setattr(foreign, "index_tar", None)  # would fail if it were called
+    for tar in tars.glob("*.tar"):  # whoever reads it again finds no sample
+        times, size = tar.stat(), tar.stat().st_size
+        tar.write_bytes(bytes(size))
+        os.utime(tar, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert read_samples((str(tars),), cache=tmp_path / "cache").captions.equals(first.captions)
 
 

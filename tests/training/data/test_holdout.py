@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,18 +16,16 @@ from fistful.training.data.holdout import hidden_rows
 from fistful.training.data.reading import read_samples
 from fistful.training.train import train
 from fistful.training.train_config import TrainConfig
-from tests.support import data_folder
+from tests.support.data_folder import make_data
 
 QUICK = {"steps": 1, "batch_size": 8, "warmup": 1, "threads": 1, "progress": False, "text": "bag"}
 HALF = TrainConfig(holdout=0.5, progress=False)
 
 
 @pytest.fixture
-def copied(tmp_path, monkeypatch):
+def copied(tmp_path):
     """Write data folders in which every twelfth picture is the same: twelve pictures under 48 keys."""
-    whole = data_folder.picture_bytes
-    monkeypatch.setattr(data_folder, "picture_bytes", lambda number: whole(number % 12))
-    return lambda name, **more: data_folder.make_data(tmp_path / name, **more)
+    return lambda name, pictures=12, **more: make_data(tmp_path / name, pictures=pictures, **more)
 
 
 def pictures_of(samples):
@@ -41,12 +40,11 @@ def test_copies_of_a_picture_that_is_held_out_are_not_shown_either(copied, tmp_p
     assert not set(picture[hidden]) & set(picture[~hidden])
 
 
-def test_training_and_labelling_agree_on_what_is_held_out(copied, tmp_path, monkeypatch):
-    monkeypatch.setattr("fistful.pipelines.pseudo.calibrate.MIN_HELD_OUT", 1)
-    folder = copied("data")
+def test_training_and_labelling_agree_on_what_is_held_out(copied, tmp_path):
+    folder = copied("data", n=192, pictures=96)
     held, samples = held_pictures(Path(folder), 0.5), read_samples((folder,))
     assert held.tolist() == hidden_rows(HALF, samples, tmp_path / "cache").tolist()
-    assert read_index(Path(folder)).num_rows == len(held) == 48
+    assert read_index(Path(folder)).num_rows == len(held) == 192
 
 
 def test_pseudo_labelled_copies_are_hidden_and_other_pseudo_labelled_pictures_are_not(copied, data, tmp_path):
@@ -58,10 +56,10 @@ def test_pseudo_labelled_copies_are_hidden_and_other_pseudo_labelled_pictures_ar
     assert hidden[48:].tolist() == [held[number % 12] for number in [*range(0, 24, 2), *range(1, 24, 2)]]
 
 
-def test_contents_are_read_once_a_run(data, tmp_path, monkeypatch):
-    samples = read_samples((data,))
+def test_contents_are_read_once_a_run(write_data, tmp_path):
+    samples = read_samples((write_data(tmp_path / "data"),))
     first = hidden_rows(HALF, samples, tmp_path / "cache")
-    monkeypatch.setattr("fistful.training.data.holdout.picture_contents", None)  # would fail if it were called
+    shutil.rmtree(tmp_path / "data" / "shards")
     assert first.tolist() == hidden_rows(HALF, samples, tmp_path / "cache").tolist()
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from fistful.bow.draw import number_of_key
+from fistful.bow.vocabulary import read_vocabulary, write_vocabulary
 from fistful.errors import DataError, UsageError
-from fistful.training.data import samples as data_module
 from fistful.training.data.reading import parse_folder, read_samples
 from fistful.training.data.samples import read_picture
 from fistful.training.recipes import tiny_clip, tiny_fistful, tiny_joint
@@ -44,14 +44,14 @@ def test_a_weight_that_is_none_is_refused(weight):
         parse_folder(f"a*{weight}")
 
 
-def test_a_word_that_the_vocabulary_lacks_is_noticed(write_data, tmp_path, monkeypatch):
+def test_a_word_that_the_vocabulary_lacks_is_noticed(write_data, tmp_path):
     folder = write_data(tmp_path / "data")
-    vocabulary = data_module.vocabularies.read_vocabulary(Path(folder))
+    vocabulary = read_vocabulary(Path(folder))
     fewer = dataclasses.replace(
         vocabulary,
         **{name: getattr(vocabulary, name)[:2] for name in ("words", "tf", "df", "keep", "keep_u32")},
     )
-    monkeypatch.setattr(data_module.vocabularies, "read_vocabulary", lambda _: fewer)
+    write_vocabulary(Path(folder), fewer)
     with pytest.raises(DataError, match="word id 6 in an index, the vocabulary has 2 words; the folder is damaged"):
         read_samples((folder,))
 

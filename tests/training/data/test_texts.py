@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import open_clip
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from fistful.bow.balance import Balance
@@ -20,7 +17,7 @@ from fistful.training.data.texts import BagTokens, CaptionTokens, TextLengths, b
 from fistful.training.model.weights import Pretrained
 from fistful.training.train import _of_data, train
 from fistful.training.train_config import TrainConfig
-from tests.support.data_folder import make_data
+from tests.support.data_folder import change_column, make_data
 
 
 def test_a_word_of_a_million_letters_is_tokenized_by_its_beginning():
@@ -84,17 +81,7 @@ LONG = [f"strangeword{i}" for i in range(12)]
 def long_data(tmp_path_factory):
     """24 samples, of which a half have the bag of all 19 words."""
     folder = make_data(tmp_path_factory.mktemp("long") / "bags", n=24, units=1, words=LONG)
-    return _change_column(folder, "words", lambda row, bag: list(range(19)) if row % 2 else bag)
-
-
-def _change_column(folder, name, change):
-    """Write another column into the index of a folder of one unit, and return the folder."""
-    path = Path(folder) / "index" / "00000.parquet"
-    table = pq.read_table(path)
-    place = table.schema.get_field_index(name)
-    values = [change(row, value) for row, value in enumerate(table[name].to_pylist())]
-    pq.write_table(table.set_column(place, table.schema.field(place), pa.array(values, table.schema.field(place).type)), path)
-    return folder
+    return change_column(folder, "words", lambda row, bag: list(range(19)) if row % 2 else bag)
 
 
 @pytest.mark.parametrize(
@@ -143,27 +130,19 @@ def test_what_a_given_context_cuts_off_is_counted_and_said(long_data, tmp_path, 
     assert capsys.readouterr().err == said
 
 
-def test_with_captions_pseudo_labelled_samples_are_read_by_their_bag_and_that_is_said(data, write_data, tmp_path, capsys, monkeypatch):
-    from fistful.training.data.loader import Loader
-
+def test_with_captions_pseudo_labelled_samples_are_read_by_their_bag_and_that_is_said(data, write_data, tmp_path, capsys, seen):
     labelled = _captionless(write_data(tmp_path / "labelled", n=24, units=1, pseudo=True))
-    texts, make, tokenizer = {}, Loader.make, open_clip.SimpleTokenizer()
-
-    def watch(self, step, decoders):
-        batch = make(self, step, decoders)
-        texts.update({row: tokenizer.decode(tokens[tokens > 0].tolist()) for row, tokens in zip(batch.rows, batch.text[0], strict=True)})
-        return batch
-
-    monkeypatch.setattr(Loader, "make", watch)
     train(data, labelled, out=tmp_path / "run", config=TrainConfig(**{**QUICK, "steps": 9}, text="caption"))
     assert capsys.readouterr().err == "train: 24 of 72 samples have no caption: their bag is their text\n"
-    read = [text.removeprefix("<start_of_text>").removesuffix("<end_of_text>").strip() for row, text in texts.items() if row >= 48]
+    shown = [tokens for batch in seen for row, tokens in zip(batch.rows, batch.text[0], strict=True) if row >= 48]
+    texts = [open_clip.SimpleTokenizer().decode(tokens[tokens > 0].tolist()) for tokens in shown]
+    read = [text.removeprefix("<start_of_text>").removesuffix("<end_of_text>").strip() for text in texts]
     assert read
     assert all(set(text.split()) & {"red", "green", "blue", "yellow"} for text in read)
 
 
 def _captionless(folder):
-    return _change_column(folder, "captions", lambda row, captions: [])
+    return change_column(folder, "captions", lambda row, captions: [])
 
 
 def test_captions_that_nobody_has_are_refused(write_data, tmp_path):

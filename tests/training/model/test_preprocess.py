@@ -13,7 +13,6 @@ from safetensors.torch import save_file
 
 from fistful.bow.store.images import decode_image
 from fistful.errors import UsageError
-from fistful.training.data.loader import Loader
 from fistful.training.model.load import load_encoder
 from fistful.training.model.preprocess import default_preprocess, preprocess_of
 from fistful.training.model.pretrained import load_pretrained
@@ -39,21 +38,8 @@ def open_clip_folder(folder, preprocess, weights=True):
     return str(folder)
 
 
-def batches_of(monkeypatch):
-    """Watch the batches that training makes."""
-    seen, make = [], Loader.make
-
-    def watch(self, step, decoders):
-        seen.append(make(self, step, decoders))
-        return seen[-1]
-
-    monkeypatch.setattr(Loader, "make", watch)
-    return seen
-
-
 @pytest.mark.parametrize("preprocess", [SIGLIP, LONGEST, {"resize_mode": "shortest", "interpolation": "bilinear"}])
-def test_training_sees_the_pixels_that_evaluation_and_open_clip_see(data, tmp_path, monkeypatch, preprocess):
-    seen = batches_of(monkeypatch)
+def test_training_sees_the_pixels_that_evaluation_and_open_clip_see(data, tmp_path, seen, preprocess):
     run = train(data, out=tmp_path / "run", config=TrainConfig(**QUICK, init=open_clip_folder(tmp_path / "theirs", preprocess)))
     pixels = seen[0].images.numpy()
     encoder = load_encoder(str(run))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import open_clip
@@ -18,22 +19,13 @@ from fistful.training.model.export import read_model
 from fistful.training.model.load import load_encoder
 from fistful.training.model.model import Model, shape_of
 from fistful.training.model.pretrained import efficientnet_lite0, load_pretrained, start_from
-from fistful.training.model.weights import Pretrained
 from fistful.training.train import train
 from fistful.training.train_config import TrainConfig
 from tests.support.data_folder import picture_bytes
+from tests.support.pretrained import small
 
 QUICK = {"steps": 3, "batch_size": 8, "warmup": 1, "threads": 1, "progress": False, "text": "bag"}
-SEEN = "tests.training.model.test_pretrained:small"
-
-
-def small(**changes) -> Pretrained:
-    """A factory of a user's own: an image tower whose weights are no random ones."""
-    torch.manual_seed(3)
-    vision = {"timm_model_name": "test_efficientnet", "timm_model_pretrained": False, "timm_pool": "avg", "timm_proj": "mlp"}
-    trunk = timm.create_model("test_efficientnet", pretrained=False).state_dict()
-    image = {f"trunk.{name}": tensor for name, tensor in trunk.items()}
-    return Pretrained(image=image, vision_cfg={**vision, "image_size": 64}, saw_imagenet_labels=True, **changes)
+SEEN = "tests.support.pretrained:small"
 
 
 def tower_of(run):
@@ -50,13 +42,13 @@ def test_a_frozen_tower_keeps_its_weights_and_says_what_it_has_seen(data, tmp_pa
     assert manifest.verify(run) == []
 
 
-def test_features_are_computed_once_and_shared(data, tmp_path, monkeypatch):
-    shared = str(tmp_path / "features")
+def test_features_are_computed_once_and_shared(write_data, tmp_path):
+    data, shared = write_data(tmp_path / "data"), str(tmp_path / "features")
     config = TrainConfig(**QUICK, init=SEEN, train_image="none", features=shared)
     train(data, out=tmp_path / "a", config=config)
     (folder,) = (tmp_path / "features").iterdir()
     assert [np.load(path).shape[0] for path in sorted(folder.glob("*.npy"))] == [24, 24]
-    monkeypatch.setattr("fistful.training.frozen._compute", None)  # would fail if it were called
+    shutil.rmtree(tmp_path / "data" / "shards")  # nobody looks at a picture again
     train(data, out=tmp_path / "b", config=TrainConfig(**{**QUICK, "seed": 1}, init=SEEN, train_image="none", features=shared))
 
 
@@ -64,7 +56,7 @@ def test_features_are_kept_apart_by_all_that_decides_them(write_data, tmp_path):
     shared, n = tmp_path / "features", 0
     base = TrainConfig(**QUICK, init=SEEN, train_image="none", features=str(shared))
     data, other = write_data(tmp_path / "a"), write_data(tmp_path / "b", n=36)
-    squash = f'{__name__}:small {{"preprocess_cfg": {{"resize_mode": "squash"}}}}'
+    squash = f'{SEEN} {{"preprocess_cfg": {{"resize_mode": "squash"}}}}'
     for config, folder in [
         (base, data),
         (dataclasses.replace(base, decode="scaled"), data),
@@ -183,7 +175,7 @@ def test_weights_that_would_run_code_are_not_run(data, tmp_path):
     ("options", "message"),
     [
         ({"init": "no-such-folder"}, "no-such-folder: no such folder; expected"),
-        ({"init": "tests.training.model.test_pretrained:nothing"}, "tests.training.model.test_pretrained:nothing: module"),
+        ({"init": "tests.support.pretrained:nothing"}, "tests.support.pretrained:nothing: module"),
         ({"init": "json:loads [1]"}, "json:loads [1]: arguments are [1], expected a JSON object"),
         ({"init": "builtins:dict"}, "--init builtins:dict: returned dict, expected fistful.training.model.weights.Pretrained"),
         ({"train_image": "none"}, "--train-image none: would keep random weights; give --init"),
