@@ -2,7 +2,7 @@
 
 Every 95 % interval that is printed is made here, and none is of no width. A share of units that are not independent, and
 any mean between 0 and 1, gets Wilson's interval with as many trials as would vary as much; nothing here is drawn.
-Which share of intervals holds the truth: tests/bow/test_coverage.py; why these: docs/decisions/0021-intervals.md.
+Which share of intervals holds the truth: tests/bow/test_metrics_coverage.py; why these: docs/decisions/0021-intervals.md.
 
 >>> low, high = wilson(9, 10)
 >>> round(low, 3), round(high, 3)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +11,9 @@ import pytest
 from hypothesis import settings
 
 from fistful.bow.store.shard import tar_bytes
-from tests.folders import leave_out
+from tests.support.folders import leave_out
+from tests.support.pictures import picture
+from tests.support.squares import make_captioned, make_squares
 
 settings.register_profile("fistful", deadline=None, max_examples=60, derandomize=True)
 settings.load_profile("fistful")
@@ -24,15 +26,6 @@ def data_root() -> Path:
     if not (root / "captions").is_dir():
         leave_out(f"the real data is not there: {root} has no captions/; FISTFUL_DATA names the folder that CONTRIBUTING.md describes")
     return root
-
-
-def picture(colour: tuple[int, int, int] = (200, 30, 30), size: tuple[int, int] = (12, 8), format: str = "PNG") -> bytes:
-    """A plain picture as bytes."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.new("RGB", size, colour).save(buffer, format=format)
-    return buffer.getvalue()
 
 
 @pytest.fixture
@@ -50,3 +43,21 @@ def captioned_tar(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return make
+
+
+@pytest.fixture
+def squares(tmp_path: Path) -> Path:
+    """Class folders: 4 images each of red, green, blue; one of the blue ones is painted red."""
+    return make_squares(tmp_path / "squares")
+
+
+@pytest.fixture
+def colours() -> Callable[..., str]:
+    """Return a function that writes the spec of the colour model."""
+    return lambda **arguments: f"tests.support.colours:ColourEncoder {json.dumps(arguments)}"
+
+
+@pytest.fixture
+def captioned(tmp_path: Path) -> Path:
+    """A data folder of coloured squares whose captions name the colour, written by the real jobs."""
+    return make_captioned(tmp_path)

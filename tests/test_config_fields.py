@@ -24,9 +24,9 @@ from fistful.pipelines.engine.stage import Running
 from fistful.pipelines.read.units import PlanOptions
 from fistful.training.train import train
 from fistful.training.train_config import TrainConfig
-from tests.conftest import picture
-from tests.folders import contents
-from tests.training.conftest import make_data
+from tests.support.data_folder import make_data
+from tests.support.folders import contents
+from tests.support.pictures import picture
 
 BASES: dict[str, list[dict[str, Any]]] = {
     "threshold": [{"rule": "cap", "threshold": 5.0}],
@@ -161,7 +161,7 @@ def make(photos: Path, out: Path, running: Running) -> dict[str, bytes]:
 
 def test_execution_options_of_the_data_jobs_change_no_byte(photos: Path, tmp_path: Path) -> None:
     execution = {name for name, role, _ in walk_fields(BagsConfig()) if role == "execution"}
-    elsewhere = {"units", "dry_run"}  # tests/pipelines/test_engines.py and test_forecast.py
+    elsewhere = {"units", "dry_run"}  # tests/pipelines/engine/test_engines.py and test_forecast.py
     assert execution - elsewhere == {name for change in EXECUTION for name in change}
 
     plain = make(photos, tmp_path / "plain", Running(progress=False))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fistful.cli import VERBS
-from tests.folders import REPOSITORY
+from tests.support.folders import REPOSITORY
 
 PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md")])
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")

@@ -14,7 +14,7 @@ import pytest
 from fistful.bow.store.files import read_json
 from fistful.bow.store.shard import tar_bytes
 from fistful.cli import run
-from tests.conftest import picture
+from tests.support.pictures import picture
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 220)}
 

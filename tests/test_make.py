@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser import NAMES
-from tests.folders import REPOSITORY, environment
+from tests.support.browser import NAMES
+from tests.support.folders import REPOSITORY, environment
 
 TEST = """
-from tests.browser import find_chromium
+from tests.support.browser import find_chromium
 def test_in_a_browser(): find_chromium()
 def test_on_real_data(data_root): pass
 """

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from tests.folders import REPOSITORY
+from tests.support.folders import REPOSITORY
 
 ROOMS = ("bow", "pipelines", "training", "eval")
 

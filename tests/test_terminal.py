@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from fistful.cli import run
 from fistful.eval.results import _aligned
 from fistful.terminal import Shown, own_stream, show, show_in_line, shown_output
-from tests.folders import environment
+from tests.support.folders import environment
 
 HOSTILE = "a\x1b]0;owned\x07\x1b[2J\x9b31m\u202egpj\u2066.exe\r\udce9"
 SPELT = "a\\u001b]0;owned\\u0007\\u001b[2J\\u009b31m\\u202egpj\\u2066.exe\\u000d\\udce9"

@@ -1,7 +1,7 @@
 """Rows of TSV and CSV files.
 
 Blocks in which nothing is odd become columns at once; every other block goes row by row, which
-says exactly what is wrong with which one. Both ways give the same rows (tests/pipelines/test_tables.py).
+says exactly what is wrong with which one. Both ways give the same rows (tests/pipelines/read/test_delimited.py).
 """
 
 from __future__ import annotations

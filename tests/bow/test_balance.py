@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fistful.bow.balance import Balance, cap_for_kept, effective_words, keep_as_u32, kept_fraction
 from fistful.errors import UsageError
-from tests.strategies import document_frequencies
+from tests.support.strategies import document_frequencies
 
 DF = np.array([400, 100, 50, 50, 10])
 KEPT = st.floats(0.01, 1.0)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fistful.bow.balance import keep_as_u32
 from fistful.bow.draw import ALWAYS, draw_bags, draw_pairs, draw_some, draw_u32, mix64, mix_all, number_of_key, sample_key, sample_number
 from fistful.bow.ragged import Ragged
-from tests.strategies import make_ragged, ragged, rows_of
+from tests.support.strategies import make_ragged, ragged, rows_of
 
 N_WORDS = 8
 SOMETIMES = st.integers(0, 2**32 - 1)

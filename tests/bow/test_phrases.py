@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fistful.bow.phrases import Phrases, inline
 from fistful.bow.words import Analyzer, WordOptions
 from fistful.errors import UsageError
-from tests.strategies import make_ragged
+from tests.support.strategies import make_ragged
 
 
 def words_of(options: WordOptions, *texts: str) -> list[list[str]]:

@@ -23,7 +23,7 @@ from fistful.bow.long_chunks import MAX_CHUNK, WINDOW, _at_end, tokenizer_of_lon
 from fistful.bow.ragged import Ragged
 from fistful.bow.words import Analyzer, WordOptions, check_language, first_appearances
 from fistful.errors import UsageError
-from tests.strategies import WHITE, captions, make_ragged, rows_of
+from tests.support.strategies import WHITE, captions, make_ragged, rows_of
 
 NLP = spacy.blank("en")
 LONG_TOKENIZER = tokenizer_of_long(NLP.tokenizer)

@@ -16,7 +16,7 @@ from PIL import Image
 from fistful.eval.evaluate import evaluate
 from fistful.eval.evaluate_config import EvaluateConfig
 from fistful.eval.results import read_results, result_name
-from tests.eval.clip_encoder import OpenClipEncoder, save_tiny_clip
+from tests.support.clip_encoder import OpenClipEncoder, save_tiny_clip
 
 TEMPLATES = {"openai80": open_clip.OPENAI_IMAGENET_TEMPLATES, "simple7": open_clip.SIMPLE_IMAGENET_TEMPLATES, "name": [lambda c: c]}
 

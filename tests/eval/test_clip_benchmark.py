@@ -24,8 +24,8 @@ from fistful.eval.evaluate_config import EvaluateConfig
 from fistful.eval.results import read_results
 from fistful.training.train import train
 from fistful.training.train_config import TrainConfig
-from tests.eval.clip_encoder import save_tiny_clip
-from tests.training.conftest import make_data
+from tests.support.clip_encoder import save_tiny_clip
+from tests.support.data_folder import make_data
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("clip_benchmark")]
 CONFIG = EvaluateConfig(prompts=("set",), progress=False)

@@ -17,10 +17,10 @@ from PIL import Image
 from fistful.bow.store.shard import tar_bytes
 from fistful.cli import run
 from fistful.eval.results import read_results
-from tests.eval.clip_encoder import save_tiny_clip
-from tests.eval.conftest import SQUARES, square
+from tests.support.clip_encoder import save_tiny_clip
+from tests.support.squares import SQUARES, square
 
-MODEL = "tests.eval.colours:ColourEncoder"
+MODEL = "tests.support.colours:ColourEncoder"
 
 
 def folders(root: Path, n: int = 3, names: tuple[str, ...] = tuple(SQUARES)) -> Path:

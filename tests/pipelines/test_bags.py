@@ -25,9 +25,9 @@ from fistful.pipelines.count import CountConfig, count
 from fistful.pipelines.engine.stage import Running
 from fistful.pipelines.read.sources import SourceOptions
 from fistful.pipelines.sample_writer import Samples, SampleWriter
-from tests.conftest import picture
-from tests.folders import rows
-from tests.strategies import make_ragged
+from tests.support.folders import rows
+from tests.support.pictures import picture
+from tests.support.strategies import make_ragged
 
 QUIET = Running(progress=False, max_bad_fraction=0.99)
 

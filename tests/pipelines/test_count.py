@@ -16,7 +16,7 @@ from fistful.pipelines.count import CountConfig, count
 from fistful.pipelines.engine.stage import Running, Watch
 from fistful.pipelines.read.sources import SourceOptions
 from fistful.pipelines.read.units import PlanOptions
-from tests.folders import contents
+from tests.support.folders import contents
 
 QUIET = Running(progress=False, max_bad_fraction=0.99)
 FIRST = SourceOptions(caption="1")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.folders import contents
-from tests.promises.job import make_inputs, run_job
+from tests.support.folders import contents
+from tests.support.job import make_inputs, run_job
 
 
 @pytest.fixture(scope="session")

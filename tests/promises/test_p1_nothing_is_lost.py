@@ -24,9 +24,8 @@ from fistful.pipelines.count import CountConfig, count
 from fistful.pipelines.engine.stage import Running
 from fistful.pipelines.read.sources import SourceOptions
 from fistful.pipelines.read.units import PlanOptions
-from tests.bow.store.test_images import png_header
-from tests.conftest import picture
-from tests.folders import rows
+from tests.support.folders import rows
+from tests.support.pictures import picture, png_header
 
 QUIET = Running(progress=False, max_bad_fraction=0.95)
 DOG = picture()

@@ -16,8 +16,8 @@ import pytest
 from fistful.pipelines.bags import BagOptions, BagsJob, bag_unit
 from fistful.pipelines.count import CountConfig, count_unit
 from fistful.pipelines.read.units import plan_units
-from tests.folders import contents, environment
-from tests.promises.job import PLAN, SOURCE, run_job
+from tests.support.folders import contents, environment
+from tests.support.job import PLAN, SOURCE, run_job
 
 TWO_WORKERS = {"WORKERS": "2", "PYTHONHASHSEED": "1", "LC_ALL": "C", "TZ": "Asia/Kathmandu"}
 ONE_WORKER = {"WORKERS": "1", "PYTHONHASHSEED": "2", "LC_ALL": "POSIX", "TZ": "America/St_Johns", "PYTHONOPTIMIZE": "1"}
@@ -36,7 +36,7 @@ def test_another_process_elsewhere_makes_the_same_bytes(
     elsewhere = tmp_path / "else where" / "é"
     shutil.copytree(inputs[0].parent, elsewhere)
     names = [path.name for path in reversed(inputs)]
-    subprocess.run([sys.executable, "-m", "tests.promises.job", *names, "out"], cwd=elsewhere, env=environment(**otherwise), check=True)
+    subprocess.run([sys.executable, "-m", "tests.support.job", *names, "out"], cwd=elsewhere, env=environment(**otherwise), check=True)
 
     found = contents(elsewhere / "out")
     assert sorted(found) == sorted(undisturbed)

@@ -9,27 +9,20 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.folders import contents, environment
-from tests.promises.job import run_job
+from tests.support.folders import check_halfway, contents, environment, wait_for
+from tests.support.job import run_job
 
-JOB = [sys.executable, "-m", "tests.promises.job"]
+JOB = [sys.executable, "-m", "tests.support.job"]
 
 
 def run_until_it_dies(inputs: list[Path], out: Path, n: int, after: bool) -> int:
     """Run the job, told to kill itself at its n-th rename; return its exit status."""
     more = {"DIE_AT": str(n), "DIE_AFTER": "1" if after else ""}
     return subprocess.run([*JOB, *map(str, inputs), str(out)], env=environment(**more), check=False).returncode
-
-
-def check_halfway(out: Path, undisturbed: dict[str, bytes]) -> None:
-    """Check that every file that is there under its final name is there in full."""
-    assert [name for name, data in contents(out).items() if undisturbed.get(name) != data] == []
 
 
 @pytest.mark.parametrize(
@@ -76,11 +69,3 @@ def test_a_signal_in_the_middle_of_two_workers_loses_nothing(
     check_halfway(tmp_path, undisturbed)
     run_job(inputs, tmp_path)
     assert contents(tmp_path) == undisturbed
-
-
-def wait_for(happened: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    """Wait until something happened while a process runs."""
-    ticks = threading.Event()  # never set: its wait is the tick
-    while not happened():
-        assert process.poll() is None, f"ended with {process.returncode} before it began"
-        ticks.wait(0.01)

@@ -28,9 +28,9 @@ from fistful.pipelines.engine.stage import Running
 from fistful.pipelines.read.rows import MAX_TEXT
 from fistful.pipelines.read.sources import SourceOptions, open_unit
 from fistful.pipelines.read.units import PlanOptions, Unit, plan_units
-from tests.conftest import picture
-from tests.folders import contents, rows
-from tests.strategies import captions
+from tests.support.folders import contents, rows
+from tests.support.pictures import picture
+from tests.support.strategies import captions
 
 QUIET = Running(progress=False, max_bad_fraction=0.99)
 DOG = picture()

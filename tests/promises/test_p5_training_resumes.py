@@ -11,7 +11,7 @@ import pytest
 
 from fistful.training.train import train
 from fistful.training.train_config import TrainConfig
-from tests.training.conftest import make_data
+from tests.support.data_folder import make_data
 
 OPTIONS = {"steps": 7, "batch_size": 8, "warmup": 1, "progress": False, "augment": "crop", "checkpoint_every": 2}
 

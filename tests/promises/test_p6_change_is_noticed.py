@@ -23,8 +23,8 @@ from fistful.errors import DataError, UsageError
 from fistful.pipelines.bags import BagsConfig, bags
 from fistful.pipelines.count import CountConfig, count
 from fistful.pipelines.engine.stage import Running
-from tests.conftest import picture
-from tests.folders import contents, fistful
+from tests.support.folders import contents, fistful
+from tests.support.pictures import picture
 
 RUNNING = Running(progress=False, max_bad_fraction=0.5)
 

@@ -12,12 +12,11 @@ import sys
 from pathlib import Path
 
 from fistful.bow.store import manifest
-from tests.folders import contents, environment
-from tests.promises.test_p3_stop_anywhere import wait_for
+from tests.support.folders import contents, environment, wait_for
 
 
 def test_two_copies_of_a_job_both_end_well_with_the_same_bytes(tmp_path: Path, inputs: list[Path], undisturbed: dict[str, bytes]) -> None:
-    command = [sys.executable, "-m", "tests.promises.job", *map(str, inputs), str(tmp_path)]
+    command = [sys.executable, "-m", "tests.support.job", *map(str, inputs), str(tmp_path)]
     twins = [subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
 
     assert [(*twin.communicate(timeout=200), twin.returncode) for twin in twins] == [("", "", 0), ("", "", 0)]
@@ -26,7 +25,7 @@ def test_two_copies_of_a_job_both_end_well_with_the_same_bytes(tmp_path: Path, i
 
 
 def test_one_of_two_copies_is_killed_and_the_other_ends_well(tmp_path: Path, inputs: list[Path], undisturbed: dict[str, bytes]) -> None:
-    command = [sys.executable, "-m", "tests.promises.job", *map(str, inputs), str(tmp_path)]
+    command = [sys.executable, "-m", "tests.support.job", *map(str, inputs), str(tmp_path)]
     twins = [
         subprocess.Popen(command, env=environment(WORKERS=workers), stdout=subprocess.PIPE, text=True, start_new_session=True)
         for workers in ("1", "2")

@@ -317,17 +317,10 @@ def test_empty_bags_do_no_harm(write_data, tmp_path, tower):
     assert None not in losses
 
 
-def test_samples_held_out_are_not_shown_in_place_of_broken_ones_either(write_data, tmp_path, monkeypatch):
+def test_samples_held_out_are_not_shown_in_place_of_broken_ones_either(write_data, tmp_path, seen):
     from fistful.training.data.holdout import hidden_rows
-    from fistful.training.data.loader import Loader
 
-    data, seen, make = write_data(tmp_path / "data", broken=range(0, 48, 2)), [], Loader.make
-
-    def watch(self, step, decoders):
-        seen.append(make(self, step, decoders))
-        return seen[-1]
-
-    monkeypatch.setattr(Loader, "make", watch)
+    data = write_data(tmp_path / "data", broken=range(0, 48, 2))
     config = TrainConfig(**{**QUICK, "steps": 20}, holdout=0.4)
     train(data, out=tmp_path / "run", config=config)
     rows = np.unique(np.concatenate([batch.rows for batch in seen]))

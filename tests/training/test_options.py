@@ -13,13 +13,13 @@ from fistful.bow.store import manifest
 from fistful.cli import run as command
 from fistful.errors import DataError, UsageError
 from fistful.training import loop
-from fistful.training.data.loader import Loader
 from fistful.training.data.reading import read_samples
 from fistful.training.model.export import read_model
 from fistful.training.model.load import load_encoder
 from fistful.training.recipes import changes, recipe
 from fistful.training.train import train
 from fistful.training.train_config import TrainConfig
+from tests.support.data_folder import change_column
 
 QUICK = {"steps": 5, "batch_size": 8, "warmup": 1, "threads": 1, "progress": False, "text": "bag"}
 
@@ -30,19 +30,6 @@ def lines(run):
 
 def losses(run):
     return [line["loss"] for line in lines(run) if "loss" in line]
-
-
-@pytest.fixture
-def seen(monkeypatch):
-    """The batches of a run."""
-    found, make = [], Loader.make
-
-    def watch(self, step, decoders):
-        found.append(make(self, step, decoders))
-        return found[-1]
-
-    monkeypatch.setattr(Loader, "make", watch)
-    return found
 
 
 @pytest.mark.parametrize(("tower", "objective"), [("transformer", "joint"), ("words", "joint"), ("transformer", "sigmoid")])
@@ -132,7 +119,7 @@ def test_the_best_of_several_evaluations_is_kept(data, tmp_path):
     assert not (run / "checkpoints").exists()
 
 
-def test_an_interrupted_run_remembers_its_best(data, tmp_path, monkeypatch):
+def test_an_interrupted_run_remembers_its_best(data, tmp_path):
     import os
     import signal
 
@@ -141,25 +128,19 @@ def test_an_interrupted_run_remembers_its_best(data, tmp_path, monkeypatch):
     config = TrainConfig(**{**QUICK, "steps": 8}, evaluate_every=2, checkpoint_every=3, keep_checkpoints=1)
     known = {1: 0.0, 2: 0.5, 3: 0.9, 4: 0.1, 5: 0.3}
 
-    def score(calls):
+    def score(calls, stop_at=0):
         def scores(encoder):
             calls.append(len(calls) + 1)
+            if calls[-1] == stop_at:
+                os.kill(os.getpid(), signal.SIGTERM)
             return {"score": known[calls[-1]]}
 
         return scores
 
     whole = train(data, out=tmp_path / "whole", config=config, evaluate=score([]))
-    take_step, calls = loop.Trainer.take_step, []
-
-    def hit(self, batch, stop):
-        if batch.step == 4 and len(calls) == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return take_step(self, batch, stop)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop.Trainer, "take_step", hit)
-        with pytest.raises(Interrupted):
-            train(data, out=tmp_path / "run", config=config, evaluate=score(calls))
+    calls = []
+    with pytest.raises(Interrupted, match="stopped at step 5 of 8"):
+        train(data, out=tmp_path / "run", config=config, evaluate=score(calls, stop_at=3))
     run = train(data, out=tmp_path / "run", config=config, evaluate=score(calls))
     assert (run / "manifest.json").read_bytes() == (whole / "manifest.json").read_bytes()
 
@@ -179,22 +160,11 @@ def test_intact_samples_keep_their_caption_each_epoch(data, tmp_path, seen):
     assert seen[0].text[0].shape[1] == 16
 
 
-def test_the_words_of_one_caption_are_its_bag(write_data, tmp_path, seen, monkeypatch):
+def test_the_words_of_one_caption_are_its_bag(write_data, tmp_path, seen):
     """Each sample's captions are made different for this."""
-    import pyarrow as pa
-
-    from fistful.training.data import samples as module
-
-    folder, read = write_data(tmp_path / "data"), module.read_index
-
-    def other(path):
-        table = read(path)
-        captions = pa.array([["red", "square bar"]] * table.num_rows, pa.list_(pa.string()))
-        return table.set_column(2, "captions", captions)
-
-    monkeypatch.setattr(module, "read_index", other)
+    folder = change_column(write_data(tmp_path / "data"), "captions", lambda row, captions: ["red", "square bar"])
     train(folder, out=tmp_path / "run", config=TrainConfig(**{**QUICK, "steps": 12}, captions="one", text_tower="words"))
-    samples = module.read_samples((folder,))
+    samples = read_samples((folder,))
     bags = set()
     for batch in seen:
         words, offsets = (part.numpy() for part in batch.text)
@@ -221,21 +191,8 @@ def test_excluded_samples_are_not_shown(data, tmp_path, seen, capsys):
         train(data, out=tmp_path / "b", config=TrainConfig(**QUICK, exclude=str(tmp_path / "none.txt")))
 
 
-def test_confidence_weighs_pseudo_labelled_samples_and_their_words(data, write_data, tmp_path, seen, monkeypatch):
-    import pyarrow as pa
-
-    from fistful.training.data import samples as module
-
-    pseudo, read = write_data(tmp_path / "pseudo", pseudo=True), module.read_index
-
-    def scored(path):
-        table = read(path)
-        if str(path) != pseudo:
-            return table
-        scores = pa.array([[0.25, 0.75]] * table.num_rows, pa.list_(pa.float32()))
-        return table.set_column(4, "scores", scores)
-
-    monkeypatch.setattr(module, "read_index", scored)
+def test_confidence_weighs_pseudo_labelled_samples_and_their_words(data, write_data, tmp_path, seen):
+    pseudo = change_column(write_data(tmp_path / "pseudo", pseudo=True), "scores", lambda row, scores: [0.25, 0.75])
     train(data, pseudo, out=tmp_path / "run", config=TrainConfig(**QUICK, objective="joint", confidence=True))
     for batch in seen:
         is_pseudo = batch.rows >= 48

@@ -10,7 +10,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 
 from fistful.bow.store.images import decode_image
 from fistful.training.pixels import Fit, crop_draws, decode, fit, fit_of, random_box, random_window, resize
-from tests.training.conftest import picture_bytes
+from tests.support.data_folder import picture_bytes
 
 
 def window(picture, seed=0, number=1, epoch=0):

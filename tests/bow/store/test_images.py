@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import struct
-import zlib
 
 import numpy as np
 import pytest
@@ -15,17 +14,7 @@ from PIL import Image, ImageOps
 
 from fistful.bow.store.dead_letters import Refused
 from fistful.bow.store.images import MAX_PIXELS, Header, decode_image, jpeg_orientation, read_header
-from tests.conftest import picture
-
-
-def png_header(width: int, height: int) -> bytes:
-    """A PNG that claims a size and holds no pixels."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+from tests.support.pictures import picture, png_header
 
 
 def jpeg_header(width: int, height: int) -> bytes:

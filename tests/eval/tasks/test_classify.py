@@ -1,0 +1,196 @@
+"""Classifying one's own images."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from fistful.bow.store.kinds import PassedOver
+from fistful.errors import DataError, UsageError
+from fistful.eval.tasks.classify import Answer, ClassifyConfig, LoadedModel, answers_table, classify, find_images, load
+from tests.support.colours import ColourEncoder
+
+
+def test_a_loaded_model_classifies_images_by_any_names(squares, colours):
+    model = load(colours())
+    found = model.classify([squares / "red" / "0.png", squares / "green" / "1.png"], ["a green thing", "something red"])
+    assert [answer.name for answer in found] == ["something red", "a green thing"]
+    assert all(0.99 < answer.probability <= 1.0 for answer in found)
+
+
+def test_the_head_is_asked_for_a_phrase_as_a_whole(squares):
+    encoder = ColourEncoder(head=True)
+    encoder.words = ["red", "pale green", "blue"]
+    found = LoadedModel(encoder).classify([squares / "green" / "1.png"], ["Pale green", "blue"], ClassifyConfig(prompts="head"))
+    assert [answer.name for answer in found] == ["Pale green"]
+
+
+def test_classify_writes_csv_and_jsonl_with_what_cannot_be_read(squares, colours, tmp_path):
+    (squares / "blue" / "z.jpg").write_bytes(b"nothing")
+    (tmp_path / "names.txt").write_text("red\nblue\n")
+    found = classify(colours(), str(squares / "blue"), names=str(tmp_path / "names.txt"), out=tmp_path / "out" / "a.csv")
+    rows = list(csv.DictReader((tmp_path / "out" / "a.csv").open()))
+    assert [(Path(r["image"]).name, r["name"]) for r in rows] == [
+        ("0.png", "red"),
+        ("1.png", "blue"),
+        ("2.png", "blue"),
+        ("3.png", "blue"),
+        ("z.jpg", ""),
+    ]
+    assert rows[4]["error"].startswith("bad_image: not a JPEG, PNG, WEBP image")
+    classify(colours(), str(squares / "blue"), names=str(tmp_path / "names.txt"), out=tmp_path / "a.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    assert [line["name"] for line in lines] == ["red", "blue", "blue", "blue", None]
+    assert answers_table(found).splitlines()[1].split()[1:4] == ["red", "red", "100%,"]
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["a.csv"]
+
+
+def test_below_the_threshold_it_is_none_of_these(squares, colours, tmp_path):
+    (tmp_path / "names.tsv").write_text("folder\tname\twords\n0\tred one\tred\n1\tred two\tred\n")
+    config = ClassifyConfig(threshold=0.9)
+    (found,) = classify(colours(), str(squares / "red" / "0.png"), names=str(tmp_path / "names.tsv"), config=config)
+    assert (found.name, found.probability, found.top) == (None, 0.5, [("red one", 0.5), ("red two", 0.5)])
+    assert "none of these" in answers_table([found])
+
+
+@pytest.mark.parametrize(
+    ("images", "names", "out", "message"),
+    [
+        ("missing.png", "red\nblue\n", None, "missing.png: no such image or folder"),
+        ("", "red\nblue\n", "x.txt", "--out x.txt: expected a file that ends in .csv or .jsonl"),
+        ("", "red\n", None, "--names {names}: found 1 names, expected two or more"),
+        ("", "red\nred\n", None, "--names {names}: found 'red' more than once, expected each name once"),
+    ],
+)
+def test_calls_at_fault_say_what_to_do(squares, colours, tmp_path, images, names, out, message):
+    (tmp_path / "names.txt").write_text(names)
+    with pytest.raises(UsageError) as error:
+        classify(colours(), images or str(squares), names=str(tmp_path / "names.txt"), out=out)
+    assert str(error.value) == message.format(names=tmp_path / "names.txt")
+
+
+@pytest.mark.parametrize("fields", [{"top": 0}, {"threshold": 1.5}, {"batch_size": 0}, {"prompts": "nope"}, {"prompts": "set"}])
+def test_options_at_fault_are_refused(fields):
+    with pytest.raises(UsageError):
+        ClassifyConfig(**fields)
+
+
+def test_cells_of_a_csv_are_no_formulas_and_numbers_stay_numbers(squares, colours, tmp_path, monkeypatch):
+    monkeypatch.chdir(squares / "red")
+    names = ["=1+1 a", "+ red", "- green", "@ blue"]
+    (tmp_path / "names.txt").write_text("\n".join(names))
+    Path("0.png").rename("=1+1.png")
+    classify(colours(), "=1+1.png", names=str(tmp_path / "names.txt"), out=tmp_path / "a.csv", config=ClassifyConfig(top=4))
+    (row,) = csv.DictReader((tmp_path / "a.csv").open())
+    assert (row["image"], row["name"]) == ("'=1+1.png", "'+ red")
+    assert float(row["probability"]) > 0.9
+    assert row["top"].startswith("'+ red ")
+    classify(colours(), "=1+1.png", names=str(tmp_path / "names.txt"), out=tmp_path / "a.jsonl")
+    assert json.loads((tmp_path / "a.jsonl").read_text())["name"] == "+ red"  # no spreadsheet opens it
+
+
+def test_a_folder_of_broken_images_is_the_datas_fault(squares, colours, tmp_path):
+    (tmp_path / "names.txt").write_text("red\nblue\n")
+    (tmp_path / "bad.png").write_bytes(b"nothing")
+    with pytest.raises(DataError) as error:
+        classify(colours(), str(tmp_path / "bad.png"), names=str(tmp_path / "names.txt"), out=tmp_path / "a.csv")
+    assert str(error.value).startswith(f"{tmp_path}/bad.png: cannot be read (bad_image: not a JPEG, PNG, WEBP image")
+    assert (tmp_path / "a.csv").exists()
+
+
+def test_a_table_needs_no_folders_but_a_column_of_names(squares, colours, tmp_path):
+    table = tmp_path / "names.tsv"
+    table.write_text("name\twords\none\tred\nother\tgreen\n")
+    (found,) = classify(colours(), str(squares / "red" / "0.png"), names=str(table), config=ClassifyConfig(synonyms=True))
+    assert found.name == "one"
+    table.write_text("class\twords\none\tred\nother\tgreen\n")
+    with pytest.raises(UsageError, match="its first row has the columns 'class', 'words', expected one called name"):
+        classify(colours(), str(squares / "red" / "0.png"), names=str(table))
+
+
+def test_images_may_come_from_an_iterator_and_are_not_used_up_by_the_check(squares, colours):
+    found = load(colours()).classify((squares / "red").glob("*.png"), (name for name in ("red", "green")))
+    assert len(found) == 4
+    assert {answer.name for answer in found} == {"red"}
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["cat", ""], "names: found '' in place 2, expected a class name"),
+        (["cat", " \t"], "names: found ' \\t' in place 2, expected a class name"),
+        (["cat", None], "names: found None in place 2, expected a class name"),
+        ([1, "cat"], "names: found 1 in place 1, expected a class name"),
+        (["cat"], "names: found 1 names, expected two or more"),
+        (["cat", "cat"], "names: found 'cat' more than once, expected each name once"),
+        (
+            ["cat", "cat "],
+            "names: found 'cat' and 'cat ', which are one text to a model; expected names that differ in more than case and blanks",
+        ),
+        (
+            ["Cat", "cat"],
+            "names: found 'Cat' and 'cat', which are one text to a model; expected names that differ in more than case and blanks",
+        ),
+    ],
+)
+def test_names_that_no_model_can_tell_apart_or_read_are_refused(squares, colours, names, message):
+    with pytest.raises(UsageError) as error:
+        load(colours()).classify([squares / "red" / "0.png"], names)
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("n.tsv", "name\nred\ngreen\n"),
+        ("n.csv", "name\nred\ngreen\n"),
+        ("n.csv", 'folder,name,words\na,red,"scarlet, red"\nb,green,\n'),
+        ("n.txt", "\ufeffID;Name\r\n0;red\r\n\r\n1;green\r\n"),
+        ("n.txt", "red\n\n  green \n"),
+        ("n.csv", "red\ngreen\n"),
+    ],
+)
+def test_a_header_is_no_class_whatever_parts_the_columns(squares, colours, tmp_path, file, text):
+    (tmp_path / file).write_text(text)
+    (found,) = classify(colours(), str(squares / "green" / "0.png"), names=str(tmp_path / file))
+    assert sorted(name for name, _ in found.top) == ["green", "red"]
+
+
+def test_one_string_in_place_of_a_list_is_refused(squares, colours):
+    model, image = load(colours()), str(squares / "red" / "0.png")
+    with pytest.raises(UsageError, match="images: expected a list of paths of image files"):
+        model.classify(image, ["red", "green"])
+    with pytest.raises(UsageError, match="names: found the string 'red', expected a list of class names"):
+        model.classify([image], "red")
+    assert repr(model) == "LoadedModel()"
+
+
+def test_a_file_that_cannot_be_written_is_called_by_its_name(squares, colours, tmp_path):
+    (tmp_path / "names.txt").write_text("red\nblue\n")
+    too_long = tmp_path / ("x" * 252 + ".csv")
+    with pytest.raises(OSError, match="name too long") as error:
+        classify(colours(), str(squares / "red"), names=str(tmp_path / "names.txt"), out=too_long)
+    assert error.value.filename == str(too_long)
+
+
+def test_names_do_nothing_to_a_terminal():
+    text = answers_table([Answer("a\x1b[2J\udc80.png", "red", 1.0, [("red", 1.0)])] * 60)
+    assert text.splitlines()[1] == r"a\u001b[2J\udc80.png  red  red 100%"
+    assert text.splitlines()[-2:] == ["and 10 more images", "60 images: 60 red"]
+
+
+def test_folders_of_images_are_listed_by_the_rule_that_count_reads_by(tmp_path):
+    for name in ("photos/a.jfif", "photos/._a.jfif", "photos/b.gif", "elsewhere/c.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "photos/more").symlink_to("../elsewhere")
+    passed = PassedOver()
+    found = find_images([str(tmp_path / "photos")], passed)
+    assert [path.relative_to(tmp_path).as_posix() for path in found] == ["photos/a.jfif", "photos/more/c.png"]
+    assert [said for _, said, _ in passed.said()] == [
+        "1 picture of a kind that is not read (.gif), such as b.gif",
+        "1 hidden file or folder, such as ._a.jfif",
+    ]

@@ -1,0 +1,72 @@
+"""A GPU is used where there is one, and named in what its digits decide. Without one, all is as it always was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fistful.errors import UsageError
+from fistful.eval.evaluate import evaluate
+from fistful.eval.evaluate_config import EvaluateConfig
+from fistful.eval.tasks.classify import ClassifyConfig, classify
+from fistful.eval.tasks.weights import weights_key
+from fistful.pipelines.pseudo.label import LabelConfig, LabelOptions, label
+from fistful.training.device import choose_device, device_named
+from fistful.training.model.load import load_encoder
+from fistful.training.train_config import TrainConfig, resolve
+
+NO_GPU = "--device cuda: found no GPU that torch can use; use --device cpu"
+
+
+@pytest.fixture(autouse=True)
+def without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+def test_auto_is_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [choose_device(asked) for asked in ("auto", "cpu")] == ["cpu", "cpu"]
+    assert resolve(TrainConfig()).device == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert [choose_device(asked) for asked in ("auto", "cpu", "cuda")] == ["cuda", "cpu", "cuda"]
+    assert resolve(TrainConfig()).device == "cuda"
+
+
+def test_a_gpu_that_is_not_there_is_refused_by_every_verb(tmp_path: Path) -> None:
+    model, out = "tests.support.colours:ColourEncoder", str(tmp_path / "out")
+    calls: list[Any] = [
+        lambda: resolve(TrainConfig(device="cuda")),
+        lambda: evaluate(model, data=("none",), out=out, config=EvaluateConfig(device="cuda")),
+        lambda: label("none", model=model, like=tmp_path, out=out, config=LabelConfig(label=LabelOptions(device="cuda"))),
+        lambda: classify(_folder(tmp_path), str(tmp_path), names=str(_names(tmp_path)), config=ClassifyConfig(device="cuda")),
+        lambda: load_encoder(_folder(tmp_path), "cuda"),
+    ]
+    for call in calls:
+        with pytest.raises(UsageError) as error:
+            call()
+        assert str(error.value) == NO_GPU
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(UsageError, match="--device gpu: expected auto, cpu, cuda"):
+        choose_device("gpu")
+
+
+def test_a_gpu_is_part_of_what_its_digits_decide_and_a_cpu_is_not() -> None:
+    assert device_named({"seed": 0, "device": "cpu"}) == {"seed": 0}
+    assert device_named({"seed": 0, "device": "cuda"}) == {"seed": 0, "device": "cuda"}
+    assert weights_key("f", [["cat"]]) == weights_key("f", [["cat"]], "cpu") != weights_key("f", [["cat"]], "cuda")
+
+
+def _folder(place: Path) -> str:
+    """A folder that says that it is a model."""
+    (place / "model").mkdir(exist_ok=True)
+    (place / "model" / "fistful.json").write_text("{}")
+    (place / "a.jpg").touch()
+    return str(place)
+
+
+def _names(place: Path) -> Path:
+    path = place / "names.txt"
+    path.write_text("cat\ndog\n")
+    return path
