@@ -13,7 +13,7 @@ from fistful.wording import some
 
 from .sets.class_names import ClassName
 from .sets.evaluation_set import EvalSet
-from .sets.ready import Tally
+from .sets.ready import ImageTally
 from .tasks.classifier import Classifier
 
 FAR, STRETCHED, FLAT = 5.0, 10.0, 0.05
@@ -23,7 +23,7 @@ USUAL_SHARE = 0.9
 """Where this share of the classes has the same number of images, the others are taken to lack some."""
 
 
-def warnings_of(encoder: Encoder, eval_set: EvalSet, classifier: Classifier, tally: Tally) -> list[str]:
+def warnings_of(encoder: Encoder, eval_set: EvalSet, classifier: Classifier, tally: ImageTally) -> list[str]:
     """Return a line for each thing that is not as it should be."""
     lines = [*eval_set.warnings, *few_images(eval_set, tally), *copied_images(tally)]
     lines += uneven_classes(eval_set.classes, [tally.per_class.get(i, 0) for i in range(len(eval_set.classes))])
@@ -41,7 +41,7 @@ def warnings_of(encoder: Encoder, eval_set: EvalSet, classifier: Classifier, tal
     return lines
 
 
-def of_any_set(encoder: Encoder, tally: Tally) -> list[str]:
+def of_any_set(encoder: Encoder, tally: ImageTally) -> list[str]:
     """Return what is not as it should be with images and model, whatever is asked of them."""
     lines = [*getattr(encoder, "warnings", ()), *tally.notes]
     if tally.letters:
@@ -88,14 +88,14 @@ def uneven_classes(classes: Sequence[ClassName], counts: Sequence[int]) -> list[
     return [f"{len(fewer)} class{'es have' if len(fewer) > 1 else ' has'} fewer images than the others' {usual}: {some(fewer)}"]
 
 
-def few_images(eval_set: EvalSet, tally: Tally) -> list[str]:
+def few_images(eval_set: EvalSet, tally: ImageTally) -> list[str]:
     """Return a line if fewer images came than the set's own names promise."""
     if tally.n_in >= eval_set.n_images:
         return []
     return [f"{tally.n_in} images came of the {eval_set.n_images} that the names in the set promise"]
 
 
-def copied_images(tally: Tally) -> list[str]:
+def copied_images(tally: ImageTally) -> list[str]:
     """Return a line if images of a set are byte for byte the same, under one class or several."""
     if not tally.n_copies:
         return []

@@ -72,15 +72,20 @@ def result_name(*parts: str) -> str:
 def kept_result(folder: Path, stem: str, model_fingerprint: str) -> dict[str, Any] | None:
     """Return a result that an interrupted evaluation left behind; None where there is none of this very model."""
     path = folder / "results" / f"{stem}.json"
-    found = read_json(path) if path.exists() else None
-    return found if found is not None and found["model_fingerprint"] == model_fingerprint else None
+    result = read_json(path) if path.exists() else None
+    return result if result is not None and result["model_fingerprint"] == model_fingerprint else None
 
 
 def predictions_table(
-    images: Sequence[str], sha256: Sequence[str], sources: Sequence[str], labels: np.ndarray, found: Predictions
+    images: Sequence[str], sha256: Sequence[str], sources: Sequence[str], labels: np.ndarray, predictions: Predictions
 ) -> pa.Table:
     """Return predictions as a table, in the order of the images."""
-    said = {"label": labels.astype(np.int32), "rank": found.ranks, "top": found.top.tolist(), "scores": found.scores.tolist()}
+    said = {
+        "label": labels.astype(np.int32),
+        "rank": predictions.ranks,
+        "top": predictions.top.tolist(),
+        "scores": predictions.scores.tolist(),
+    }
     return pa.table({**_of_images(images, sha256, sources), **said}, schema=PREDICTIONS_SCHEMA)
 
 
@@ -210,16 +215,18 @@ def _aligned(rows: Sequence[Sequence[str]], n_left: int) -> str:
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
-def _differences(found: dict[str, Any]) -> list[str]:
+def _differences(comparison: dict[str, Any]) -> list[str]:
     """Return a line for each measure that was compared."""
-    where = f"{found['dataset']}, {found['prompts']}"
+    where = f"{comparison['dataset']}, {comparison['prompts']}"
     lines = []
     for measure, label in PAIRED.items():
-        if f"{measure}_difference" not in found:
+        if f"{measure}_difference" not in comparison:
             continue
-        difference, low, high = (100 * found[f"{measure}_{name}"] for name in ("difference", "low", "high"))
+        difference, low, high = (100 * comparison[f"{measure}_{name}"] for name in ("difference", "low", "high"))
         verdict = "" if told_apart(low / 100, high / 100) else ": not told apart"
-        lines.append(f"{found['second']} - {found['first']} on {where}: {label} {difference:+.1f} [{low:+.1f}, {high:+.1f}]{verdict}")
+        lines.append(
+            f"{comparison['second']} - {comparison['first']} on {where}: {label} {difference:+.1f} [{low:+.1f}, {high:+.1f}]{verdict}"
+        )
     return lines
 
 

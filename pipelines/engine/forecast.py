@@ -55,7 +55,7 @@ def forecast(units: Sequence[Unit], work_in: Callable[[Path], Work], running: Ru
         out: Where the job would write.
         copied: Bytes that a later stage copies, beside what the tried one writes.
     """
-    beam_arguments(running.on())  # at fault? then say so now
+    beam_arguments(running.make_engine())  # at fault? then say so now
     part = running.part_of([*units])
     pieces = cut(max(part[:1_000], key=lambda unit: min(unit.size, 2 * PIECE_BYTES)))
     trial = None

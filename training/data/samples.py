@@ -72,7 +72,7 @@ class TrainingSamples:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Words:
+class RunWords:
     """The words of a run."""
 
     sha256: str

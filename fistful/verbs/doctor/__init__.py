@@ -66,6 +66,6 @@ def check(findings: list[Finding]) -> None:
     problems = [finding for finding in findings if finding.level == "problem"]
     in_folder = [finding for finding in problems if finding.about not in (MACHINE, INSTALLATION)]
     if in_folder:
-        raise DataError(f"{in_folder[0].about}: {number(len(in_folder), 'problem')} found, the first: {in_folder[0].found}")
+        raise DataError(f"{in_folder[0].about}: {number(len(in_folder), 'problem')} found, the first: {in_folder[0].text}")
     if problems:
-        raise UsageError(f"{number(len(problems), 'problem')} found in the installation, the first: {problems[0].found}")
+        raise UsageError(f"{number(len(problems), 'problem')} found in the installation, the first: {problems[0].text}")

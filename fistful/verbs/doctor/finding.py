@@ -23,7 +23,7 @@ class Finding:
     """One thing that was looked at."""
 
     level: Level
-    found: str
+    text: str
     """What was found, where."""
     means: str = ""
     """What it means; "" where that is plain."""
@@ -84,7 +84,7 @@ def findings_text(findings: Sequence[Finding]) -> str:
 
 
 def _lines(finding: Finding) -> list[str]:
-    said = f"{finding.found}: {finding.means}" if finding.means else finding.found
+    said = f"{finding.text}: {finding.means}" if finding.means else finding.text
     body = textwrap.wrap(said, WIDTH - len(INDENT), break_long_words=False, break_on_hyphens=False)
     first, *rest = body or [""]
     lines = [f"  {finding.level:<9}{first}", *(INDENT + line for line in rest)]
