@@ -16,6 +16,7 @@ from fistful.bow.metrics import told_apart
 from fistful.bow.store.file_names import file_name
 from fistful.bow.store.files import read_json
 from fistful.terminal import show_in_line
+from fistful.wording import counted, some, table
 
 from .sets.class_names import ClassName
 from .tasks.multilabel import NAME as MEAN_AP
@@ -154,7 +155,7 @@ def results_table(folder: str | Path) -> str:
     for r in results:
         for line in r["warnings"]:
             models.setdefault((r["dataset"], line), {})[r["model"]] = None
-    warnings = [f"! {_some(list(names))} on {dataset}: {line}" for (dataset, line), names in models.items()]
+    warnings = [f"! {some(list(names))} on {dataset}: {line}" for (dataset, line), names in models.items()]
     paired = [line for comparison in read_json(Path(folder) / SUMMARY)["comparisons"] for line in _differences(comparison)]
     facts = dict.fromkeys(line for r in results for line in _facts(r))
     lines = [show_in_line(line) for line in (*facts, *paired, *warnings)]
@@ -164,15 +165,13 @@ def results_table(folder: str | Path) -> str:
 def _facts(result: dict[str, Any]) -> list[str]:
     """Return what was looked for and is as it should be; what is not is a warning."""
     metrics, dataset = result["metrics"], result["dataset"]
-    lines = [f"{dataset}: none of the {metrics['n']} images is a near-duplicate of a training image"] * (result.get("near_duplicates") == 0)
+    lines = [f"{dataset}: none of the {counted(metrics['n'], 'image')} is a near-duplicate of a training image"] * (
+        result.get("near_duplicates") == 0
+    )
     n_classes = metrics.get("n_classes")
     if n_classes and metrics.get("covered_n_classes") == n_classes:
-        lines.append(f"{dataset}: the vocabulary has the words of all {n_classes} classes")
+        lines.append(f"{dataset}: the vocabulary has the words of all {counted(n_classes, 'class', 'classes')}")
     return lines
-
-
-def _some(models: Sequence[str], limit: int = 3) -> str:
-    return ", ".join(models[:limit]) + (f" and {len(models) - limit} more" if len(models) > limit else "")
 
 
 def _classification(results: Sequence[dict[str, Any]]) -> str:
@@ -180,8 +179,8 @@ def _classification(results: Sequence[dict[str, Any]]) -> str:
     for r in results:
         m = r["metrics"]
         scores = [_percent(m, "acc1"), _percent(m, "acc5"), f"{100 * m['chance1']:.1f}"]
-        rows.append([r["model"], r["dataset"], r["prompts"], *scores, str(m["n"]), str(sum(r["refused"].values()))])
-    return _aligned(rows, 3) if results else ""
+        rows.append([r["model"], r["dataset"], r["prompts"], *scores, f"{m['n']:,}", f"{sum(r['refused'].values()):,}"])
+    return "\n".join(table(rows, range(3), rule=True)) if results else ""
 
 
 def _several_labels(results: Sequence[dict[str, Any]]) -> str:
@@ -189,8 +188,10 @@ def _several_labels(results: Sequence[dict[str, Any]]) -> str:
     for r in results:
         m = r["metrics"]
         chance = f"{100 * m[f'chance_{MEAN_AP}']:.1f}"
-        rows.append([r["model"], r["dataset"], r["prompts"], _percent(m, MEAN_AP), chance, str(m["n"]), str(sum(r["refused"].values()))])
-    return _aligned(rows, 3) if results else ""
+        rows.append(
+            [r["model"], r["dataset"], r["prompts"], _percent(m, MEAN_AP), chance, f"{m['n']:,}", f"{sum(r['refused'].values()):,}"]
+        )
+    return "\n".join(table(rows, range(3), rule=True)) if results else ""
 
 
 def _retrieval(results: Sequence[dict[str, Any]]) -> str:
@@ -200,19 +201,8 @@ def _retrieval(results: Sequence[dict[str, Any]]) -> str:
         m = r["metrics"]
         recalls = [_percent(m, f"{way}_retrieval_recall@{k}", k == 5) for way in ("image", "text") for k in (1, 5, 10)]
         tags = [_percent(m, name, False) for name in ("tags_precision@3", "tags_ap_macro")]
-        rows.append([r["model"], r["dataset"], *recalls, f"{100 * min(1.0, 5 / m['n']):.1f}", *tags, str(m["n"])])
-    return _aligned(rows, 2) if results else ""
-
-
-def _aligned(rows: Sequence[Sequence[str]], n_left: int) -> str:
-    """Return a table with a line below its head; the first columns stand left, the others right."""
-    rows = [[show_in_line(cell) for cell in row] for row in rows]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        "  ".join(cell.ljust(w) if i < n_left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))).rstrip()
-        for row in rows
-    ]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+        rows.append([r["model"], r["dataset"], *recalls, f"{100 * min(1.0, 5 / m['n']):.1f}", *tags, f"{m['n']:,}"])
+    return "\n".join(table(rows, range(2), rule=True)) if results else ""
 
 
 def _differences(comparison: dict[str, Any]) -> list[str]:

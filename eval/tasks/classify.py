@@ -33,7 +33,7 @@ from fistful.terminal import show_in_line
 from fistful.training.device import Device
 from fistful.training.model.encoder import Encoder
 from fistful.training.model.load import load_encoder
-from fistful.wording import some
+from fistful.wording import counted, some, table
 
 from ..sets.class_names import ClassName, alike, heard, read_table
 from . import zeroshot
@@ -311,15 +311,12 @@ def answers_table(answered: Sequence[Answer]) -> str:
     rows = [("image", "is", "the best, with their probabilities")]
     for answer in answered[:SHOWN]:
         rest = answer.error or ", ".join(f"{name} {share:.0%}" for name, share in answer.top)
-        rows.append((show_in_line(_end(answer.image)), show_in_line(_called(answer)), show_in_line(rest)))
-    widths = [max(len(row[i]) for row in rows) for i in range(2)]
-    lines = [f"{a.ljust(widths[0])}  {b.ljust(widths[1])}  {c}".rstrip() for a, b, c in rows]
+        rows.append((_end(answer.image), _called(answer), rest))
+    lines = table(rows, left=range(3))
     lines += [f"and {len(answered) - SHOWN:,} more images"] if len(answered) > SHOWN else []
     often = Counter(map(_called, answered)).most_common()
-    lines.append(
-        f"{len(answered):,} image{'' if len(answered) == 1 else 's'}: "
-        + ", ".join(f"{n:,} {show_in_line(name)}" for name, n in often[:SHOWN])
-    )
+    names = ", ".join(f"{n:,} {show_in_line(name)}" for name, n in often[:SHOWN])
+    lines.append(f"{counted(len(answered), 'image')}: {names}")
     return "\n".join(lines) + "\n"
 
 

@@ -11,16 +11,18 @@ import numpy as np
 import pyarrow as pa
 
 from fistful.bow.draw import mix_all
+from fistful.bow.frequency import class_thirds_by_df
 from fistful.bow.metrics import wilson
 from fistful.bow.store.tables import read_table
 from fistful.eval.results import CLASSES_SCHEMA, result_name
 from fistful.eval.sets.class_names import ClassName
 from fistful.eval.tasks.coverage import Coverage, read_coverage
 
+from ...wording import counted
 from . import figures
 from .figures import Figure
 from .inputs import Material
-from .page_text import brief, counted, number, percent, shown
+from .page_text import brief, number, percent, shown
 from .sample_pictures import SALT
 from .scores import Cell, Result, ScoreRow, grouped
 
@@ -200,16 +202,13 @@ def buckets(scores: ClassScores, place: dict[str, int]) -> Buckets:
 
 
 def frequency_parts(n: np.ndarray, df: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    """Return about thirds of the classes that have images, equal df in one: tail, middle, head; and those without a known word.
+    """Return thirds of the classes that have images (`class_thirds_by_df`), and those without a known word.
 
     Args:
         n: (C,) images of each class.
         df: (C,) of its rarest word; 0 where the vocabulary lacks one; none may be unknown.
     """
-    known = np.flatnonzero((n > 0) & (df > 0))
-    third, two_thirds = np.quantile(df[known], [1 / 3, 2 / 3], method="lower") if len(known) else (0, 0)
-    third_of = np.searchsorted([third, two_thirds], df[known], side="left")
-    parts = [(name, known[third_of == i]) for i, name in enumerate(("tail", "middle", "head")) if (third_of == i).any()]
+    parts = class_thirds_by_df(df, n > 0)
     missing = np.flatnonzero((n > 0) & (df == 0))
     parts += [("word not in the vocabulary", missing)] if len(missing) else []
     return [(f"{name}, {_range(df[part])}{counted(len(part), 'class', 'classes')}", part) for name, part in parts]

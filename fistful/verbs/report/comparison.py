@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from ...wording import counted
 from .changes import Changes, Example, changes_of, pictures_of
 from .classes import facts_of
 from .configurations import Side, judged_sets, side_of
 from .inputs import Material
-from .page_text import brief, counted
+from .page_text import brief
 from .report_config import ReportConfig
 from .sample_pictures import Picture
 

@@ -19,8 +19,9 @@ from fistful.bow.store.tables import read_table
 from fistful.eval.compare import Difference, compare_configurations
 from fistful.eval.results import PREDICTIONS_SCHEMA, RANKS_SCHEMA, result_name
 
+from ...wording import counted
 from .inputs import Material, ResultsFolder, RunFolder
-from .page_text import brief, counted, listing, number, percent, shown, signed
+from .page_text import brief, listing, number, percent, shown, signed
 from .scores import Cell, Result
 
 MAX_SETS = 6

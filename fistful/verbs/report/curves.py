@@ -14,10 +14,11 @@ import numpy as np
 from fistful.bow.store.files import parse_json
 
 from ...errors import DataError
+from ...wording import counted
 from . import figures
 from .figures import Figure
 from .inputs import Material, RunFolder
-from .page_text import brief, counted, listing
+from .page_text import brief, listing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

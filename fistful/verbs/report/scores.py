@@ -10,10 +10,11 @@ from fistful.bow.metrics import told_apart
 from fistful.bow.store.identity import canonical_json
 from fistful.eval.results import PAIRED
 
+from ...wording import counted
 from . import figures
 from .figures import Figure
 from .inputs import Material, RunFolder
-from .page_text import brief, counted, listing, number, percent, signed, spelled
+from .page_text import brief, listing, number, percent, signed, spelled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

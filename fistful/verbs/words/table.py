@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from fistful.bow.long_chunks import MAX_CHUNK
 
 from ...terminal import show_in_line
+from ...wording import counted, table
 
 if TYPE_CHECKING:
     from fistful.bow.balance import Balance
@@ -86,13 +87,7 @@ def _table(facts: Sequence[WordFact], word_report: WordReport) -> list[str]:
         share = f"{fact.df / max(1, word_report.n_samples):.2%}"
         note = "dropped by this rule" if fact.status == "dropped" else f'from "{fact.asked}"' if fact.asked != fact.word else ""
         rows.append((fact.word, f"{fact.tf:,}", f"{fact.df:,}", share, f"{fact.rank:,}", f"{fact.keep:.4g}", note))
-    widths = [max(len(row[i]) for row in rows) for i in range(7)]
-    return [
-        "  ".join(
-            cell.ljust(width) if i in (0, 6) else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    return table(rows, left=(0, 6))
 
 
 def _asked(fact: WordFact) -> str:
@@ -115,19 +110,19 @@ def _why(fact: WordFact, word_report: WordReport) -> str:
 
 
 def _times(fact: WordFact) -> str:
-    return f"{fact.tf:,} time{'s' * (fact.tf != 1)} in {fact.df:,} sample{'s' * (fact.df != 1)}"
+    return f"{counted(fact.tf, 'time')} in {counted(fact.df, 'sample')}"
 
 
 def _classes(classes: Sequence[ClassCover]) -> list[str]:
     by = {kind: [c for c in classes if c.cover == kind] for kind in ("all", "some", "none")}
     n_all, n_some, n_none = (f"{len(by[kind]):,}" for kind in ("all", "some", "none"))
     lines = [f"{len(classes):,} classes: of {n_all} all words are learnt, of {n_some} some, of {n_none} none"]
-    lines += _some("no word is learnt of", [f"{c.name} ({_lost(c)})" for c in by["none"]])
-    lines += _some("only some words are learnt of", [f"{c.name} ({_lost(c)})" for c in by["some"]])
+    lines += _listed("no word is learnt of", [f"{c.name} ({_lost(c)})" for c in by["none"]])
+    lines += _listed("only some words are learnt of", [f"{c.name} ({_lost(c)})" for c in by["some"]])
     shared = [c for c in classes if c.shared]
     twins = [c for c in classes if c.twins and not c.shared]
-    lines += _some("names of the same words, which no bag tells apart", _groups((c, c.shared) for c in shared))
-    lines += _some("told apart only by words that are not learnt", _groups((c, c.twins) for c in twins))
+    lines += _listed("names of the same words, which no bag tells apart", _groups((c, c.shared) for c in shared))
+    lines += _listed("told apart only by words that are not learnt", _groups((c, c.twins) for c in twins))
     return lines
 
 
@@ -141,7 +136,7 @@ def _lost(cover: ClassCover) -> str:
     return "; ".join(missing + dropped) or "has no word: only stop words or signs"
 
 
-def _some(what: str, names: Sequence[str]) -> list[str]:
+def _listed(what: str, names: Sequence[str]) -> list[str]:
     if not names:
         return []
     more = [f"  and {len(names) - N_CLASSES:,} more; --json has all"] if len(names) > N_CLASSES else []
