@@ -12,7 +12,7 @@ import pytest
 
 from fistful.bow.balance import Balance
 from fistful.errors import DataError, UsageError
-from fistful.verbs.report import ReportConfig, report
+from fistful.verbs.report import ReportConfig, page_text, report
 from fistful.verbs.report.classes import ClassScores, buckets
 from fistful.verbs.report.curves import smoothed
 from fistful.verbs.report.inputs import open_material
@@ -232,7 +232,7 @@ def test_smoothing_keeps_the_ends() -> None:
 
 
 def test_the_palette_can_be_read_in_light_and_in_dark() -> None:
-    css = (Path(__file__).parents[2] / "eval" / "report" / "page.css").read_text()
+    css = Path(page_text.__file__).with_name("page.css").read_text()
     light, dark = css.split("@media (prefers-color-scheme: dark)")[:2]
     for part in (light, dark.split("}\n}")[0]):
         colours = dict(re.findall(r"--([a-z]\w*): (#[0-9a-f]{3,6});", part))
