@@ -37,7 +37,7 @@ FIRST = SourceOptions(caption="1")
 Rows = dict[str, Any]
 
 
-class Bench:
+class CaptionBench:
     """Where inputs and outputs lie, and how large they are."""
 
     def __init__(self, given: Setting) -> None:
@@ -57,22 +57,22 @@ class Bench:
 # Word ids
 
 
-def ids_clean_warm(bench: Bench) -> Rows:
+def ids_clean_warm(bench: CaptionBench) -> Rows:
     """Clean captions, chunk table built."""
     return _ids(bench, generate.CLEAN, warm=True, bar=12)
 
 
-def ids_clean_cold(bench: Bench) -> Rows:
+def ids_clean_cold(bench: CaptionBench) -> Rows:
     """Clean captions, empty chunk table."""
     return _ids(bench, generate.CLEAN, warm=False, bar=3)
 
 
-def ids_web(bench: Bench) -> Rows:
+def ids_web(bench: CaptionBench) -> Rows:
     """Web alt text, empty chunk table."""
     return _ids(bench, generate.WEB, warm=False, bar=2)
 
 
-def _ids(bench: Bench, files: dict[str, int], warm: bool, bar: float) -> Rows:
+def _ids(bench: CaptionBench, files: dict[str, int], warm: bool, bar: float) -> Rows:
 
     captions = generate.real_captions(bench.data / "captions", files)[: bench.n_real]
     array = pa.array(captions, pa.string())
@@ -95,7 +95,7 @@ def _ids(bench: Bench, files: dict[str, int], warm: bool, bar: float) -> Rows:
 # Jobs
 
 
-def count_job(bench: Bench) -> Rows:
+def count_job(bench: CaptionBench) -> Rows:
     """Count unit by unit against one spaCy loop over the same rows."""
     source = bench.tsv(bench.n_count)
     units, _ = plan_units((str(source),), PlanOptions())
@@ -131,28 +131,28 @@ def _misses(units: list[Unit], config: CountConfig, folder: Path) -> int:
     return analyzer_of_this_thread(config.words).n_analysed
 
 
-def bags_text(bench: Bench) -> Rows:
+def bags_text(bench: CaptionBench) -> Rows:
     """Bags without images against a loop with spaCy and tarfile; the tars are equal to the byte."""
     source = bench.tsv(bench.n_bags)
     return _bags(bench, source, FIRST, plain.bags_of_text, bar=4)
 
 
-def bags_3kb(bench: Bench) -> Rows:
+def bags_3kb(bench: CaptionBench) -> Rows:
     """Bags with images of some 3 kB against webdataset."""
     return _bags(bench, _tar(bench, 72), SourceOptions(), plain.bags_of_images, bar=4)
 
 
-def bags_30kb(bench: Bench) -> Rows:
+def bags_30kb(bench: CaptionBench) -> Rows:
     """Bags with images of some 30 kB against webdataset."""
     return _bags(bench, _tar(bench, 300), SourceOptions(), plain.bags_of_images, bar=2)
 
 
-def _tar(bench: Bench, side: int) -> Path:
+def _tar(bench: CaptionBench, side: int) -> Path:
     captions = generate.real_captions(bench.data / "captions", generate.CLEAN)[: bench.n_images[side]]
     return generate.write_tar(bench.work / f"images-{side}-{len(captions)}.tar", captions, side)
 
 
-def _bags(bench: Bench, source: Path, options: SourceOptions, baseline: Callable[..., None], bar: float) -> Rows:
+def _bags(bench: CaptionBench, source: Path, options: SourceOptions, baseline: Callable[..., None], bar: float) -> Rows:
     folder = bench.fresh()
     counts = count(str(source), out=folder / "counts", config=CountConfig(source=options, running=Running(progress=False)))
     vocabulary = choose_words(*read_counted(counts), Limits(), Balance(rule="cap", kept=0.5))
@@ -183,7 +183,7 @@ def _draws(index: pa.Table) -> list[int]:
 # Engine and size
 
 
-def beam(bench: Bench) -> Rows:
+def beam(bench: CaptionBench) -> Rows:
     """The same unit functions in a plain loop and under Beam; the ratio is loop / Beam, at least 1 / 1.15."""
     source = bench.tsv(bench.n_count)
     units, _ = plan_units((str(source),), PlanOptions(unit_mb=4))
@@ -201,7 +201,7 @@ def beam(bench: Bench) -> Rows:
     return {**found, "bar": round(1 / 1.15, 3), "units": len(units)}
 
 
-def two_workers(bench: Bench) -> Rows:
+def two_workers(bench: CaptionBench) -> Rows:
     """One worker against two at the largest size, by wall time."""
     source = bench.tsv(bench.sizes[-1])
     folders: list[Path] = []
@@ -215,7 +215,7 @@ def two_workers(bench: Bench) -> Rows:
     return {**found, "bar": 1.6, "captions": bench.sizes[-1]}
 
 
-def slope(bench: Bench) -> Rows:
+def slope(bench: CaptionBench) -> Rows:
     """Time and peak memory of one worker over sizes, each in a process of its own."""
     found = []
     for n in bench.sizes:
@@ -254,9 +254,9 @@ def child(source: str, out: str) -> None:
 ROWS = (ids_clean_warm, ids_clean_cold, ids_web, count_job, bags_text, bags_3kb, bags_30kb, beam, two_workers, slope)
 
 
-def open_bench(given: Setting) -> Bench:
+def open_bench(given: Setting) -> CaptionBench:
     """Import what would be imported in the first turn."""
-    bench = Bench(given)
+    bench = CaptionBench(given)
     (given.work / "warm.tsv").write_text("a dog\n")
     count(str(given.work / "warm.tsv"), out=bench.fresh(), config=CountConfig(source=FIRST, running=Running(progress=False)))
     return bench

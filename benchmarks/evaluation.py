@@ -36,7 +36,7 @@ PROMPTS = ("openai80", "simple7", "name", "bag")
 EXPECTED_EQUAL = ("acc1", "acc5", "mean_per_class_recall")
 
 
-class Bench:
+class EvaluationBench:
     """Where inputs and outputs lie, and how large they are."""
 
     def __init__(self, given: Setting) -> None:
@@ -76,7 +76,7 @@ sys.exit(code)
 """Between us and a program stands a small process: the memory of whoever starts a program counts as that program's."""
 
 
-def call(bench: Bench, command: list[str], path: Path) -> int:
+def call(bench: EvaluationBench, command: list[str], path: Path) -> int:
     """Run a program and return the largest memory that it had resident, in bytes."""
     launched = [sys.executable, "-c", LAUNCH, sys.executable, "-m", *command]
     done = subprocess.run(launched, env=environment(path), cwd=bench.work, capture_output=True, text=True, check=False)
@@ -88,17 +88,17 @@ def call(bench: Bench, command: list[str], path: Path) -> int:
 # Zero-shot: whole programs, the same images, model and precision
 
 
-def zeroshot_resnet(bench: Bench) -> Rows:
+def zeroshot_resnet(bench: EvaluationBench) -> Rows:
     """Tiny-ImageNet with four prompt sets against clip_benchmark with one of them: a small ResNet."""
     return _zeroshot(bench, "resnet")
 
 
-def zeroshot_vit(bench: Bench) -> Rows:
+def zeroshot_vit(bench: EvaluationBench) -> Rows:
     """The same with open_clip's ViT-S-16."""
     return _zeroshot(bench, "vit")
 
 
-def _zeroshot(bench: Bench, name: str) -> Rows:
+def _zeroshot(bench: EvaluationBench, name: str) -> Rows:
     model, images, packages = bench.model(name), bench.images(), bench.overlay()
     found: dict[str, Any] = {}
 
@@ -139,17 +139,17 @@ def shares(figures: Rows) -> Rows:
 # The classifier
 
 
-def classifier_resnet(bench: Bench) -> Rows:
+def classifier_resnet(bench: EvaluationBench) -> Rows:
     """ImageNet's 1,000 names with 80 templates against open_clip.build_zero_shot_classifier: the text tower of 2 layers."""
     return _classifier(bench, "resnet")
 
 
-def classifier_vit(bench: Bench) -> Rows:
+def classifier_vit(bench: EvaluationBench) -> Rows:
     """The same with the first 100 names: the text tower of ViT-S-16, 12 layers."""
     return _classifier(bench, "vit")
 
 
-def _classifier(bench: Bench, name: str) -> Rows:
+def _classifier(bench: EvaluationBench, name: str) -> Rows:
     import torch
 
     torch.set_num_threads(1)
@@ -190,7 +190,7 @@ def our_classifier(model: Path, classes: list[ClassName]) -> np.ndarray:
 # Digits
 
 
-def digits(bench: Bench) -> Rows:
+def digits(bench: EvaluationBench) -> Rows:
     """Accuracies on Tiny-ImageNet against open_clip's own functions and a plain loop: equal, to the digit."""
     model, images = bench.model("resnet"), bench.images()
     prompts = ("openai80", "simple7", "name")
@@ -240,7 +240,7 @@ def accuracy(output: Any, target: Any, topk: tuple[int, ...] = (1, 5)) -> list[f
 # The report
 
 
-def report(bench: Bench) -> Rows:
+def report(bench: EvaluationBench) -> Rows:
     """The page of five runs, 100,000 samples and their results on 100,000 images of 1,000 classes."""
     folders = report_folders(bench.data, bench.fresh(), bench.n_report, n_runs=5, n_steps=bench.n_steps)
     page, memory = bench.work / "report.html", 0
@@ -259,7 +259,7 @@ def report(bench: Bench) -> Rows:
     }
 
 
-ROWS: tuple[Callable[[Bench], Rows], ...] = (
+ROWS: tuple[Callable[[EvaluationBench], Rows], ...] = (
     zeroshot_resnet,
     zeroshot_vit,
     classifier_resnet,
@@ -271,7 +271,7 @@ ROWS: tuple[Callable[[Bench], Rows], ...] = (
 
 def main() -> None:
     """Run rows and write their figures."""
-    run_rows("evaluation", __doc__, ROWS, Bench)
+    run_rows("evaluation", __doc__, ROWS, EvaluationBench)
 
 
 if __name__ == "__main__":

@@ -46,17 +46,17 @@ class Start:
     """Results folders."""
 
 
-Found = dict[tuple[str, str], dict[str, tuple[Path, dict[str, Any]]]]
+ResultsBySet = dict[tuple[str, str], dict[str, tuple[Path, dict[str, Any]]]]
 """By set and prompt set, each model's results folder and result."""
 
 
-def read_all(folders: Sequence[Path]) -> Found:
+def read_all(folders: Sequence[Path]) -> ResultsBySet:
     """Read the results of several folders."""
-    found: Found = {}
+    results: ResultsBySet = {}
     for folder in folders:
         for result in read_results(folder):
-            found.setdefault((result["dataset"], result.get("prompts", CAPTIONS)), {})[result["model"]] = (folder, result)
-    return found
+            results.setdefault((result["dataset"], result.get("prompts", CAPTIONS)), {})[result["model"]] = (folder, result)
+    return results
 
 
 def figures_of(start: Start) -> dict[str, Any]:
@@ -129,13 +129,13 @@ def difference(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
         first: (S, N) 1 where a seed's model is right, else 0.
         second: The same of the second arm.
     """
-    (found,) = compare_configurations(first, [second])
+    (change,) = compare_configurations(first, [second])
     return {
-        "mean": round(found.value, 4),
-        "low": round(found.low, 4),
-        "high": round(found.high, 4),
+        "mean": round(change.value, 4),
+        "low": round(change.low, 4),
+        "high": round(change.high, 4),
         "n": first.shape[1],
-        "told_apart": metrics.told_apart(found.low, found.high) if found.over_seeds else None,
+        "told_apart": metrics.told_apart(change.low, change.high) if change.over_seeds else None,
         "same_predictions": np.array_equal(first, second),
     }
 
@@ -207,17 +207,17 @@ def _class_lines(title: str, group: dict[str, Any]) -> list[str]:
         saw = "  its tower saw ImageNet's labels" if scores["saw_imagenet_labels"] else ""
         smoke = "  one seed" if len(scores["acc1"]["per_seed"]) == 1 else ""
         lines.append(f"    {arm:<14}{_said(scores['acc1'], '5.1f')}{saw}{smoke}")
-    for pair, found in group["differences"].items():
-        lines.append(f"    {pair:<26}{_said(found, '+5.1f')}{_verdict(found)}")
+    for pair, change in group["differences"].items():
+        lines.append(f"    {pair:<26}{_said(change, '+5.1f')}{_verdict(change)}")
     return lines
 
 
-def _verdict(found: dict[str, Any]) -> str:
-    if found["same_predictions"]:
+def _verdict(change: dict[str, Any]) -> str:
+    if change["same_predictions"]:
         return "  the same answers: nothing was compared"
-    if found["told_apart"] is None:
+    if change["told_apart"] is None:
         return "  one seed: no verdict"
-    return "" if found["told_apart"] else "  not told apart"
+    return "" if change["told_apart"] else "  not told apart"
 
 
 def _caption_lines(title: str, group: dict[str, Any]) -> list[str]:

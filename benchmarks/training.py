@@ -48,7 +48,7 @@ TINY = {
 }
 
 
-class Bench:
+class TrainingBench:
     """Where inputs and outputs lie, and how large they are."""
 
     def __init__(self, given: Setting) -> None:
@@ -97,7 +97,7 @@ def mosaic(photos: list[bytes]) -> bytes:
 # Whole programs: the same data, model, batch, crop and precision
 
 
-def captions_against_open_clip(bench: Bench) -> Rows:
+def captions_against_open_clip(bench: TrainingBench) -> Rows:
     """Samples/s on captions against unmodified open_clip_train, 80 px pictures, a small ResNet."""
     model = bench.work / "tiny"
     model.mkdir(exist_ok=True)
@@ -120,7 +120,7 @@ def captions_against_open_clip(bench: Bench) -> Rows:
     }
 
 
-def rate_between(bench: Bench, run: Callable[[Bench, Path, int], None], model: Path) -> float:
+def rate_between(bench: TrainingBench, run: Callable[[TrainingBench, Path, int], None], model: Path) -> float:
     """Return samples a second of a longer run less a shorter one."""
     took = []
     for n in (bench.n_short, bench.n_long):
@@ -136,7 +136,7 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", **more}
 
 
-def run_open_clip(bench: Bench, model: Path, n: int) -> None:
+def run_open_clip(bench: TrainingBench, model: Path, n: int) -> None:
     """Train for an epoch of n samples."""
     folder = bench.fresh()
     options = f"--train-num-samples {n} --batch-size 64 --epochs 1 --workers 1 --precision fp32 --device cpu --warmup 10 --lr 5e-4"
@@ -145,7 +145,7 @@ def run_open_clip(bench: Bench, model: Path, n: int) -> None:
     call(bench, [*command, *options.split(), "--logs", str(folder), "--name", "x"], environment(PYTHONPATH=str(bench.overlay())))
 
 
-def run_ours(bench: Bench, model: Path, n: int) -> None:
+def run_ours(bench: TrainingBench, model: Path, n: int) -> None:
     """Train for an epoch of n samples."""
     options = "--epochs 1 --batch-size 64 --text caption --context-length 32 --augment resized --warmup 10 --lr 5e-4 --weight-decay 0.2"
     command = ["-m", "fistful.training", str(bench.tars(n)), "--out", str(bench.fresh()), "--model", str(model), *options.split()]
@@ -153,7 +153,7 @@ def run_ours(bench: Bench, model: Path, n: int) -> None:
     call(bench, [*command, *limits.split()], environment(PYTHONPATH=str(REPOSITORY)))
 
 
-def call(bench: Bench, command: list[str], env: dict[str, str]) -> None:
+def call(bench: TrainingBench, command: list[str], env: dict[str, str]) -> None:
     """Run a program, one line of its own on failure."""
     done = subprocess.run([sys.executable, *command], env=env, cwd=bench.work, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -163,17 +163,17 @@ def call(bench: Bench, command: list[str], env: dict[str, str]) -> None:
 # Bags against captions, the same trainer
 
 
-def bags_against_captions_rn50(bench: Bench) -> Rows:
+def bags_against_captions_rn50(bench: TrainingBench) -> Rows:
     """Samples/s on bags of 16 positions against captions of 77: open_clip's RN50 at 64 px."""
     return _bags_against_captions(bench, "RN50", batch=8, steps=4 if bench.quick else 10)
 
 
-def bags_against_captions_vit(bench: Bench) -> Rows:
+def bags_against_captions_vit(bench: TrainingBench) -> Rows:
     """Samples/s on bags of 16 positions against captions of 77: open_clip's ViT-S-16 at 64 px."""
     return _bags_against_captions(bench, "ViT-S-16", batch=16, steps=4 if bench.quick else 14)
 
 
-def _bags_against_captions(bench: Bench, model: str, batch: int, steps: int) -> Rows:
+def _bags_against_captions(bench: TrainingBench, model: str, batch: int, steps: int) -> Rows:
     data = bench.tars(bench.n_short)
     common = {"model": model, "image_size": SIDE, "batch_size": batch, "steps": steps, "threads": 1, "progress": False}
     captions = TrainConfig(**common, text="caption", context_length=77)
@@ -191,7 +191,7 @@ def _bags_against_captions(bench: Bench, model: str, batch: int, steps: int) -> 
     }
 
 
-def rate_within(bench: Bench, data: Path, config: TrainConfig) -> float:
+def rate_within(bench: TrainingBench, data: Path, config: TrainConfig) -> float:
     """Return samples a second of the steps after the second."""
     ends: list[float] = []
     take_step = loop.Trainer.take_step
@@ -214,22 +214,22 @@ def rate_within(bench: Bench, data: Path, config: TrainConfig) -> float:
 # The loader alone
 
 
-def loader_80(bench: Bench) -> Rows:
+def loader_80(bench: TrainingBench) -> Rows:
     """Random crops and tokens of 80 px pictures, one pass, against webdataset's pipeline with open_clip's transform."""
     return _loader(bench, 80, "full")
 
 
-def loader_300(bench: Bench) -> Rows:
+def loader_300(bench: TrainingBench) -> Rows:
     """The same of 300 px pictures."""
     return _loader(bench, 300, "full")
 
 
-def loader_300_scaled(bench: Bench) -> Rows:
+def loader_300_scaled(bench: TrainingBench) -> Rows:
     """The same of 300 px pictures, decoded at a scale: pixels differ a little from the baseline's."""
     return _loader(bench, 300, "scaled")
 
 
-def _loader(bench: Bench, side: int, decode: str) -> Rows:
+def _loader(bench: TrainingBench, side: int, decode: str) -> Rows:
     import torch
 
     torch.set_num_threads(1)
@@ -257,7 +257,7 @@ def pass_of_webdataset(folder: Path) -> np.ndarray:
     return summary(images for images, _ in batches)
 
 
-def prepared(bench: Bench, folder: Path, decode: str) -> Callable[[], np.ndarray]:
+def prepared(bench: TrainingBench, folder: Path, decode: str) -> Callable[[], np.ndarray]:
     """Return a function that goes through tars once, decoding anew each time."""
     import open_clip
 
@@ -301,7 +301,7 @@ def summary(batches: Any) -> np.ndarray:
 # Whole runs
 
 
-def waiting(bench: Bench) -> Rows:
+def waiting(bench: TrainingBench) -> Rows:
     """Share of a whole run that waits for data: tiny-resnet on cached 80 px pictures, two threads."""
     run = bench.fresh()
     options = {"epochs": 3.0, "text": "bag", "augment": "crop", "progress": False}
@@ -310,19 +310,19 @@ def waiting(bench: Bench) -> Rows:
     return {**last, "what": "tiny-resnet, 3 epochs, random crops of kept pictures, first epoch decodes", "bar": 0.05}
 
 
-def frozen(bench: Bench) -> Rows:
+def frozen(bench: TrainingBench) -> Rows:
     """Seconds of a run of 10 epochs on 25,000 pictures whose features are there: the contrastive loss, words tower."""
     return _frozen(bench, "contrastive", "fp32")
 
 
-def frozen_joint(bench: Bench) -> Rows:
+def frozen_joint(bench: TrainingBench) -> Rows:
     """The same with a head of these captions' words beside it, in bf16 where the machine has it."""
     from fistful.training.train_config import has_bf16
 
     return _frozen(bench, "joint", "bf16" if has_bf16("cpu") else "fp32")
 
 
-def _frozen(bench: Bench, objective: str, precision: str) -> Rows:
+def _frozen(bench: TrainingBench, objective: str, precision: str) -> Rows:
     """Features are made up: what is timed does not depend on their values. The words are those of real captions."""
     from fistful.training.data import features
 
@@ -364,7 +364,7 @@ ROWS = (
 
 def main() -> None:
     """Run rows and write their figures."""
-    run_rows("training", __doc__, ROWS, Bench)
+    run_rows("training", __doc__, ROWS, TrainingBench)
 
 
 if __name__ == "__main__":

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from fistful.training.model.encoder import Encoder
-from fistful.wording import some
+from fistful.wording import counted, some
 
 from .sets.class_names import ClassName
 from .sets.evaluation_set import EvalSet
-from .sets.ready import Tally
+from .sets.ready import ImageTally
 from .tasks.classifier import Classifier
 
 FAR, STRETCHED, FLAT = 5.0, 10.0, 0.05
@@ -23,37 +23,39 @@ USUAL_SHARE = 0.9
 """Where this share of the classes has the same number of images, the others are taken to lack some."""
 
 
-def warnings_of(encoder: Encoder, eval_set: EvalSet, classifier: Classifier, tally: Tally) -> list[str]:
+def warnings_of(encoder: Encoder, eval_set: EvalSet, classifier: Classifier, tally: ImageTally) -> list[str]:
     """Return a line for each thing that is not as it should be."""
     lines = [*eval_set.warnings, *few_images(eval_set, tally), *copied_images(tally)]
     lines += uneven_classes(eval_set.classes, [tally.per_class.get(i, 0) for i in range(len(eval_set.classes))])
     empty = [entry.name for i, entry in enumerate(eval_set.classes) if not tally.per_class.get(i) and not _warned(eval_set, entry)]
     if empty:
-        lines.append(f"{len(empty)} class{'es have' if len(empty) > 1 else ' has'} no image: {some(empty)}")
+        lines.append(f"{counted(len(empty), 'class has', 'classes have')} no image: {some(empty)}")
     lines += of_any_set(encoder, tally)
     said, unknown = f"prompts {classifier.prompts}", classifier.unspeakable
     if classifier.n_cut:
-        lines.append(f"{said}: {classifier.n_cut} of {classifier.n_texts} are cut off by the context of {encoder.context_length}")
+        lines.append(f"{said}: {classifier.n_cut:,} of {classifier.n_texts:,} are cut off by the context of {encoder.context_length}")
     if unknown:
-        lines.append(f"{said}: the model knows no word of {len(unknown)} classes, so never chooses them: {some(unknown)}")
+        lines.append(
+            f"{said}: the model knows no word of {counted(len(unknown), 'class', 'classes')}, so never chooses them: {some(unknown)}"
+        )
     if encoder.saw_imagenet_labels:
         lines.append("the image tower was trained with ImageNet's labels: on ImageNet's classes this is not zero-shot")
     return lines
 
 
-def of_any_set(encoder: Encoder, tally: Tally) -> list[str]:
+def of_any_set(encoder: Encoder, tally: ImageTally) -> list[str]:
     """Return what is not as it should be with images and model, whatever is asked of them."""
     lines = [*getattr(encoder, "warnings", ()), *tally.notes]
     if tally.letters:
         first = tally.letters[0]
-        lines.insert(0, f"{len(tally.letters)} of {tally.looked_at} images refused, the first {first.place} ({first.reason})")
+        lines.insert(0, f"{len(tally.letters):,} of {tally.looked_at:,} images refused, the first {first.place} ({first.reason})")
     return lines
 
 
 def not_covered(classes: Sequence[ClassName], covered: np.ndarray | None) -> list[str]:
     """Return a line if the vocabulary lacks words of some classes' names."""
     lost = [] if covered is None else [entry.name for entry, known in zip(classes, covered, strict=True) if not known]
-    of = f"{len(lost)} of {len(classes)} classes"
+    of = f"{len(lost):,} of {len(classes):,} classes"
     return [f"the vocabulary lacks words of {of}, so its captions could not teach them whole: {some(lost)}"] if lost else []
 
 
@@ -62,7 +64,7 @@ def seen_before(images: Sequence[str], near: np.ndarray | None) -> list[str]:
     if near is None or not near.any():
         return []
     first = images[int(np.flatnonzero(near)[0])]
-    return [f"{int(near.sum())} of {len(images)} images are near-duplicates of training images, the first {first}"]
+    return [f"{int(near.sum()):,} of {len(images):,} images are near-duplicates of training images, the first {first}"]
 
 
 def _warned(eval_set: EvalSet, entry: ClassName) -> bool:
@@ -72,7 +74,7 @@ def _warned(eval_set: EvalSet, entry: ClassName) -> bool:
 def copies(probe: dict[str, Any] | None) -> list[str]:
     """Return a line if images lie, byte for byte, among those that a probe asks."""
     n = 0 if probe is None else probe["n_copies"]
-    return [f"{n} images have a copy, byte for byte, among those that the probe asks"] if n else []
+    return [f"{counted(n, 'image has', 'images have')} a copy, byte for byte, among those that the probe asks"] if n else []
 
 
 def uneven_classes(classes: Sequence[ClassName], counts: Sequence[int]) -> list[str]:
@@ -85,22 +87,22 @@ def uneven_classes(classes: Sequence[ClassName], counts: Sequence[int]) -> list[
     fewer = [f"{entry.name!r} ({n})" for entry, n in zip(classes, counts, strict=True) if n < usual]
     if not fewer or share < USUAL_SHARE * len(classes):
         return []
-    return [f"{len(fewer)} class{'es have' if len(fewer) > 1 else ' has'} fewer images than the others' {usual}: {some(fewer)}"]
+    return [f"{counted(len(fewer), 'class has', 'classes have')} fewer images than the others' {usual:,}: {some(fewer)}"]
 
 
-def few_images(eval_set: EvalSet, tally: Tally) -> list[str]:
+def few_images(eval_set: EvalSet, tally: ImageTally) -> list[str]:
     """Return a line if fewer images came than the set's own names promise."""
     if tally.n_in >= eval_set.n_images:
         return []
-    return [f"{tally.n_in} images came of the {eval_set.n_images} that the names in the set promise"]
+    return [f"{counted(tally.n_in, 'image')} came of the {eval_set.n_images:,} that the names in the set promise"]
 
 
-def copied_images(tally: Tally) -> list[str]:
+def copied_images(tally: ImageTally) -> list[str]:
     """Return a line if images of a set are byte for byte the same, under one class or several."""
     if not tally.n_copies:
         return []
-    torn = f", {tally.n_torn} of them under another class" if tally.n_torn else ""
-    return [f"{tally.n_copies} of {tally.n_in} images repeat an earlier one byte for byte{torn}"]
+    torn = f", {tally.n_torn:,} of them under another class" if tally.n_torn else ""
+    return [f"{tally.n_copies:,} of {tally.n_in:,} images repeat an earlier one byte for byte{torn}"]
 
 
 def odd_pixels(preprocess: dict[str, Any] | None, pixels: np.ndarray) -> list[str]:

@@ -22,7 +22,7 @@ from fistful.errors import DataError
 
 from .results import MULTILABEL_PREDICTIONS_SCHEMA, PREDICTIONS_SCHEMA, RANKS_SCHEMA, read_results, result_name
 from .tasks import multilabel
-from .tasks.retrieval import Ranks, of_images
+from .tasks.retrieval import RetrievalRanks, of_images
 
 
 def paired(first: np.ndarray, second: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def paired(first: np.ndarray, second: np.ndarray, labels: np.ndarray) -> dict[st
     }
 
 
-def paired_retrieval(first: Ranks, second: Ranks, k: int = 5) -> dict[str, Any]:
+def paired_retrieval(first: RetrievalRanks, second: RetrievalRanks, k: int = 5) -> dict[str, Any]:
     """Compare how well two models retrieve the same images and captions: differences of recall at k, with 95 % intervals over images."""
     found: dict[str, Any] = {"n": len(first.images)}
     ones_N = np.ones(len(first.images))
@@ -138,10 +138,10 @@ def compare_results(first: Path, second: Path) -> dict[str, Any]:
     return paired(right[0], right[1], labels)
 
 
-def _ranks(table: pa.Table) -> Ranks:
+def _ranks(table: pa.Table) -> RetrievalRanks:
     of_caption = table["caption_ranks"].combine_chunks()
     n = pc.list_value_length(of_caption).to_numpy()
-    return Ranks(table["rank"].to_numpy(), pc.list_flatten(of_caption).to_numpy(), np.repeat(np.arange(len(n)), n))
+    return RetrievalRanks(table["rank"].to_numpy(), pc.list_flatten(of_caption).to_numpy(), np.repeat(np.arange(len(n)), n))
 
 
 def compare_with_first(folder: Path, results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from fistful.errors import UsageError
 from fistful.training.model.encoder import Encoder
 
 from .evaluate_config import EvaluateConfig
-from .score import Job, score_set
+from .score import EvalJob, score_set
 from .sets.open_set import open_set
 
 
@@ -39,7 +39,7 @@ class AccuracyOn:
         found = {}
         for name, eval_set in zip(tell_apart([s.name for s in self._sets]), self._sets, strict=True):
             with tempfile.TemporaryDirectory() as folder:
-                job = Job("model", encoder, eval_set, WordOptions(), None, None, None, self._config)
+                job = EvalJob("model", encoder, eval_set, WordOptions(), None, None, None, self._config)
                 (result, *_) = score_set(Path(folder), job)
             found[f"{name} acc1"] = float(result["metrics"]["acc1"])
         return found

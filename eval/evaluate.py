@@ -27,7 +27,7 @@ from fistful.training.model.load import load_encoder
 from .compare import compare_with_first
 from .evaluate_config import EvaluateConfig
 from .results import SUMMARY
-from .score import Job, score_set
+from .score import EvalJob, score_set
 from .score_captions import score_captions
 from .sets import duplicates
 from .sets.caption_set import CaptionSet, open_captions
@@ -107,10 +107,10 @@ def _job(
     coverage: Coverage | None,
     training: np.ndarray | None,
     config: EvaluateConfig,
-) -> Job:
+) -> EvalJob:
     eval_set, probe = sets
     covered, df = coverage.of_classes(eval_set.classes) if coverage else (None, None)
-    return Job(model, encoder, eval_set, coverage.options if coverage else WordOptions(), covered, df, training, config, probe)
+    return EvalJob(model, encoder, eval_set, coverage.options if coverage else WordOptions(), covered, df, training, config, probe)
 
 
 def _open(spec: str, names: str | None, config: EvaluateConfig) -> EvalSet | CaptionSet:

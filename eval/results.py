@@ -16,6 +16,7 @@ from fistful.bow.metrics import told_apart
 from fistful.bow.store.file_names import file_name
 from fistful.bow.store.files import read_json
 from fistful.terminal import show_in_line
+from fistful.wording import counted, some, table
 
 from .sets.class_names import ClassName
 from .tasks.multilabel import NAME as MEAN_AP
@@ -72,15 +73,20 @@ def result_name(*parts: str) -> str:
 def kept_result(folder: Path, stem: str, model_fingerprint: str) -> dict[str, Any] | None:
     """Return a result that an interrupted evaluation left behind; None where there is none of this very model."""
     path = folder / "results" / f"{stem}.json"
-    found = read_json(path) if path.exists() else None
-    return found if found is not None and found["model_fingerprint"] == model_fingerprint else None
+    result = read_json(path) if path.exists() else None
+    return result if result is not None and result["model_fingerprint"] == model_fingerprint else None
 
 
 def predictions_table(
-    images: Sequence[str], sha256: Sequence[str], sources: Sequence[str], labels: np.ndarray, found: Predictions
+    images: Sequence[str], sha256: Sequence[str], sources: Sequence[str], labels: np.ndarray, predictions: Predictions
 ) -> pa.Table:
     """Return predictions as a table, in the order of the images."""
-    said = {"label": labels.astype(np.int32), "rank": found.ranks, "top": found.top.tolist(), "scores": found.scores.tolist()}
+    said = {
+        "label": labels.astype(np.int32),
+        "rank": predictions.ranks,
+        "top": predictions.top.tolist(),
+        "scores": predictions.scores.tolist(),
+    }
     return pa.table({**_of_images(images, sha256, sources), **said}, schema=PREDICTIONS_SCHEMA)
 
 
@@ -149,7 +155,7 @@ def results_table(folder: str | Path) -> str:
     for r in results:
         for line in r["warnings"]:
             models.setdefault((r["dataset"], line), {})[r["model"]] = None
-    warnings = [f"! {_some(list(names))} on {dataset}: {line}" for (dataset, line), names in models.items()]
+    warnings = [f"! {some(list(names))} on {dataset}: {line}" for (dataset, line), names in models.items()]
     paired = [line for comparison in read_json(Path(folder) / SUMMARY)["comparisons"] for line in _differences(comparison)]
     facts = dict.fromkeys(line for r in results for line in _facts(r))
     lines = [show_in_line(line) for line in (*facts, *paired, *warnings)]
@@ -159,15 +165,13 @@ def results_table(folder: str | Path) -> str:
 def _facts(result: dict[str, Any]) -> list[str]:
     """Return what was looked for and is as it should be; what is not is a warning."""
     metrics, dataset = result["metrics"], result["dataset"]
-    lines = [f"{dataset}: none of the {metrics['n']} images is a near-duplicate of a training image"] * (result.get("near_duplicates") == 0)
+    lines = [f"{dataset}: none of the {counted(metrics['n'], 'image')} is a near-duplicate of a training image"] * (
+        result.get("near_duplicates") == 0
+    )
     n_classes = metrics.get("n_classes")
     if n_classes and metrics.get("covered_n_classes") == n_classes:
-        lines.append(f"{dataset}: the vocabulary has the words of all {n_classes} classes")
+        lines.append(f"{dataset}: the vocabulary has the words of all {counted(n_classes, 'class', 'classes')}")
     return lines
-
-
-def _some(models: Sequence[str], limit: int = 3) -> str:
-    return ", ".join(models[:limit]) + (f" and {len(models) - limit} more" if len(models) > limit else "")
 
 
 def _classification(results: Sequence[dict[str, Any]]) -> str:
@@ -175,8 +179,8 @@ def _classification(results: Sequence[dict[str, Any]]) -> str:
     for r in results:
         m = r["metrics"]
         scores = [_percent(m, "acc1"), _percent(m, "acc5"), f"{100 * m['chance1']:.1f}"]
-        rows.append([r["model"], r["dataset"], r["prompts"], *scores, str(m["n"]), str(sum(r["refused"].values()))])
-    return _aligned(rows, 3) if results else ""
+        rows.append([r["model"], r["dataset"], r["prompts"], *scores, f"{m['n']:,}", f"{sum(r['refused'].values()):,}"])
+    return "\n".join(table(rows, range(3), rule=True)) if results else ""
 
 
 def _several_labels(results: Sequence[dict[str, Any]]) -> str:
@@ -184,8 +188,10 @@ def _several_labels(results: Sequence[dict[str, Any]]) -> str:
     for r in results:
         m = r["metrics"]
         chance = f"{100 * m[f'chance_{MEAN_AP}']:.1f}"
-        rows.append([r["model"], r["dataset"], r["prompts"], _percent(m, MEAN_AP), chance, str(m["n"]), str(sum(r["refused"].values()))])
-    return _aligned(rows, 3) if results else ""
+        rows.append(
+            [r["model"], r["dataset"], r["prompts"], _percent(m, MEAN_AP), chance, f"{m['n']:,}", f"{sum(r['refused'].values()):,}"]
+        )
+    return "\n".join(table(rows, range(3), rule=True)) if results else ""
 
 
 def _retrieval(results: Sequence[dict[str, Any]]) -> str:
@@ -195,31 +201,22 @@ def _retrieval(results: Sequence[dict[str, Any]]) -> str:
         m = r["metrics"]
         recalls = [_percent(m, f"{way}_retrieval_recall@{k}", k == 5) for way in ("image", "text") for k in (1, 5, 10)]
         tags = [_percent(m, name, False) for name in ("tags_precision@3", "tags_ap_macro")]
-        rows.append([r["model"], r["dataset"], *recalls, f"{100 * min(1.0, 5 / m['n']):.1f}", *tags, str(m["n"])])
-    return _aligned(rows, 2) if results else ""
+        rows.append([r["model"], r["dataset"], *recalls, f"{100 * min(1.0, 5 / m['n']):.1f}", *tags, f"{m['n']:,}"])
+    return "\n".join(table(rows, range(2), rule=True)) if results else ""
 
 
-def _aligned(rows: Sequence[Sequence[str]], n_left: int) -> str:
-    """Return a table with a line below its head; the first columns stand left, the others right."""
-    rows = [[show_in_line(cell) for cell in row] for row in rows]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        "  ".join(cell.ljust(w) if i < n_left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))).rstrip()
-        for row in rows
-    ]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
-
-
-def _differences(found: dict[str, Any]) -> list[str]:
+def _differences(comparison: dict[str, Any]) -> list[str]:
     """Return a line for each measure that was compared."""
-    where = f"{found['dataset']}, {found['prompts']}"
+    where = f"{comparison['dataset']}, {comparison['prompts']}"
     lines = []
     for measure, label in PAIRED.items():
-        if f"{measure}_difference" not in found:
+        if f"{measure}_difference" not in comparison:
             continue
-        difference, low, high = (100 * found[f"{measure}_{name}"] for name in ("difference", "low", "high"))
+        difference, low, high = (100 * comparison[f"{measure}_{name}"] for name in ("difference", "low", "high"))
         verdict = "" if told_apart(low / 100, high / 100) else ": not told apart"
-        lines.append(f"{found['second']} - {found['first']} on {where}: {label} {difference:+.1f} [{low:+.1f}, {high:+.1f}]{verdict}")
+        lines.append(
+            f"{comparison['second']} - {comparison['first']} on {where}: {label} {difference:+.1f} [{low:+.1f}, {high:+.1f}]{verdict}"
+        )
     return lines
 
 

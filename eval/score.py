@@ -27,7 +27,7 @@ from .evaluate_config import EvaluateConfig
 from .results import classes_table, kept_result, multilabel_classes_table, multilabel_predictions_table, predictions_table, result_name
 from .sets import duplicates
 from .sets.evaluation_set import EvalSet
-from .sets.ready import Ready, Tally, check_refused, ready_images
+from .sets.ready import ImageTally, Ready, check_refused, ready_images
 from .tasks import multilabel, zeroshot
 from .tasks.classifier import Classifier, build_classifiers, check_features
 from .tasks.probe import TEMPERATURE, K, Neighbours, count_copies, same_classes, votes_of
@@ -39,7 +39,7 @@ NAMES_KEPT = 100
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Job:
+class EvalJob:
     """A model to be evaluated on a set."""
 
     model: str
@@ -68,12 +68,12 @@ class Job:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Judged:
+class JudgedImages:
     """What one model says of some images, a classifier each."""
 
     labels: np.ndarray
     """(N,) true classes; of a multi-label set (N, C), which classes each image has."""
-    found: list[Predictions]
+    predictions: list[Predictions]
     among: list[np.ndarray]
     """Ranks among the covered classes alone, for their images; empty without a vocabulary."""
     scores: list[np.ndarray]
@@ -83,7 +83,7 @@ class Judged:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Seen:
+class JudgedSet:
     """What one model says of one set."""
 
     images: list[str]
@@ -91,13 +91,13 @@ class Seen:
     sources: list[str]
     near: np.ndarray | None
     """(N,) which are near-duplicates of training images; None where training data was not given."""
-    judged: Judged
-    tally: Tally
+    judged: JudgedImages
+    tally: ImageTally
     probe: dict[str, Any] | None = None
     """Whom a probe has asked."""
 
 
-def score_set(folder: Path, job: Job) -> list[dict[str, Any]]:
+def score_set(folder: Path, job: EvalJob) -> list[dict[str, Any]]:
     """Evaluate a model on a set, unless that was done already; return a result a prompt set, and one of the probe.
 
     Raises:
@@ -129,9 +129,9 @@ def score_set(folder: Path, job: Job) -> list[dict[str, Any]]:
     return results
 
 
-def see_all(job: Job, classifiers: Sequence[Classifier]) -> Seen:
+def see_all(job: EvalJob, classifiers: Sequence[Classifier]) -> JudgedSet:
     """Show a model the images of a set once."""
-    tally, images, parts = Tally(), [], []
+    tally, images, parts = ImageTally(), [], []
     stream = ready_images(job.eval_set.read(), job.encoder.prepare, job.config.half, tally, hashed=job.training is not None)
     with progress_bar(f"{job.model} on {job.eval_set.name}", job.eval_set.n_images, job.config.progress) as update:
         while batch := list(islice(stream, job.config.batch_size)):
@@ -148,36 +148,36 @@ def see_all(job: Job, classifiers: Sequence[Classifier]) -> Seen:
         )
     paths, digests, sources, hashes = (list(column) for column in zip(*images, strict=True))
     near = None if job.training is None else duplicates.near(np.array(hashes, np.uint64), job.training)
-    return Seen(paths, digests, sources, near, _join(parts), tally)
+    return JudgedSet(paths, digests, sources, near, _join(parts), tally)
 
 
-def _judge(job: Job, classifiers: Sequence[Classifier], batch: Sequence[Ready], pixels: np.ndarray) -> Judged:
+def _judge(job: EvalJob, classifiers: Sequence[Classifier], batch: Sequence[Ready], pixels: np.ndarray) -> JudgedImages:
     """Score a batch of images and keep of it what figures need."""
     names = [image.name for image in batch]
     scores, features_ND = _score_batch(job, classifiers, pixels, names)
     if job.eval_set.multilabel:
         for scores_NC in scores:
             zeroshot.check_scores(scores_NC, names)
-        return Judged(multilabel.truth_of([image.labels for image in batch], len(job.eval_set.classes)), [], [], scores, features_ND)
+        return JudgedImages(multilabel.truth_of([image.labels for image in batch], len(job.eval_set.classes)), [], [], scores, features_ND)
     labels_N = np.array([image.label for image in batch], dtype=np.int64)
-    return Judged(labels_N, *_rank(job, scores, labels_N, names), [], features_ND)
+    return JudgedImages(labels_N, *_rank(job, scores, labels_N, names), [], features_ND)
 
 
-def _rank(job: Job, scores: list[np.ndarray], labels_N: np.ndarray, names: Sequence[str]) -> tuple[list[Predictions], list[np.ndarray]]:
-    found = [zeroshot.predict(scores_NC, labels_N, names) for scores_NC in scores]
-    return found, [] if job.covered is None else [zeroshot.ranks_among(scores_NC, labels_N, job.covered) for scores_NC in scores]
+def _rank(job: EvalJob, scores: list[np.ndarray], labels_N: np.ndarray, names: Sequence[str]) -> tuple[list[Predictions], list[np.ndarray]]:
+    predictions = [zeroshot.predict(scores_NC, labels_N, names) for scores_NC in scores]
+    return predictions, [] if job.covered is None else [zeroshot.ranks_among(scores_NC, labels_N, job.covered) for scores_NC in scores]
 
 
-def _join(parts: Sequence[Judged]) -> Judged:
-    found = [zeroshot.join(several) for several in zip(*(part.found for part in parts), strict=True)]
+def _join(parts: Sequence[JudgedImages]) -> JudgedImages:
+    predictions = [zeroshot.join(several) for several in zip(*(part.predictions for part in parts), strict=True)]
     among = [np.concatenate(several) for several in zip(*(part.among for part in parts), strict=True)]
     scores = [np.concatenate(several) for several in zip(*(part.scores for part in parts), strict=True)]
     labels, features = (np.concatenate([getattr(part, name) for part in parts]) for name in ("labels", "features"))
-    return Judged(labels, found, among, scores, features)
+    return JudgedImages(labels, predictions, among, scores, features)
 
 
 def _score_batch(
-    job: Job, classifiers: Sequence[Classifier], pixels: np.ndarray, names: Sequence[str]
+    job: EvalJob, classifiers: Sequence[Classifier], pixels: np.ndarray, names: Sequence[str]
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """Score a batch of images with each classifier; each tower sees it once, and only if asked."""
     features_ND = words_NV = np.empty((len(names), 0), np.float32)
@@ -192,7 +192,7 @@ def _score_batch(
     return scores, features_ND if job.probe is not None else np.empty((len(names), 0), np.float32)
 
 
-def _ask(job: Job, probe: EvalSet, seen: Seen) -> Seen:
+def _ask(job: EvalJob, probe: EvalSet, seen: JudgedSet) -> JudgedSet:
     """Ask the nearest neighbours of each image; return what was seen with their answers last."""
     judged, same, tally = seen.judged, probe is job.eval_set, seen.tally
     if same:
@@ -204,30 +204,30 @@ def _ask(job: Job, probe: EvalSet, seen: Seen) -> Seen:
         rows = slice(start, start + len(scores_NC))
         ranked.append(_rank(job, [scores_NC], judged.labels[rows], seen.images[rows]))
         start = rows.stop
-    found = [*judged.found, zeroshot.join([found for (found,), _ in ranked])]
+    predictions = [*judged.predictions, zeroshot.join([several for (several,), _ in ranked])]
     among = [*judged.among, *([] if job.covered is None else [np.concatenate([among for _, (among,) in ranked])])]
     about = {"k": K, "temperature": TEMPERATURE, "leave_one_out": same, "n": len(keys.labels_M)}
     about |= {"dataset": keys.name, "content": keys.content, "refused": keys.n_refused}
     about["n_copies"] = count_copies(seen.sha256, keys.sha256, same=same)
-    return dataclasses.replace(seen, judged=dataclasses.replace(judged, found=found, among=among), probe=about)
+    return dataclasses.replace(seen, judged=dataclasses.replace(judged, predictions=predictions, among=among), probe=about)
 
 
-def _write_tables(folder: Path, name: str, job: Job, seen: Seen, i: int) -> None:
+def _write_tables(folder: Path, name: str, job: EvalJob, seen: JudgedSet, i: int) -> None:
     judged, about = seen.judged, (seen.images, seen.sha256, seen.sources)
     if job.eval_set.multilabel:
         predictions = multilabel_predictions_table(*about, judged.labels, judged.scores[i])
         classes = multilabel_classes_table(job.eval_set.classes, judged.labels, judged.scores[i], job.covered, job.df)
     else:
-        predictions = predictions_table(*about, judged.labels, judged.found[i])
-        classes = classes_table(job.eval_set.classes, judged.labels, judged.found[i].ranks, job.covered, job.df)
+        predictions = predictions_table(*about, judged.labels, judged.predictions[i])
+        classes = classes_table(job.eval_set.classes, judged.labels, judged.predictions[i].ranks, job.covered, job.df)
     write_table(folder, f"predictions/{name}.parquet", predictions)
     write_table(folder, f"classes/{name}.parquet", classes)
     write_table(folder, f"dead_letters/{name}.parquet", dead_letter_table(seen.tally.letters))
 
 
-def _figures(job: Job, seen: Seen, i: int) -> dict[str, Any]:
+def _figures(job: EvalJob, seen: JudgedSet, i: int) -> dict[str, Any]:
     """Return the figures of a set whose images have one label each."""
-    labels, ranks = seen.judged.labels, seen.judged.found[i].ranks
+    labels, ranks = seen.judged.labels, seen.judged.predictions[i].ranks
     figures = zeroshot.summarise(ranks, labels, len(job.eval_set.classes))
     if job.covered is not None:
         own = (np.cumsum(job.covered) - 1)[labels[job.covered[labels]]]
@@ -240,7 +240,7 @@ def _figures(job: Job, seen: Seen, i: int) -> dict[str, Any]:
     }
 
 
-def _multilabel_figures(job: Job, seen: Seen, i: int) -> dict[str, Any]:
+def _multilabel_figures(job: EvalJob, seen: JudgedSet, i: int) -> dict[str, Any]:
     truth_NC, scores_NC = seen.judged.labels, seen.judged.scores[i]
     return {
         "metrics": multilabel.summarise(scores_NC, truth_NC, job.covered),
@@ -249,7 +249,7 @@ def _multilabel_figures(job: Job, seen: Seen, i: int) -> dict[str, Any]:
     }
 
 
-def _result(job: Job, classifier: Classifier, seen: Seen, i: int) -> dict[str, Any]:
+def _result(job: EvalJob, classifier: Classifier, seen: JudgedSet, i: int) -> dict[str, Any]:
     """Return CLIP_benchmark's result with our additions beside and inside its metrics."""
     tally, probe = seen.tally, seen.probe if classifier.prompts == KNN else None
     return {
@@ -302,7 +302,7 @@ def embed_set(model: str, encoder: Encoder, probe: EvalSet, asked: EvalSet, conf
         UsageError: If the sets have other classes.
         DataError: If the set is broken or has too many bad images, or the model gives no numbers.
     """
-    number, tally = same_classes(probe, asked), Tally()
+    number, tally = same_classes(probe, asked), ImageTally()
     stream = ready_images(probe.read(), encoder.prepare, "all", tally)
     features, labels, sha256 = [], [], []
     with progress_bar(f"{model} on {probe.name}", probe.n_images, config.progress) as update:

@@ -27,11 +27,11 @@ from .results import RANKS_SCHEMA, RETRIEVAL, WORDS_SCHEMA, kept_result, result_
 from .score import write_log
 from .sets import duplicates
 from .sets.caption_set import CaptionSet
-from .sets.ready import Ready, Tally, check_refused, ready_images
+from .sets.ready import ImageTally, Ready, check_refused, ready_images
 from .tasks.classifier import check_features
 from .tasks.coverage import Coverage
 from .tasks.prompts import CAPTIONS
-from .tasks.retrieval import Ranks, retrieval_figures, retrieval_ranks
+from .tasks.retrieval import RetrievalRanks, retrieval_figures, retrieval_ranks
 from .tasks.tagging import KS, MIN_POSITIVE, by_frequency, tag_hits, tagging_figures, word_precision
 
 NOTHING = np.empty((0, max(KS)))
@@ -126,12 +126,12 @@ class _Seen:
     """(N, A) of the frequent words."""
     truth: np.ndarray
     """(N, A) whether the captions have them."""
-    tally: Tally
+    tally: ImageTally
 
 
 def _see(model: str, encoder: Encoder, captions: CaptionSet, words: _Words, words_VD: np.ndarray | None, config: EvaluateConfig) -> _Seen:
     """Show a model the images once; of the scores of all words only those that figures need are kept."""
-    tally, images, parts = Tally(), [], []
+    tally, images, parts = ImageTally(), [], []
     stream = ready_images(captions.samples(), encoder.prepare, config.half, tally, hashed=bool(config.trained_on))
     with progress_bar(f"{model} on {captions.name}", len(captions.rows), config.progress) as update:
         while batch := list(islice(stream, config.batch_size)):
@@ -167,7 +167,7 @@ def _tags(captions: CaptionSet, words: _Words, seen: _Seen, coverage: Coverage |
     return figures, pa.table(dict(zip(WORDS_SCHEMA.names, columns, strict=True)), schema=WORDS_SCHEMA)
 
 
-def _ranks_table(images: Sequence[Ready], ranks: Ranks) -> pa.Table:
+def _ranks_table(images: Sequence[Ready], ranks: RetrievalRanks) -> pa.Table:
     own = np.split(ranks.captions, np.cumsum(np.bincount(ranks.image_of_caption))[:-1])
     columns = [[image.name for image in images], [image.sha256 for image in images], [image.source for image in images]]
     return pa.table(dict(zip(RANKS_SCHEMA.names, [*columns, ranks.images, [o.tolist() for o in own]], strict=True)), schema=RANKS_SCHEMA)

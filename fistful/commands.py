@@ -31,6 +31,7 @@ from .terminal import show_in_line
 from .verbs.demo.way import DemoConfig
 from .verbs.report.report_config import ReportConfig
 from .verbs.words.look_up import WordsConfig
+from .wording import counted
 
 GROUPS = (PlanOptions, SourceOptions, WordOptions, Limits, Balance, BagOptions, LabelOptions, Running)
 CONFIGS = (CountConfig, BagsConfig, TrainConfig, LabelConfig, EvaluateConfig, ClassifyConfig, ReportConfig, WordsConfig, DemoConfig)
@@ -54,7 +55,7 @@ def count(*sources: str, out: str, config: CountConfig = CountConfig()) -> None:
         return
     stats = read_json(folder / "stats.json")
     print(f"{done}{_rows(stats)}{_rates(folder)}\n{_passed_over(folder)}", end="")
-    print(f"{_n(stats['words'], 'word')} in {out}/vocabulary.parquet, most frequent first")
+    print(f"{counted(stats['words'], 'word')} in {out}/vocabulary.parquet, most frequent first")
     given = shlex.join(sources) + _given(config.plan, config.source)
     print(f"next: fistful bags {given} --counts {shlex.quote(out)} --out DATA --rule cap --kept 0.5")
 
@@ -77,10 +78,10 @@ def bags(*sources: str, counts: str, out: str, config: BagsConfig = BagsConfig()
     stats = read_json(folder / "stats.json")
     print(done + _rows(stats) + _rates(folder) + "\n" + _passed_over(folder), end="")
     if stats["duplicates"]:
-        repeat = "sample repeats" if stats["duplicates"] == 1 else "samples repeat"
-        print(f"{stats['duplicates']:,} {repeat} an earlier one of their unit, byte for byte; all were kept")
+        repeated = counted(stats["duplicates"], "sample repeats", "samples repeat")
+        print(f"{repeated} an earlier one of their unit, byte for byte; all were kept")
     print(
-        f"{_n(stats['words_in_bags'] + stats['words_thinned_out'], 'word')} in bags, {stats['words_balanced']:,} after balancing "
+        f"{counted(stats['words_in_bags'] + stats['words_thinned_out'], 'word')} in bags, {stats['words_balanced']:,} after balancing "
         f"(kept {stats['kept_fraction_realised']:.1%}{_said(', expected {:.1%}', stats['kept_fraction_expected'])}); "
         f"{stats['bags_emptied']:,} emptied bags kept one word each"
     )
@@ -88,7 +89,7 @@ def bags(*sources: str, counts: str, out: str, config: BagsConfig = BagsConfig()
         f"effective vocabulary {stats['effective_words_before']:,.0f} words before"
         f"{_said(', {:,.0f} after', stats['effective_words_after']) or ' balancing'}"
     )
-    print(f"{_n(stats['units'], 'shard')} in {out}/shards")
+    print(f"{counted(stats['units'], 'shard')} in {out}/shards")
     if _has_pictures(folder):
         print(f"next: fistful train {shlex.quote(out)} --out RUN")
     else:
@@ -138,17 +139,13 @@ def _finished(out: str) -> str:
 
 def _rows(stats: dict) -> str:
     refused = ", ".join(f"{reason} {n:,}" for reason, n in sorted(stats["refused"].items())) or "none"
-    return f"{_n(stats['rows'], 'row')} read, {stats['kept']:,} kept; refused: {refused}"
+    return f"{counted(stats['rows'], 'row')} read, {stats['kept']:,} kept; refused: {refused}"
 
 
 def _passed_over(folder: Path) -> str:
     """Return lines that say what of the sources was not read; "" where all was."""
     path = folder / PASSED_OVER
     return "".join(f"passed over: {line}\n" for line in read_json(path)) if path.exists() else ""
-
-
-def _n(n: int, what: str) -> str:
-    return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
 def _rates(folder: Path) -> str:
@@ -174,7 +171,7 @@ def verify(*folders: str) -> None:
     for problem in problems[:20]:
         print(show_in_line(problem))
     if problems:
-        raise DataError(f"{_n(len(problems), 'difference')} found; delete the folder and run the command that wrote it again")
+        raise DataError(f"{counted(len(problems), 'difference')} found; delete the folder and run the command that wrote it again")
     for folder in folders:
         print(f"{folder}: every byte as written")
 
@@ -214,7 +211,7 @@ def train(
     run(*data, out=out, config=config, evaluate=evaluated)
     if os.environ.get("RANK", "0") == "0":  # one of several processes speaks
         steps = read_json(Path(out) / manifest.CONFIG)["config"]["steps"]
-        print(f"{done}{_n(steps, 'step')} of {config.batch_size} samples; the model lies in {out}/model")
+        print(f"{done}{counted(steps, 'step')} of {config.batch_size} samples; the model lies in {out}/model")
         if evaluate_on:
             print(_scores(Path(out)))
         sets = shlex.join(word for name in evaluate_on for word in ("--data", name)) or "--data CLASS_FOLDERS"

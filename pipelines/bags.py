@@ -22,7 +22,7 @@ from fistful.bow.store import manifest
 from fistful.bow.store.dead_letters import Letters, Refused
 from fistful.bow.store.files import atomic_file, local_out, write_json
 from fistful.bow.store.identity import check_numbers, semantic, semantic_values
-from fistful.bow.store.images import EXTENSIONS, Header, read_header
+from fistful.bow.store.images import EXTENSIONS, ImageHeader, read_header
 from fistful.bow.store.index import unit_name
 from fistful.bow.store.kinds import PassedOver
 from fistful.bow.store.shard import end_tar
@@ -35,10 +35,10 @@ from .count import analyzer_of_this_thread
 from .engine.beam import Work
 from .engine.job import DataJob, run_job
 from .engine.stage import Running, check_out, uncollected, write_unit
-from .read.rows import BATCH_ROWS, Batch, make_letter
+from .read.rows import BATCH_ROWS, RowBatch, make_letter
 from .read.sources import SourceOptions, check_unit, open_unit
 from .read.units import PlanOptions, Unit, plan_units
-from .sample_writer import NO_IMAGE, Samples, SampleWriter, join_words
+from .sample_writer import NO_IMAGE, SampleColumns, SampleWriter, join_words
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -196,7 +196,7 @@ class _Bagger:
     """The analyzer's words that `table` is for."""
     table: np.ndarray
 
-    def bags_of(self, batch: Batch) -> Ragged:
+    def bags_of(self, batch: RowBatch) -> Ragged:
         """Return each sample's full bag: vocabulary ids in the order of first appearance over all its captions."""
         if self.analyzer.is_full():
             self.analyzer.forget()
@@ -255,7 +255,7 @@ def bag_unit(unit: Unit, folder: Path, job: BagsJob) -> None:
     write_unit(folder, unit, letters, stats, records, content)
 
 
-def _samples_of(unit: Unit, batch: Batch, bagger: _Bagger, job: BagsJob, stats: dict[str, int], letters: Letters) -> Samples:
+def _samples_of(unit: Unit, batch: RowBatch, bagger: _Bagger, job: BagsJob, stats: dict[str, int], letters: Letters) -> SampleColumns:
     """Return what is written of a batch; adds to stats and letters."""
     vocabulary, options = bagger.vocabulary, job.options
     full = bagger.bags_of(batch)
@@ -277,7 +277,7 @@ def _samples_of(unit: Unit, batch: Batch, bagger: _Bagger, job: BagsJob, stats: 
     stats["words_balanced"] += len(balanced.values)
     stats["bags_emptied"] += int(emptied.sum())
     stats["intact"] += int(intact.sum())
-    return Samples(
+    return SampleColumns(
         unit=unit.number,
         numbers=batch.numbers,
         captions=batch.caption_lists(),
@@ -292,7 +292,7 @@ def _samples_of(unit: Unit, batch: Batch, bagger: _Bagger, job: BagsJob, stats: 
     )
 
 
-def _texts(batch: Batch, bags: Ragged | None, intact: np.ndarray, bagger: _Bagger) -> list[str]:
+def _texts(batch: RowBatch, bags: Ragged | None, intact: np.ndarray, bagger: _Bagger) -> list[str]:
     """Return what each KEY.txt says: the words of its bag, or its first caption."""
     texts = join_words(bagger.array, bags, " ") if bags is not None else []
     if bags is None or intact.any():
@@ -301,7 +301,7 @@ def _texts(batch: Batch, bags: Ragged | None, intact: np.ndarray, bagger: _Bagge
     return texts
 
 
-def _check(unit: Unit, batch: Batch, bags: Ragged, options: BagOptions, letters: Letters) -> tuple[np.ndarray, list[Header] | None]:
+def _check(unit: Unit, batch: RowBatch, bags: Ragged, options: BagOptions, letters: Letters) -> tuple[np.ndarray, list[ImageHeader] | None]:
     """Return which rows can be used and their images' headers; adds a letter for each of the others."""
     stays = np.ones(batch.n_rows, bool)
     headers = [NO_IMAGE] * batch.n_rows if batch.images else None
@@ -319,7 +319,7 @@ def _check(unit: Unit, batch: Batch, bags: Ragged, options: BagOptions, letters:
     return stays, headers
 
 
-def _check_row(batch: Batch, i: int, wordless: bool, has_images: bool) -> Header:
+def _check_row(batch: RowBatch, i: int, wordless: bool, has_images: bool) -> ImageHeader:
     if wordless:
         raise Refused("no_words", "no word of the vocabulary in it; --wordless keep keeps such samples")
     image = batch.images[i] if batch.images else None

@@ -27,7 +27,7 @@ from fistful.progress import progress_bar
 from .engine.beam import Work, run_units
 from .engine.job import DataJob, run_job
 from .engine.stage import Running, check_out, uncollected, write_unit
-from .read.rows import Batch
+from .read.rows import RowBatch
 from .read.sources import SourceOptions, check_unit, open_unit
 from .read.units import PlanOptions, Unit, plan_units
 
@@ -104,7 +104,7 @@ def merge_all(paths: list[Path], folder: Path, running: Running) -> pa.Table:
         units = [MergeUnit(number, run, sum(path.stat().st_size for path in run)) for number, run in enumerate(runs)]
         with progress_bar(f"merge {level + 1}", len(units), running.progress) as update:
             work = Work("fistful.pipelines.count:merge_unit", place, None, "merge")
-            run_units(units, work, running.workers, lambda done, update=update: update(done, "files"), running.on())
+            run_units(units, work, running.workers, lambda done, update=update: update(done, "files"), running.make_engine())
         paths = [place / unit_name("counts", unit.number, "parquet") for unit in units]
     raise AssertionError
 
@@ -151,7 +151,7 @@ class _Counter:
         self._tf = self._df = np.zeros(0, np.int64)
         self._tables: list[pa.Table] = []
 
-    def add(self, batch: Batch) -> None:
+    def add(self, batch: RowBatch) -> None:
         if self._analyzer.is_full():
             self._spill()
             self._analyzer.forget()

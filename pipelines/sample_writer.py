@@ -17,18 +17,18 @@ import pyarrow.compute as pc
 
 from fistful.bow.draw import sample_key
 from fistful.bow.ragged import Ragged
-from fistful.bow.store.images import Header
+from fistful.bow.store.images import ImageHeader
 from fistful.bow.store.index import INDEX_SCHEMA
 from fistful.bow.store.shard import PADDING, Sink, tar_headers
 
-NO_IMAGE = Header("", 0, 0)
+NO_IMAGE = ImageHeader("", 0, 0)
 
 WRITE_BYTES = 1 << 20
 """Bytes of members gathered before they are written and hashed in one go."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Samples:
+class SampleColumns:
     """What is written of n samples; a column that is the same in all of them is one value."""
 
     unit: int
@@ -46,7 +46,7 @@ class Samples:
     """Beside the words of pseudo-bags; None for real ones."""
     images: Sequence[bytes | None] | None = None
     extensions: list[str] | None = None
-    headers: list[Header] | None = None
+    headers: list[ImageHeader] | None = None
 
 
 class SampleWriter:
@@ -62,7 +62,7 @@ class SampleWriter:
         self._quoted = pa.array([encode_basestring_ascii(word) for word in words], pa.string())
         self._tables: list[pa.Table] = []
 
-    def add(self, samples: Samples) -> None:
+    def add(self, samples: SampleColumns) -> None:
         """Append samples: each image's bytes unchanged, KEY.json, KEY.txt."""
         n = len(samples.numbers)
         if not n:
@@ -89,7 +89,7 @@ class SampleWriter:
         }
         self._tables.append(pa.table(columns, schema=INDEX_SCHEMA))
 
-    def _write(self, keys: list[str], samples: Samples, jsons: list[bytes], texts: list[bytes]) -> dict[str, pa.Array]:
+    def _write(self, keys: list[str], samples: SampleColumns, jsons: list[bytes], texts: list[bytes]) -> dict[str, pa.Array]:
         """Write the members and return the index's columns of images."""
         json_headers = tar_headers([f"{key}.json" for key in keys], list(map(len, jsons)))
         text_headers = tar_headers([f"{key}.txt" for key in keys], list(map(len, texts)))
@@ -119,7 +119,7 @@ class SampleWriter:
             "image_size": pa.array(sizes, pa.int64()),
         }
 
-    def _jsons(self, samples: Samples) -> list[bytes]:
+    def _jsons(self, samples: SampleColumns) -> list[bytes]:
         """Return what each KEY.json says: canonical, as json.dumps would write it with sorted keys and no spaces."""
         captions = _quoted_lists(samples.captions)
         bags = join_words(self._quoted, samples.words, ",")
@@ -155,7 +155,7 @@ def _quoted_lists(captions: pa.ListArray) -> list[tuple[str, str]]:
     return [(quoted[a] if b > a else '""', ",".join(quoted[a:b])) for a, b in itertools.pairwise(ends)]
 
 
-def _score_lists(samples: Samples) -> list[str]:
+def _score_lists(samples: SampleColumns) -> list[str]:
     if samples.scores is None:
         return [""] * len(samples.numbers)
     spelt, ends = list(map(float.__repr__, samples.scores.astype(np.float64).tolist())), samples.words.offsets.tolist()

@@ -16,7 +16,7 @@ from fistful.bow.store.identity import canonical_json, sha256_hex, versions_of
 from fistful.errors import Interrupted
 from fistful.progress import progress_bar
 
-from .data.samples import Samples
+from .data.samples import TrainingSamples
 from .model.model import Model, normalise
 from .model.tokens import ROWS
 
@@ -75,7 +75,7 @@ def tower_digest(model: Model, preprocess: dict[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def list_parts(samples: Samples, folder: Path, decided: str) -> list[Part]:
+def list_parts(samples: TrainingSamples, folder: Path, decided: str) -> list[Part]:
     """Return the units of the data and where their features lie."""
     parts = []
     for number, fingerprint in enumerate(samples.fingerprints):

@@ -21,7 +21,7 @@ from fistful.errors import DataError, Interrupted
 
 from . import checkpoint as checkpoints
 from .data.loader import Batch, Loader, Text
-from .data.samples import Samples
+from .data.samples import TrainingSamples
 from .distributed import Ranks
 from .losses import Objective, Seen, objectives_of
 from .model.model import Model, normalise
@@ -82,7 +82,7 @@ class Trainer:
     run: Path
     model: Model
     loader: Loader
-    samples: Samples
+    samples: TrainingSamples
     belongs: dict[str, Any]
     """Run id and data fingerprints, written into every checkpoint."""
     preprocess: dict[str, Any]

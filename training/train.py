@@ -31,7 +31,7 @@ from fistful.errors import DataError, FistfulError, UsageError
 from .data.holdout import BY, hidden_rows
 from .data.order import Order, Stream
 from .data.reading import read_keys, read_samples
-from .data.samples import Samples
+from .data.samples import TrainingSamples
 from .train_config import MAX_STEPS, TrainConfig, resolve
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Job:
 
     run: Path
     config: TrainConfig
-    samples: Samples
+    samples: TrainingSamples
     order: Order
     pretrained: Pretrained | None
     init: str
@@ -116,7 +116,7 @@ def train(*data: str, out: str | Path, config: TrainConfig = TrainConfig(), eval
     return run
 
 
-def _read(data: tuple[str, ...], config: TrainConfig, run: Path) -> tuple[Samples, np.ndarray]:
+def _read(data: tuple[str, ...], config: TrainConfig, run: Path) -> tuple[TrainingSamples, np.ndarray]:
     """Read the samples, and which of them are not shown; the first rank leaves in logs/ what the others need not find out again."""
     samples = read_samples(data, config.exclude, config.needs_words, run / "logs" / "foreign")
     return samples, hidden_rows(config, samples, run / "logs" / "contents")
@@ -176,7 +176,7 @@ def _of_data(config: TrainConfig, order: Order, lengths: TextLengths | None, pre
     return dataclasses.replace(config, context_length=LEAST_CONTEXT if lengths is None else lengths.fitting(most))
 
 
-def _text_lengths(config: TrainConfig, samples: Samples, order: Order) -> TextLengths | None:
+def _text_lengths(config: TrainConfig, samples: TrainingSamples, order: Order) -> TextLengths | None:
     """Look at the texts that the transformer will read, the same ones in every process.
 
     Raises:
@@ -194,13 +194,13 @@ def _text_lengths(config: TrainConfig, samples: Samples, order: Order) -> TextLe
     return measure_texts(config, samples, _vocabulary(config, samples), SimpleTokenizer(), members)
 
 
-def _vocabulary(config: TrainConfig, samples: Samples) -> Vocabulary:
+def _vocabulary(config: TrainConfig, samples: TrainingSamples) -> Vocabulary:
     """Return the words, with the keep probabilities of the run's rule."""
     rule = config.balance()
     return samples.vocabulary if rule is None else samples.vocabulary.balanced(rule)
 
 
-def _order(config: TrainConfig, samples: Samples, hidden: np.ndarray) -> Order:
+def _order(config: TrainConfig, samples: TrainingSamples, hidden: np.ndarray) -> Order:
     streams = []
     for salt, pseudo in enumerate((False, True)):
         mask = (samples.pseudo == pseudo) & ~hidden
@@ -226,7 +226,7 @@ def _order(config: TrainConfig, samples: Samples, hidden: np.ndarray) -> Order:
     return order
 
 
-def _check_shown(samples: Samples, order: Order) -> None:
+def _check_shown(samples: TrainingSamples, order: Order) -> None:
     """Refuse a folder that weighs so little that no epoch shows a sample of it."""
     for number, folder in enumerate(samples.folders):
         n = sum(stream.weights[number][0] for stream in (order.real, order.pseudo))

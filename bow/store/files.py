@@ -177,9 +177,9 @@ class _Remote(io.RawIOBase):
         self._url = url
         self._file: Any = None
         self._is_stream = False
-        self._file = self._told(lambda: fsspec.open(url, "rb").open())  # pyright: ignore[reportAttributeAccessIssue]
+        self._file = self._with_os_errors(lambda: fsspec.open(url, "rb").open())  # pyright: ignore[reportAttributeAccessIssue]
 
-    def _told(self, call: Callable[[], Any]) -> Any:
+    def _with_os_errors(self, call: Callable[[], Any]) -> Any:
         try:
             return call()
         except (OSError, ImportError, ValueError):
@@ -195,7 +195,7 @@ class _Remote(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = 0) -> int:
         try:
-            return self._told(lambda: self._file.seek(offset, whence))
+            return self._with_os_errors(lambda: self._file.seek(offset, whence))
         except ValueError as error:
             raise self._only_whole() from error
 
@@ -204,15 +204,15 @@ class _Remote(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         try:
-            return self._told(lambda: self._file.readinto(buffer))
+            return self._with_os_errors(lambda: self._file.readinto(buffer))
         except ValueError as error:  # a web server that gives no pieces of files
             at = self._file.tell()
             if self._is_stream or at > MOST_SKIPPED:
                 raise self._only_whole() from error
         self._file.close()
         self._is_stream = True
-        self._file = self._told(lambda: _open_as_stream(self._url))
-        while at > 0 and (skipped := self._told(functools.partial(self._file.read, min(at, URL_BUFFER)))):
+        self._file = self._with_os_errors(lambda: _open_as_stream(self._url))
+        while at > 0 and (skipped := self._with_os_errors(functools.partial(self._file.read, min(at, URL_BUFFER)))):
             at -= len(skipped)
         return self.readinto(buffer)
 

@@ -31,7 +31,7 @@ ORIENTATION = 0x0112
 """EXIF's tag of how a picture was held."""
 
 
-class Header(NamedTuple):
+class ImageHeader(NamedTuple):
     """What an image says of itself."""
 
     format: str
@@ -40,7 +40,7 @@ class Header(NamedTuple):
     height: int
 
 
-def read_header(data: bytes) -> Header:
+def read_header(data: bytes) -> ImageHeader:
     """Read an image's kind and size without decoding it.
 
     Raises:
@@ -52,24 +52,24 @@ def read_header(data: bytes) -> Header:
     return header
 
 
-def _jpeg_header(data: bytes) -> Header:
+def _jpeg_header(data: bytes) -> ImageHeader:
     import simplejpeg
 
     try:
         height, width, _, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError as error:
         raise Refused("bad_image", f"JPEG: {error}") from None
-    return Header("JPEG", int(width), int(height))
+    return ImageHeader("JPEG", int(width), int(height))
 
 
-def _other_header(data: bytes) -> Header:
+def _other_header(data: bytes) -> ImageHeader:
     from PIL import Image, UnidentifiedImageError
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                return Header(str(image.format), *image.size)
+                return ImageHeader(str(image.format), *image.size)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise Refused("huge_image", f"more than {MAX_PIXELS} pixels") from None
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, struct.error) as error:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from fistful.bow.store.plain_text import lines_of, read_text
 from fistful.errors import DataError, UsageError
+from fistful.wording import counted, some
 
 WORDNET_ID = re.compile(r"n\d{8}\Z")
 N_IMAGENET = 1000
@@ -66,7 +67,7 @@ def name_classes(folders: Sequence[str], table: Path | None) -> tuple[list[Class
     ids = [folder for folder in folders if WORDNET_ID.match(folder)]
     others = [folder for folder in folders if not WORDNET_ID.match(folder)]
     named = {entry.folder: entry for entry in (*(from_wordnet(ids) if ids else ()), *from_folders(others))}
-    mixed = [f"{len(ids)} of {len(folders)} class folders are WordNet ids, the others are taken as names: {quoted(others)}"]
+    mixed = [f"{len(ids):,} of {len(folders):,} class folders are WordNet ids, the others are taken as names: {quoted(others)}"]
     return [named[folder] for folder in folders], mixed if ids and others else []
 
 
@@ -114,9 +115,8 @@ def from_table(folders: Sequence[str], path: Path) -> tuple[list[ClassName], lis
     if missing:
         raise UsageError(f"{path}: has no row for {quoted(missing)} in its column {key}; expected one for each folder of images")
     unused = [folder for folder in rows if folder not in set(folders)]
-    warnings = (
-        [f"{path.name}: names {len(unused)} classes without a folder ({quoted(unused)}); they are not among the choices"] if unused else []
-    )
+    extra = f"{counted(len(unused), 'class', 'classes')} without a folder ({quoted(unused)})"
+    warnings = [f"{path.name}: names {extra}; they are not among the choices"] if unused else []
     return [rows[folder] for folder in folders], warnings
 
 
@@ -192,10 +192,9 @@ def _simple(name: str) -> str:
     return " ".join(name.replace("_", " ").replace("-", " ").lower().split())
 
 
-def quoted(names: Sequence[str], limit: int = 3) -> str:
+def quoted(names: Sequence[str]) -> str:
     """Return the first few names in quotation marks, and how many more there are."""
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(map(repr, names[:limit])) + more
+    return some([repr(name) for name in names])
 
 
 def heard(name: str) -> str:
@@ -227,7 +226,7 @@ def odd_names(classes: Sequence[ClassName]) -> list[str]:
         lines.append(f"{said} shared by the classes {which}")
     numbers = [entry.name for entry in classes if entry.name.isdecimal()]
     if numbers:
-        said = "1 class is" if len(numbers) == 1 else f"{len(numbers)} classes are"
+        said = counted(len(numbers), "class is", "classes are")
         lines.append(f"{said} called by numbers, which say nothing of what is in them ({quoted(numbers)}); --names FILE gives names")
     if len(classes) == 1:
         lines.append(f"{classes[0].name!r} is the only class, so every answer is right; a score needs two or more")

@@ -44,7 +44,7 @@ class Ready(NamedTuple):
 
 
 @dataclasses.dataclass(slots=True)
-class Tally:
+class ImageTally:
     """Every image of a set is in one of these: used, refused, or left to the other half."""
 
     digest: Any = dataclasses.field(default_factory=hashlib.sha256)
@@ -82,7 +82,7 @@ def ready_images(
     samples: Iterable[Sample | DeadLetter],
     prepare: Callable[[Image.Image], np.ndarray],
     half: Half,
-    tally: Tally,
+    tally: ImageTally,
     *,
     hashed: bool = False,
 ) -> Iterator[Ready]:
@@ -99,7 +99,7 @@ def ready_images(
             yield from _finish(*waiting.popleft(), tally)
 
 
-def _count(sample: Sample | DeadLetter, half: Half, tally: Tally) -> str | None:
+def _count(sample: Sample | DeadLetter, half: Half, tally: ImageTally) -> str | None:
     """Tally one image; return its SHA-256 if it is to be decoded."""
     tally.n_in += 1
     if isinstance(sample, DeadLetter):
@@ -121,7 +121,7 @@ def _count(sample: Sample | DeadLetter, half: Half, tally: Tally) -> str | None:
     return digest
 
 
-def check_refused(name: str, tally: Tally, limit: float) -> None:
+def check_refused(name: str, tally: ImageTally, limit: float) -> None:
     """Check that not too many images of a set were refused.
 
     Raises:
@@ -140,7 +140,7 @@ def _decode(data: bytes, prepare: Callable[[Image.Image], np.ndarray], hashed: b
     return prepare(image), phash(image) if hashed else 0
 
 
-def _finish(sample: Sample, digest: str, decoded: Future[tuple[np.ndarray, int]], tally: Tally) -> Iterator[Ready]:
+def _finish(sample: Sample, digest: str, decoded: Future[tuple[np.ndarray, int]], tally: ImageTally) -> Iterator[Ready]:
     try:
         yield Ready(sample.name, digest, sample.source, sample.label, sample.labels, *decoded.result())
     except Refused as refused:

@@ -13,8 +13,8 @@ from fistful.errors import DataError, UsageError
 from fistful.training.model.encoder import Encoder
 
 from ..sets.class_names import ClassName
+from .kept_classifiers import Kept, read_weights, weights_key, write_weights
 from .prompts import Prompts
-from .weights import Kept, read_weights, weights_key, write_weights
 from .zeroshot import class_weights
 
 

@@ -33,7 +33,7 @@ from fistful.terminal import show_in_line
 from fistful.training.device import Device
 from fistful.training.model.encoder import Encoder
 from fistful.training.model.load import load_encoder
-from fistful.wording import some
+from fistful.wording import counted, some, table
 
 from ..sets.class_names import ClassName, alike, heard, read_table
 from . import zeroshot
@@ -281,15 +281,15 @@ def _judge(
     return found
 
 
-def _write(path: Path, found: Sequence[Answer]) -> None:
+def _write(path: Path, answered: Sequence[Answer]) -> None:
     """Write answers as CSV (a row an image) or JSONL, whole or not at all."""
     if path.suffix == ".jsonl":
-        text = "".join(json.dumps(dataclasses.asdict(answer), ensure_ascii=False) + "\n" for answer in found)
+        text = "".join(json.dumps(dataclasses.asdict(answer), ensure_ascii=False) + "\n" for answer in answered)
     else:
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
         writer.writerow(["image", "name", "probability", "top", "error"])
-        for answer in found:
+        for answer in answered:
             top = "; ".join(f"{name} {share:.4f}" for name, share in answer.top)
             texts = [_cell(text) for text in (answer.image, answer.name or "", top, answer.error or "")]
             writer.writerow([*texts[:2], "" if answer.probability is None else answer.probability, *texts[2:]])
@@ -306,19 +306,17 @@ def _cell(text: str) -> str:
     return f"'{text}" if text.startswith(FORMULA) else text
 
 
-def answers_table(found: Sequence[Answer]) -> str:
+def answers_table(answered: Sequence[Answer]) -> str:
     """Return answers as a plain-text table for a terminal, and below it how many images each class got."""
     rows = [("image", "is", "the best, with their probabilities")]
-    for answer in found[:SHOWN]:
+    for answer in answered[:SHOWN]:
         rest = answer.error or ", ".join(f"{name} {share:.0%}" for name, share in answer.top)
-        rows.append((show_in_line(_end(answer.image)), show_in_line(_called(answer)), show_in_line(rest)))
-    widths = [max(len(row[i]) for row in rows) for i in range(2)]
-    lines = [f"{a.ljust(widths[0])}  {b.ljust(widths[1])}  {c}".rstrip() for a, b, c in rows]
-    lines += [f"and {len(found) - SHOWN:,} more images"] if len(found) > SHOWN else []
-    often = Counter(map(_called, found)).most_common()
-    lines.append(
-        f"{len(found):,} image{'' if len(found) == 1 else 's'}: " + ", ".join(f"{n:,} {show_in_line(name)}" for name, n in often[:SHOWN])
-    )
+        rows.append((_end(answer.image), _called(answer), rest))
+    lines = table(rows, left=range(3))
+    lines += [f"and {len(answered) - SHOWN:,} more images"] if len(answered) > SHOWN else []
+    often = Counter(map(_called, answered)).most_common()
+    names = ", ".join(f"{n:,} {show_in_line(name)}" for name, n in often[:SHOWN])
+    lines.append(f"{counted(len(answered), 'image')}: {names}")
     return "\n".join(lines) + "\n"
 
 

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from fistful.bow import metrics
+from fistful.bow.frequency import class_thirds
 
-from .zeroshot import with_interval
+from .zeroshot import about_part, with_interval
 
 NAME = "mean_average_precision"
 
@@ -118,15 +119,11 @@ def by_source(scores_NC: np.ndarray, truth_NC: np.ndarray, sources: Sequence[str
 
 
 def by_frequency(scores_NC: np.ndarray, truth_NC: np.ndarray, df_C: np.ndarray) -> list[dict[str, Any]]:
-    """Return the figure of the classes that the vocabulary covers, in three parts as `zeroshot.by_frequency` has them."""
-    covered = np.lexsort((np.arange(len(df_C)), -df_C))[: int((df_C > 0).sum())]
-    parts = []
-    for name, part in zip(("head", "middle", "tail"), np.array_split(covered, 3), strict=True):
-        if len(part):
-            df = {"df_from": int(df_C[part].min()), "df_to": int(df_C[part].max())}
-            figure = _mean(scores_NC[:, part], truth_NC[:, part])
-            parts.append({"part": name, "n_classes": len(part), **df, "n": int(truth_NC[:, part].sum()), NAME: figure})
-    return parts
+    """Return the figure of the classes that the vocabulary covers, in thirds (`class_thirds`)."""
+    return [
+        {**about_part(name, part, df_C), "n": int(truth_NC[:, part].sum()), NAME: _mean(scores_NC[:, part], truth_NC[:, part])}
+        for name, part in class_thirds(df_C)
+    ]
 
 
 def _mean(scores_NC: np.ndarray, truth_NC: np.ndarray) -> float | None:

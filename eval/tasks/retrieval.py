@@ -22,7 +22,7 @@ KS = (1, 5, 10)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Ranks:
+class RetrievalRanks:
     """Where the true ones stand; of equal scores they stand last, so a model that says the same of everything finds nothing."""
 
     images: np.ndarray
@@ -33,12 +33,12 @@ class Ranks:
     """(M,) the image of each caption; every image has at least one."""
 
 
-def retrieval_ranks(images_ND: np.ndarray, captions_MD: np.ndarray, image_of_caption: np.ndarray) -> Ranks:
+def retrieval_ranks(images_ND: np.ndarray, captions_MD: np.ndarray, image_of_caption: np.ndarray) -> RetrievalRanks:
     """Rank images for captions and captions for images, from normalised features."""
     order = np.argsort(image_of_caption, kind="stable")
     own = np.split(order, np.searchsorted(image_of_caption[order], np.arange(1, len(images_ND))))
     to_image = _ranks(captions_MD, images_ND, [np.array([i]) for i in image_of_caption])
-    return Ranks(_ranks(images_ND, captions_MD, own), to_image, image_of_caption)
+    return RetrievalRanks(_ranks(images_ND, captions_MD, own), to_image, image_of_caption)
 
 
 def _ranks(queries: np.ndarray, keys: np.ndarray, own: Sequence[np.ndarray]) -> np.ndarray:
@@ -52,7 +52,7 @@ def _ranks(queries: np.ndarray, keys: np.ndarray, own: Sequence[np.ndarray]) -> 
     return ranks
 
 
-def retrieval_figures(ranks: Ranks, ks: Sequence[int] = KS) -> dict[str, Any]:
+def retrieval_figures(ranks: RetrievalRanks, ks: Sequence[int] = KS) -> dict[str, Any]:
     """Return recall at k for both directions, each with its 95 % interval over images.
 
     Args:
@@ -78,6 +78,6 @@ def retrieval_figures(ranks: Ranks, ks: Sequence[int] = KS) -> dict[str, Any]:
     return found
 
 
-def of_images(ranks: Ranks, values_M: np.ndarray) -> np.ndarray:
+def of_images(ranks: RetrievalRanks, values_M: np.ndarray) -> np.ndarray:
     """Return the sums over each image's captions: captions of one image are no independent ones."""
     return np.bincount(ranks.image_of_caption, weights=values_M, minlength=len(ranks.images))

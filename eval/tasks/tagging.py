@@ -12,13 +12,11 @@ from typing import Any
 import numpy as np
 
 from fistful.bow import metrics
+from fistful.bow.frequency import PARTS, word_ranks
 
 from .zeroshot import with_interval
 
 KS = (1, 3, 5, 10)
-N_HEAD, N_MIDDLE = 50, 250
-"""Words by falling frequency: the first 50 are the head, the next 250 the middle, the rest the tail."""
-
 MIN_POSITIVE = 3
 """Words with fewer images than this have no average precision worth the name."""
 
@@ -58,7 +56,7 @@ def word_precision(scores_NV: np.ndarray, truth_NV: np.ndarray) -> np.ndarray:
 
 
 def by_frequency(precision_V: np.ndarray, df_V: np.ndarray) -> dict[str, Any]:
-    """Return the mean average precision of frequent and of rare words.
+    """Return the mean average precision of frequent and of rare words (`word_ranks`).
 
     Args:
         precision_V: Average precision of each word, NaN where there is none.
@@ -67,13 +65,11 @@ def by_frequency(precision_V: np.ndarray, df_V: np.ndarray) -> dict[str, Any]:
     Returns:
         ap_head, ap_middle, ap_tail (None without a word); ap_macro, the mean of those that there are; n_words of each part.
     """
-    order = np.lexsort((np.arange(len(df_V)), -df_V))
-    edges = (0, N_HEAD, N_HEAD + N_MIDDLE, len(order))
     figures: dict[str, Any] = {}
-    for name, start, stop in zip(("head", "middle", "tail"), edges[:-1], edges[1:], strict=True):
-        known = precision_V[order[start:stop]]
+    for name, part in word_ranks(df_V):
+        known = precision_V[part]
         known = known[~np.isnan(known)]
         figures[f"n_words_{name}"] = len(known)
         figures[f"ap_{name}"] = float(known.mean()) if len(known) else None
-    parts = [figures[f"ap_{name}"] for name in ("head", "middle", "tail") if figures[f"ap_{name}"] is not None]
+    parts = [figures[f"ap_{name}"] for name in PARTS if figures[f"ap_{name}"] is not None]
     return figures | {"ap_macro": float(np.mean(parts)) if parts else None}

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from fistful.bow import metrics
+from fistful.bow.frequency import class_thirds
 from fistful.errors import DataError
 
 SCALE = 100.0
@@ -158,23 +159,19 @@ def by_source(ranks_N: np.ndarray, sources: Sequence[str]) -> dict[str, dict[str
 
 
 def by_frequency(ranks_N: np.ndarray, labels_N: np.ndarray, df_C: np.ndarray) -> list[dict[str, Any]]:
-    """Return the figures of the classes that the vocabulary covers, in three parts of (nearly) equal size.
+    """Return the figures of the classes that the vocabulary covers, in thirds (`class_thirds`).
 
     Args:
         ranks_N: How many classes stand before the true one, among all.
         labels_N: True classes.
         df_C: In how many samples the rarest word of each class occurs; 0 where not covered.
-
-    Returns:
-        head, middle and tail, the most frequent first; of equal frequency the smaller class is more frequent.
     """
-    covered = np.lexsort((np.arange(len(df_C)), -df_C))[: int((df_C > 0).sum())]
-    parts = []
-    for name, part in zip(("head", "middle", "tail"), np.array_split(covered, 3), strict=True):
-        if len(part):
-            df = {"df_from": int(df_C[part].min()), "df_to": int(df_C[part].max())}
-            parts.append({"part": name, "n_classes": len(part), **df, **_share(ranks_N[np.isin(labels_N, part)])})
-    return parts
+    return [{**about_part(name, part, df_C), **_share(ranks_N[np.isin(labels_N, part)])} for name, part in class_thirds(df_C)]
+
+
+def about_part(name: str, part: np.ndarray, df_C: np.ndarray) -> dict[str, Any]:
+    """Return what a result says of a third of the classes beside its figures."""
+    return {"part": name, "n_classes": len(part), "df_from": int(df_C[part].min()), "df_to": int(df_C[part].max())}
 
 
 def _share(ranks: np.ndarray) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fistful.bow.store.files import read_json
+from fistful.wording import counted
 
 from ..read.find_files import is_compressed
 from ..read.units import Unit
@@ -55,7 +56,7 @@ def forecast(units: Sequence[Unit], work_in: Callable[[Path], Work], running: Ru
         out: Where the job would write.
         copied: Bytes that a later stage copies, beside what the tried one writes.
     """
-    beam_arguments(running.on())  # at fault? then say so now
+    beam_arguments(running.make_engine())  # at fault? then say so now
     part = running.part_of([*units])
     pieces = cut(max(part[:1_000], key=lambda unit: min(unit.size, 2 * PIECE_BYTES)))
     trial = None
@@ -107,7 +108,7 @@ def forecast_text(sizes: Sequence[int], trial: Trial | None, workers: int, free:
     forecast for the whole in proportion: 4 min with --workers 2 if it has as many free cores, 1.0 GB on disk (10.0 GB are free)
     """
     n_units, n_bytes = len(sizes), sum(sizes)
-    lines = [f"dry run, nothing is written: {n_units:,} unit{'s' * (n_units != 1)}, {size_words(n_bytes)} to read"]
+    lines = [f"dry run, nothing is written: {counted(n_units, 'unit')}, {size_words(n_bytes)} to read"]
     rate, ratio = STATED_RATE, 1.0
     if trial and trial.size:
         rate, ratio = trial.size / trial.seconds, trial.written / trial.size

@@ -61,7 +61,7 @@ class Running:
             raise UsageError(f"--units {self.units}: expected numbers from 0, such as 0-99")
         check_numbers(self)
 
-    def on(self) -> Engine:
+    def make_engine(self) -> Engine:
         """Return what carries the units."""
         return Engine(self.engine, self.beam_option)
 
@@ -132,7 +132,7 @@ def run_stage(units: list[Any], work: Work, running: Running) -> dict[str, Any] 
     part = running.part_of(units)
     watch = Watch(work.folder, {unit.number: unit.size for unit in part})
     with progress_bar(f"{work.label} units", len(part), running.progress) as update:
-        run_units(part, work, running.workers, lambda done: update(done, watch.note(done)), running.on())
+        run_units(part, work, running.workers, lambda done: update(done, watch.note(done)), running.make_engine())
     if running.units:
         return None
     stats = sum_stats(work.folder, len(units))

@@ -22,7 +22,7 @@ FOLDS = 5
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Measured:
+class HeldOutMeasure:
     """What held-out images say of the labels that others will get."""
 
     calibration: Calibration
@@ -86,7 +86,7 @@ def measure(
     min_precision: float,
     seed: int,
     pictures: np.ndarray | None = None,
-) -> Measured:
+) -> HeldOutMeasure:
     """Calibrate scores on held-out images, and measure the labels that they would get.
 
     The calibration is fitted on all of them; what it is worth is measured by cross-fitting, each fold
@@ -124,7 +124,7 @@ def measure(
     given = take_best(candidates.filtered(reached), -np.inf, draw_sizes(sizes, samples, seed))
     found = _figures(calibration, accept, given, bags, pictures)
     if min_precision > 0:
-        _check_worth(found, min_precision)
+        _check_precision(found, min_precision)
     return found
 
 
@@ -152,11 +152,11 @@ def _cross_fitted(candidates: Candidates, right: np.ndarray, folds_N: np.ndarray
     return reached
 
 
-def _figures(calibration: Calibration, accept: float, given: Candidates, bags: Ragged, pictures: np.ndarray) -> Measured:
+def _figures(calibration: Calibration, accept: float, given: Candidates, bags: Ragged, pictures: np.ndarray) -> HeldOutMeasure:
     rows, is_right = given.words.rows(), are_right(given, bags)
     share_of_word = np.bincount(bags.values, minlength=int(given.words.values.max(initial=0)) + 1) / len(bags)
     low, high = ratio_interval(np.bincount(pictures[rows], weights=is_right), np.bincount(pictures[rows]))
-    return Measured(
+    return HeldOutMeasure(
         calibration=calibration,
         accept=accept,
         n_images=len(bags),
@@ -169,7 +169,7 @@ def _figures(calibration: Calibration, accept: float, given: Candidates, bags: R
     )
 
 
-def _check_worth(found: Measured, min_precision: float) -> None:
+def _check_precision(found: HeldOutMeasure, min_precision: float) -> None:
     """Check that the words given are surely right as often as asked, and more often than by chance.
 
     Raises:

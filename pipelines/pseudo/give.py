@@ -29,10 +29,10 @@ from fistful.bow.store.tables import write_table
 from fistful.bow.vocabulary import Vocabulary, read_vocabulary
 
 from ..engine.stage import write_unit
-from ..read.rows import Batch, make_letter
+from ..read.rows import RowBatch, make_letter
 from ..read.sources import SourceOptions, open_unit
 from ..read.units import Unit
-from ..sample_writer import Samples, SampleWriter, join_words
+from ..sample_writer import SampleColumns, SampleWriter, join_words
 
 Source = Literal["head", "knn"]
 
@@ -53,8 +53,8 @@ class LabelJob:
     k: int
     temperature: float
     accept: float
-    worth: Calibration
-    """What scores are worth."""
+    share_right: Calibration
+    """Share of right words among those of a score."""
     sizes: np.ndarray
     """Sizes of real bags, int64."""
     seed: int
@@ -112,7 +112,7 @@ def label_unit(unit: Unit, folder: Path, job: LabelJob) -> None:
     samples = np.array([number_of_key(key) for key in embeddings.keys], np.uint64)
     found = candidates_of(embeddings, job, captioned, quota)
     given = take_best(found, job.accept, draw_sizes(job.sizes, samples, job.seed))
-    shares = np.round(job.worth.share_of(given.scores), 4)
+    shares = np.round(job.share_right.share_of(given.scores), 4)
     thinned, _ = vocabulary.thin(given.words, samples, job.seed)
     sizes = given.words.lengths().tolist()
     places = {key: place for place, key in enumerate(embeddings.keys)}
@@ -137,13 +137,13 @@ def label_unit(unit: Unit, folder: Path, job: LabelJob) -> None:
     write_unit(folder, unit, letters, stats, records, content)
 
 
-def _samples(unit: Unit, batch: Batch, given: Candidates, thinned: Ragged, rows: np.ndarray, vocabulary: Vocabulary) -> Samples:
+def _samples(unit: Unit, batch: RowBatch, given: Candidates, thinned: Ragged, rows: np.ndarray, vocabulary: Vocabulary) -> SampleColumns:
     """Return what is written of images with labels; `rows` says which labels are theirs."""
     n = len(rows)
     words = given.words.pick(rows)
     images = [image for image in batch.images or [] if image is not None]
     assert len(images) == n  # what has an embedding has an image
-    return Samples(
+    return SampleColumns(
         unit=unit.number,
         numbers=batch.numbers,
         # whatever caption it may have had is not used, so it is not kept

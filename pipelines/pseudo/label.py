@@ -85,7 +85,7 @@ class LabelConfig:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Like:
+class CaptionedData:
     """The captioned data that labels shall be like."""
 
     embeddings: Embeddings
@@ -276,10 +276,10 @@ def _calibrate(folder: Path, like_folder: Path, units: list[Unit], held: np.ndar
             "steps": [list(found.calibration.scores), list(found.calibration.shares)],
         },
     )
-    return dataclasses.replace(job, accept=found.accept, worth=found.calibration)
+    return dataclasses.replace(job, accept=found.accept, share_right=found.calibration)
 
 
-def set_quota(images: Path, units: list[Unit], vocabulary: Vocabulary, like: Like) -> np.ndarray:
+def set_quota(images: Path, units: list[Unit], vocabulary: Vocabulary, like: CaptionedData) -> np.ndarray:
     """Return each word's threshold: what lets it have its share of a sample of the images."""
     parts = [images / unit_name("embeddings", unit.number, "parquet") for unit in units]
     stride = max(1, len(parts) * 1_000 // QUOTA_SAMPLE)  # units hold some thousands
@@ -296,7 +296,7 @@ def same_pictures(features: np.ndarray) -> np.ndarray:
     return np.unique(rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).ravel(), return_inverse=True)[1]
 
 
-def read_like(embeddings_folder: Path, like: Path, held: np.ndarray) -> Like:
+def read_like(embeddings_folder: Path, like: Path, held: np.ndarray) -> CaptionedData:
     """Read captioned embeddings beside their bags; `held` is what `held_pictures` gave.
 
     Raises:
@@ -312,4 +312,4 @@ def read_like(embeddings_folder: Path, like: Path, held: np.ndarray) -> Like:
     words = index["words"].combine_chunks()
     bags = Ragged(words.offsets.to_numpy().astype(np.int64), words.flatten().to_numpy().astype(np.int64))
     samples = np.array([number_of_key(key) for key in embeddings.source_keys], np.uint64)
-    return Like(embeddings, bags.pick(rows), samples, held[rows])
+    return CaptionedData(embeddings, bags.pick(rows), samples, held[rows])

@@ -21,7 +21,7 @@ from fistful.bow.store.plain_text import MARK
 from .beginning import begin, csv_separator, other_separator
 from .lines import BLOCK
 from .records import CsvText, Fields, Record, Strings, TsvText, as_bytes, split_tsv
-from .rows import MAX_TEXT, Batch, Places, SourceOptions, extra_json, letters_only, make_letter, no_caption, pick_names, split_names
+from .rows import MAX_TEXT, Places, RowBatch, SourceOptions, extra_json, letters_only, make_letter, no_caption, pick_names, split_names
 from .units import Unit
 
 PIECE = BLOCK // 16
@@ -31,7 +31,7 @@ MAX_WIDTH = 256
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Layout:
+class TableColumns:
     """Which columns of a table are wanted."""
 
     unit: Unit
@@ -51,7 +51,9 @@ class Layout:
         return max(*self.captions, *(place for _, place in self.extra), 0)
 
 
-def read_table(unit: Unit, options: SourceOptions, blocks: Iterator[bytes], first: Record | None, need_captions: bool) -> Iterator[Batch]:
+def read_table(
+    unit: Unit, options: SourceOptions, blocks: Iterator[bytes], first: Record | None, need_captions: bool
+) -> Iterator[RowBatch]:
     """Yield the rows of a TSV or CSV file.
 
     Args:
@@ -95,12 +97,12 @@ def places_of(unit: Unit) -> Places:
 # Which columns
 
 
-def _find_columns(unit: Unit, options: SourceOptions, first: Record | None, need_captions: bool, separator: str) -> Layout:
+def _find_columns(unit: Unit, options: SourceOptions, first: Record | None, need_captions: bool, separator: str) -> TableColumns:
     header = first if isinstance(first, list) else []
     names = [name.decode("utf-8", "replace").strip() for name in header] if options.has_header else []
     captions = [place for _, place in _places_in(unit, options.caption, names, options)]
     extra = _places_in(unit, options.columns, names, options)
-    return Layout(unit, tuple(captions), tuple(extra), len(header), places_of(unit), need_captions, separator)
+    return TableColumns(unit, tuple(captions), tuple(extra), len(header), places_of(unit), need_captions, separator)
 
 
 def _places_in(unit: Unit, asked: str, names: list[str], options: SourceOptions) -> list[tuple[str, int]]:
@@ -127,7 +129,7 @@ def _wrong_column(unit: Unit, name: str, n_times: int, names: list[str]) -> str:
 # Blocks at once
 
 
-def _parse(block: bytes, number: int, layout: Layout) -> Iterator[Batch]:
+def _parse(block: bytes, number: int, layout: TableColumns) -> Iterator[RowBatch]:
     """Yield the rows of some whole lines without quotes: as columns where nothing is odd, else in pieces, the odd ones row by row."""
     batch = _parse_at_once(block, number, layout) if block.count(b"\n") < PIECE else None  # of very short lines fewer
     if batch is not None:
@@ -150,7 +152,7 @@ def cut(block: bytes) -> Iterator[bytes]:
         start = end
 
 
-def _parse_at_once(block: bytes, number: int, layout: Layout) -> Batch | None:
+def _parse_at_once(block: bytes, number: int, layout: TableColumns) -> RowBatch | None:
     """Return the rows of some whole lines, or None if one of them may be odd."""
     if len(block) >= MAX_TEXT or not layout.most < layout.width <= MAX_WIDTH or block.startswith(MARK):
         return None
@@ -179,7 +181,7 @@ def _read_columns(block: bytes, delimiter: str, width: int, wanted: list[int]) -
     )
 
 
-def batch_of_columns(captions: list[pa.StringArray], extra: list[tuple[str, Any]], number: int, layout: Layout) -> Batch:
+def batch_of_columns(captions: list[pa.StringArray], extra: list[tuple[str, Any]], number: int, layout: TableColumns) -> RowBatch:
     """Put rows together from columns.
 
     Args:
@@ -198,7 +200,7 @@ def batch_of_columns(captions: list[pa.StringArray], extra: list[tuple[str, Any]
     if not filled.all():
         flat = flat.filter(pa.array(filled))
     numbers = np.arange(number, number + n, dtype=np.int64)
-    return Batch(
+    return RowBatch(
         numbers=numbers[usable],
         captions=flat,
         groups=np.concatenate([[0], np.cumsum(n_captions[usable], dtype=np.int64)]),
@@ -219,14 +221,14 @@ def _extra_texts(extra: list[tuple[str, Any]], usable: np.ndarray) -> list[str]:
 # Row by row
 
 
-def _split(piece: bytes, layout: Layout) -> list[Record]:
+def _split(piece: bytes, layout: TableColumns) -> list[Record]:
     if layout.unit.kind == "csv":
         return list(iter(CsvText(iter([piece]), layout.separator).next_record, None))
     lines = piece.split(b"\n")
     return [split_tsv(line) for line in (lines if lines[-1] else lines[:-1])]
 
 
-def _batch_of_records(records: list[Record], number: int, layout: Layout) -> Batch:
+def _batch_of_records(records: list[Record], number: int, layout: TableColumns) -> RowBatch:
     """Put rows together one by one."""
     found: list[tuple[int, list[str], str]] = []
     letters: list[DeadLetter] = []
@@ -246,7 +248,7 @@ def _batch_of_records(records: list[Record], number: int, layout: Layout) -> Bat
     return batch_of_found(found, letters, len(records), layout)
 
 
-def _batch_of_strings(records: list[Strings], number: int, layout: Layout) -> Batch:
+def _batch_of_strings(records: list[Strings], number: int, layout: TableColumns) -> RowBatch:
     """Put the csv module's records together: at once where nothing is odd."""
     if all(type(record) is list and len(record) == layout.width for record in records) and layout.most < layout.width:
         try:
@@ -258,9 +260,9 @@ def _batch_of_strings(records: list[Strings], number: int, layout: Layout) -> Ba
     return _batch_of_records([as_bytes(r) if isinstance(r, list) else r for r in records], number, layout)
 
 
-def batch_of_found(found: list[tuple[int, list[str], str]], letters: list[DeadLetter], n_read: int, layout: Layout) -> Batch:
+def batch_of_found(found: list[tuple[int, list[str], str]], letters: list[DeadLetter], n_read: int, layout: TableColumns) -> RowBatch:
     """Put rows together from number, captions and extra fields of each."""
-    return Batch(
+    return RowBatch(
         numbers=np.array([n for n, _, _ in found], np.int64),
         captions=pa.array([caption for _, captions, _ in found for caption in captions], pa.string()),
         groups=np.cumsum([0, *(len(captions) for _, captions, _ in found)], dtype=np.int64),
@@ -272,14 +274,14 @@ def batch_of_found(found: list[tuple[int, list[str], str]], letters: list[DeadLe
     )
 
 
-def _captions_in(fields: Fields, layout: Layout) -> list[str]:
+def _captions_in(fields: Fields, layout: TableColumns) -> list[str]:
     if len(fields) != layout.width or layout.most >= layout.width:
         wanted = f"expected {layout.width if layout.most < layout.width else f'{layout.most + 1} or more'}"
         raise Refused("bad_row", f"{len(fields)} columns, {wanted}")
     return [_text(fields[place]).strip() for place in layout.captions]
 
 
-def _extra_in(fields: Fields, layout: Layout) -> str:
+def _extra_in(fields: Fields, layout: TableColumns) -> str:
     return extra_json({name: _text(fields[place]) for name, place in layout.extra})
 
 

@@ -46,7 +46,7 @@ MOST_NAMES = 10_000_000
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Found:
+class SourceFile:
     """A file that is read."""
 
     root: str
@@ -62,7 +62,7 @@ class Found:
         return path_of(f"{self.root}/{self.relative}")[len(self.root) + 1 :]
 
 
-def find_files(source: str, input_format: str, passed: PassedOver | None = None) -> list[Found]:
+def find_files(source: str, input_format: str, passed: PassedOver | None = None) -> list[SourceFile]:
     """Find the files that a source names.
 
     Args:
@@ -100,7 +100,7 @@ def _choices(inside: str) -> list[str]:
     return [f"{n:0{width}d}" for n in range(first, last + 1)]
 
 
-def _find_expanded(name: str, input_format: str, passed: PassedOver) -> list[Found]:
+def _find_expanded(name: str, input_format: str, passed: PassedOver) -> list[SourceFile]:
     if is_url(name):
         return _find_remote(name, input_format, passed)
     if not os.path.exists(name) and glob.has_magic(name):
@@ -110,19 +110,19 @@ def _find_expanded(name: str, input_format: str, passed: PassedOver) -> list[Fou
     return _find_local(name, input_format, passed)
 
 
-def _find_local(source: str, input_format: str, passed: PassedOver) -> list[Found]:
+def _find_local(source: str, input_format: str, passed: PassedOver) -> list[SourceFile]:
     path = Path(source)
     if path.is_dir():
         root = os.path.abspath(path)
         wanted = _choose(source, files_under(root, passed), input_format, passed)
-        return [Found(root, name, size_of(os.path.join(root, name)), kind) for name, kind in wanted]
+        return [SourceFile(root, name, size_of(os.path.join(root, name)), kind) for name, kind in wanted]
     if not path.is_file():
         raise UsageError(f"{source}: no such file or folder")
     kind = _kind_of_file(path.name, source, input_format)
-    return [Found(os.path.dirname(os.path.abspath(path)), path.name, path.stat().st_size, kind)]
+    return [SourceFile(os.path.dirname(os.path.abspath(path)), path.name, path.stat().st_size, kind)]
 
 
-def _find_remote(url: str, input_format: str, passed: PassedOver) -> list[Found]:
+def _find_remote(url: str, input_format: str, passed: PassedOver) -> list[SourceFile]:
     try:
         system, path = fsspec.core.url_to_fs(url)
     except (ImportError, ValueError) as error:
@@ -138,7 +138,7 @@ def _find_remote(url: str, input_format: str, passed: PassedOver) -> list[Found]
         raise UsageError(f"{url}: cannot be listed ({type(error).__name__}: {error}); are address and credentials right?") from error
 
 
-def _find_in_system(system: Any, name: str, input_format: str, passed: PassedOver) -> list[Found]:
+def _find_in_system(system: Any, name: str, input_format: str, passed: PassedOver) -> list[SourceFile]:
     about = system.info(name)
     address = system.unstrip_protocol(name)
     if about["type"] != "directory":
@@ -146,11 +146,11 @@ def _find_in_system(system: Any, name: str, input_format: str, passed: PassedOve
         kind = _kind_of_file(path_of(address).rpartition("/")[2], address, input_format)
         if about["size"] is None:
             raise UsageError(f"{address}: the server does not say how large it is; fetch it first, such as by curl -L -O")
-        return [Found(root, base, int(about["size"]), kind)]
+        return [SourceFile(root, base, int(about["size"]), kind)]
     start = len(name.rstrip("/")) + 1
     files = {path[start:]: entry for path, entry in system.find(name, detail=True).items()}
     wanted = _choose(address, visible(sorted(files), passed), input_format, passed)
-    return [Found(address.rstrip("/"), relative, int(files[relative]["size"]), kind) for relative, kind in wanted]
+    return [SourceFile(address.rstrip("/"), relative, int(files[relative]["size"]), kind) for relative, kind in wanted]
 
 
 def _split_address(address: str) -> tuple[str, str]:

@@ -11,12 +11,12 @@ from fistful.bow.store.dead_letters import Refused
 from fistful.errors import UsageError
 
 from .beginning import begin
-from .delimited import Layout, batch_of_found, cut, places_of
-from .rows import MAX_TEXT, SURROGATE, Batch, SourceOptions, extra_json, letters_only, make_letter, split_names
+from .delimited import TableColumns, batch_of_found, cut, places_of
+from .rows import MAX_TEXT, SURROGATE, RowBatch, SourceOptions, extra_json, letters_only, make_letter, split_names
 from .units import Unit
 
 
-def read_json_lines(unit: Unit, options: SourceOptions, blocks: Iterator[bytes], need_captions: bool) -> Iterator[Batch]:
+def read_json_lines(unit: Unit, options: SourceOptions, blocks: Iterator[bytes], need_captions: bool) -> Iterator[RowBatch]:
     """Yield the rows of a JSONL file: an object a line, whose field --caption is a text or a list of texts.
 
     Raises:
@@ -25,7 +25,7 @@ def read_json_lines(unit: Unit, options: SourceOptions, blocks: Iterator[bytes],
     if options.by_number:
         raise UsageError(f"{unit.path}: fields of JSON have names, found --caption {options.caption}")
     captions, extra = Fields(options.caption, split_names(options.caption)), Fields(options.columns, split_names(options.columns))
-    layout = Layout(unit, (), tuple((name, 0) for name in extra.parts), 0, places_of(unit), need_captions)
+    layout = TableColumns(unit, (), tuple((name, 0) for name in extra.parts), 0, places_of(unit), need_captions)
     number = 0
     try:
         for block in begin(unit, blocks):

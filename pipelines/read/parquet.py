@@ -15,12 +15,12 @@ from fistful.bow.store.columns import BROKEN_PARQUET, check_damage, is_text
 from fistful.bow.store.dead_letters import DeadLetter, Refused
 from fistful.errors import UsageError
 
-from .delimited import Layout, batch_of_columns, batch_of_found
-from .rows import BATCH_ROWS, MAX_TEXT, Batch, Places, SourceOptions, extra_json, letters_only, make_letter, no_caption, pick_names
+from .delimited import TableColumns, batch_of_columns, batch_of_found
+from .rows import BATCH_ROWS, MAX_TEXT, Places, RowBatch, SourceOptions, extra_json, letters_only, make_letter, no_caption, pick_names
 from .units import Unit
 
 
-def read_row_groups(unit: Unit, options: SourceOptions, raw: IO[bytes], content: dict[str, str], need_captions: bool) -> Iterator[Batch]:
+def read_row_groups(unit: Unit, options: SourceOptions, raw: IO[bytes], content: dict[str, str], need_captions: bool) -> Iterator[RowBatch]:
     """Yield the rows of a parquet file's row groups unit.start to unit.stop.
 
     Raises:
@@ -31,7 +31,7 @@ def read_row_groups(unit: Unit, options: SourceOptions, raw: IO[bytes], content:
     try:
         file = _opened(raw)
         captions, extra = _find(unit, options, file.schema_arrow)
-        layout = Layout(unit, (), tuple((name, 0) for name in extra), 0, places, need_captions)
+        layout = TableColumns(unit, (), tuple((name, 0) for name in extra), 0, places, need_captions)
         wanted = list(dict.fromkeys([*captions, *extra]))
         for columns in _parts(file, unit, wanted, digest):
             batch = _batch_at_once(columns, captions, extra, number, layout)
@@ -92,7 +92,7 @@ def _decoded(column: Any) -> Any:
     return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
 
 
-def _batch_at_once(columns: dict[str, Any], captions: list[str], extra: list[str], number: int, layout: Layout) -> Batch | None:
+def _batch_at_once(columns: dict[str, Any], captions: list[str], extra: list[str], number: int, layout: TableColumns) -> RowBatch | None:
     """Return the rows of a batch, or None if one of them may be odd."""
     try:
         texts = [columns[name].cast(pa.string()) for name in captions]
@@ -105,7 +105,7 @@ def _batch_at_once(columns: dict[str, Any], captions: list[str], extra: list[str
     return batch_of_columns([pc.utf8_trim_whitespace(text.fill_null("")) for text in texts], [], number, layout)
 
 
-def _batch_of_rows(columns: dict[str, Any], captions: list[str], extra: list[str], number: int, layout: Layout) -> Batch:
+def _batch_of_rows(columns: dict[str, Any], captions: list[str], extra: list[str], number: int, layout: TableColumns) -> RowBatch:
     found: list[tuple[int, list[str], str]] = []
     letters: list[DeadLetter] = []
     n_rows = len(columns[captions[0]])

@@ -106,7 +106,7 @@ class Row:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Batch:
+class RowBatch:
     """Some consecutive rows of a unit: the usable ones as columns, the refused ones, and how many in all.
 
     Captions are stripped and not empty. A column that is the same in all rows is one value.
@@ -153,7 +153,7 @@ class Batch:
         """Return what the source calls one row."""
         return self.source_keys[i] if isinstance(self.source_keys, list) else self.source_keys.at(int(self.numbers[i]))
 
-    def pick(self, rows: np.ndarray) -> Batch:
+    def pick(self, rows: np.ndarray) -> RowBatch:
         """Return some of the rows, in the order asked for."""
         lengths = np.diff(self.groups)[rows]
         groups = np.concatenate([[0], np.cumsum(lengths)])
@@ -171,7 +171,7 @@ class Batch:
             extra=self.extra if isinstance(self.extra, str) else [self.extra[i] for i in picked],
         )
 
-    def slices(self, n_rows: int) -> Iterator[Batch]:
+    def slices(self, n_rows: int) -> Iterator[RowBatch]:
         """Yield the same rows in batches of at most so many; the first has the letters and counts all."""
         for start in range(0, max(self.n_rows, 1), n_rows):
             part = slice(start, start + n_rows)
@@ -219,7 +219,7 @@ def make_letter(reason: Reason, unit: Unit, place: str, detail: str, raw: bytes)
     return DeadLetter(reason, unit.name, printable(place), detail, raw[:RAW_BYTES])
 
 
-def letters_only(letters: list[DeadLetter]) -> Batch:
+def letters_only(letters: list[DeadLetter]) -> RowBatch:
     """Return a batch without one usable row."""
     return batch_of_rows([], letters, len(letters))
 
@@ -229,9 +229,9 @@ def no_caption(unit: Unit, place: str) -> DeadLetter:
     return make_letter("no_caption", unit, place, "caption is empty or missing", b"")
 
 
-def batch_of_rows(rows: Sequence[Row], letters: list[DeadLetter], n_read: int) -> Batch:
+def batch_of_rows(rows: Sequence[Row], letters: list[DeadLetter], n_read: int) -> RowBatch:
     """Put rows together."""
-    return Batch(
+    return RowBatch(
         numbers=np.array([row.number for row in rows], np.int64),
         captions=pa.array([caption for row in rows for caption in row.captions], pa.string()),
         groups=np.cumsum([0, *(len(row.captions) for row in rows)], dtype=np.int64),

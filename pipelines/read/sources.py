@@ -33,8 +33,8 @@ from .rows import (
     MAX_MEMBER,
     MAX_TEXT,
     SURROGATE,
-    Batch,
     Row,
+    RowBatch,
     SourceOptions,
     batch_of_rows,
     make_letter,
@@ -52,7 +52,7 @@ UNREADABLE = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG)
 @contextlib.contextmanager
 def open_unit(
     unit: Unit, options: SourceOptions, with_images: bool, need_captions: bool = True
-) -> Generator[tuple[Iterator[Batch], dict[str, str]]]:
+) -> Generator[tuple[Iterator[RowBatch], dict[str, str]]]:
     """Open a unit: its batches, and a dict that receives the inputs' SHA-256 once all were read.
 
     Args:
@@ -97,7 +97,7 @@ def check_unit(unit: Unit, options: SourceOptions) -> None:
         raise UsageError(f"{unit.path}: {letter.detail} in its first rows; --caption NAME names the field of captions")
 
 
-def _batches(items: Iterable[Row | DeadLetter], unit: Unit, need_captions: bool) -> Iterator[Batch]:
+def _batches(items: Iterable[Row | DeadLetter], unit: Unit, need_captions: bool) -> Iterator[RowBatch]:
     rows: list[Row] = []
     letters: list[DeadLetter] = []
     n_read = n_bytes = 0
@@ -121,7 +121,7 @@ def _batches(items: Iterable[Row | DeadLetter], unit: Unit, need_captions: bool)
 
 def _read_whole(
     unit: Unit, options: SourceOptions, raw: IO[bytes], content: dict[str, str], with_images: bool, need_captions: bool
-) -> Iterator[Batch]:
+) -> Iterator[RowBatch]:
     """Read a file from its beginning to its end."""
     hashed = HashingReader(raw)
     buffered = io.BufferedReader(hashed, BLOCK)
@@ -135,7 +135,7 @@ def _read_whole(
     content[unit.name] = hashed.drain()
 
 
-def _read_range(unit: Unit, options: SourceOptions, raw: IO[bytes], content: dict[str, str], need_captions: bool) -> Iterator[Batch]:
+def _read_range(unit: Unit, options: SourceOptions, raw: IO[bytes], content: dict[str, str], need_captions: bool) -> Iterator[RowBatch]:
     """Read the lines that start in a range of bytes."""
     first: Record | None = None
     start = unit.start

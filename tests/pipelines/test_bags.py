@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from fistful.bow.balance import Balance
 from fistful.bow.draw import draw_share, sample_number
-from fistful.bow.store.images import Header
+from fistful.bow.store.images import ImageHeader
 from fistful.bow.store.shard import end_tar, tar_bytes, tar_header, tar_headers
 from fistful.bow.vocabulary import Limits
 from fistful.bow.words import WordOptions
@@ -24,7 +24,7 @@ from fistful.pipelines.bags import BagOptions, BagsConfig, bags
 from fistful.pipelines.count import CountConfig, count
 from fistful.pipelines.engine.stage import Running
 from fistful.pipelines.read.sources import SourceOptions
-from fistful.pipelines.sample_writer import Samples, SampleWriter
+from fistful.pipelines.sample_writer import SampleColumns, SampleWriter
 from tests.support.folders import rows
 from tests.support.pictures import picture
 from tests.support.strategies import make_ragged
@@ -62,7 +62,7 @@ def sink_with(samples: list[list[tuple]], pseudo: bool) -> tuple[bytes, pa.Table
     for part in samples:
         bag = make_ragged([row[2] for row in part])
         writer.add(
-            Samples(
+            SampleColumns(
                 unit=3,
                 numbers=np.arange(number, number + len(part)),
                 captions=pa.array([row[1] for row in part], pa.list_(pa.string())),
@@ -74,7 +74,7 @@ def sink_with(samples: list[list[tuple]], pseudo: bool) -> tuple[bytes, pa.Table
                 scores=np.round(bag.values / 3, 4) if pseudo else None,
                 images=[row[5] for row in part],
                 extensions=["jpg"] * len(part),
-                headers=[Header("JPEG", 4, 5)] * len(part),
+                headers=[ImageHeader("JPEG", 4, 5)] * len(part),
             )
         )
         number += len(part)

@@ -20,8 +20,8 @@ QUIET = Running(progress=False, max_bad_fraction=0.9)
 
 def one(findings: list[Finding], text: str) -> Finding:
     """The finding that says this."""
-    said = [finding for finding in findings if text in finding.found]
-    assert len(said) == 1, [finding.found for finding in findings]
+    said = [finding for finding in findings if text in finding.text]
+    assert len(said) == 1, [finding.text for finding in findings]
     return said[0]
 
 

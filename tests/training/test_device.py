@@ -12,7 +12,7 @@ from fistful.errors import UsageError
 from fistful.eval.evaluate import evaluate
 from fistful.eval.evaluate_config import EvaluateConfig
 from fistful.eval.tasks.classify import ClassifyConfig, classify
-from fistful.eval.tasks.weights import weights_key
+from fistful.eval.tasks.kept_classifiers import weights_key
 from fistful.pipelines.pseudo.label import LabelConfig, LabelOptions, label
 from fistful.training.device import choose_device, device_named
 from fistful.training.model.load import load_encoder

@@ -36,7 +36,7 @@ from fistful.bow.vocabulary import Limits, choose_words, count_table, write_voca
 from fistful.bow.words import Analyzer, WordOptions, first_appearances
 from fistful.errors import DataError, UsageError
 
-from .samples import Source, Words
+from .samples import RunWords, Source
 
 MAX_TEXT = 1 << 20
 """Longest caption file read, in bytes."""
@@ -150,12 +150,12 @@ def _captions(texts: dict[str, bytes]) -> list[str]:
     return [text] if text else []
 
 
-def count_words(sources: list[Source], cache: Path | None, needed: bool) -> Words:
+def count_words(sources: list[Source], cache: Path | None, needed: bool) -> RunWords:
     """Count the words of captions as fistful count does, and return the vocabulary of those frequent enough, unbalanced."""
     options = WordOptions()
     if not needed:
         empty = choose_words(count_table([], np.zeros(0, int), np.zeros(0, int)), 1, Limits(), Balance())
-        return Words("", empty, dataclasses.asdict(options), Path())
+        return RunWords("", empty, dataclasses.asdict(options), Path())
     analyzer = Analyzer(options)
     found = [_sample_words(analyzer, source) for source in sources]
     tf, df = (
@@ -167,13 +167,13 @@ def count_words(sources: list[Source], cache: Path | None, needed: bool) -> Word
     if not len(vocabulary):
         raise DataError(f"{sources[0].path}: no word occurs in {Limits().min_count} captions; is there text beside the pictures?")
     if cache is None:
-        return Words("", vocabulary, dataclasses.asdict(options), Path())
+        return RunWords("", vocabulary, dataclasses.asdict(options), Path())
     folder = cache / sha256_hex(canonical_json([source.fingerprint for source in sources]))[:16]
     write_vocabulary(folder, vocabulary)
-    return Words(hash_file(folder / vocabularies.FILE)["sha256"], vocabulary, dataclasses.asdict(options), folder)
+    return RunWords(hash_file(folder / vocabularies.FILE)["sha256"], vocabulary, dataclasses.asdict(options), folder)
 
 
-def with_words(source: Source, words: Words) -> Source:
+def with_words(source: Source, words: RunWords) -> Source:
     """Return the source with each sample's bag in ids of the vocabulary."""
     analyzer = Analyzer(WordOptions(**words.options))
     found = first_appearances(_sample_words(analyzer, source))

@@ -13,13 +13,13 @@ from fistful.bow.store.identity import sha256_hex
 from fistful.progress import progress_bar
 
 from ..train_config import TrainConfig
-from .samples import Samples
+from .samples import TrainingSamples
 
 BY = "content"
 """What a hold-out is drawn by. Models whose lineage does not say so drew it by KEY, and learnt from copies of what they held out."""
 
 
-def hidden_rows(config: TrainConfig, samples: Samples, cache: Path) -> np.ndarray:
+def hidden_rows(config: TrainConfig, samples: TrainingSamples, cache: Path) -> np.ndarray:
     """Return which samples are not shown, bool (n).
 
     A pseudo-labelled sample is hidden only where it is a copy of a captioned one that is held out.
@@ -39,7 +39,7 @@ def hidden_rows(config: TrainConfig, samples: Samples, cache: Path) -> np.ndarra
     return samples.left_out | np.isin(contents, contents[held])
 
 
-def _contents(config: TrainConfig, samples: Samples, cache: Path) -> np.ndarray:
+def _contents(config: TrainConfig, samples: TrainingSamples, cache: Path) -> np.ndarray:
     path = cache / f"{sha256_hex(' '.join(samples.fingerprints).encode())[:16]}.npy"
     if path.exists():
         return np.load(path, allow_pickle=False)

@@ -23,7 +23,7 @@ from ..train_config import TrainConfig
 from .features import Features
 from .order import Order
 from .pictures import Pictures
-from .samples import Samples
+from .samples import TrainingSamples
 from .texts import BagTokens, CaptionTokens, bags_of, caption_bags, captions_of, reads_caption
 
 AHEAD = 3
@@ -75,7 +75,7 @@ class Loader:
     def __init__(
         self,
         config: TrainConfig,
-        samples: Samples,
+        samples: TrainingSamples,
         order: Order,
         how: Fit,
         vocabulary: Vocabulary,

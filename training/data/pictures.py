@@ -12,7 +12,7 @@ from .. import pixels
 from ..pixels import Fit
 from ..train_config import TrainConfig
 from .order import Order
-from .samples import Samples, read_picture
+from .samples import TrainingSamples, read_picture
 
 ATTEMPTS = 16
 """Samples tried in place of a broken one. 16 in a row are broken only where most of the data is."""
@@ -22,7 +22,7 @@ REPLACE_SALT = 4
 class Pictures:
     """The pictures of a run, each as one epoch sees it."""
 
-    def __init__(self, config: TrainConfig, samples: Samples, order: Order, how: Fit) -> None:
+    def __init__(self, config: TrainConfig, samples: TrainingSamples, order: Order, how: Fit) -> None:
         self._config, self._samples, self._order, self._how = config, samples, order, how
         self._kept: dict[int, np.ndarray] = {}
         self._room = config.cache_mb << 20

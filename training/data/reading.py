@@ -20,7 +20,7 @@ from fistful.bow.store.plain_text import read_lines
 from fistful.bow.store.tables import join_tables
 from fistful.errors import DataError, UsageError
 
-from .samples import Samples, Source, Words
+from .samples import RunWords, Source, TrainingSamples
 
 
 def parse_folder(text: str) -> tuple[Path, float]:
@@ -41,7 +41,7 @@ def parse_folder(text: str) -> tuple[Path, float]:
     return Path(name), value
 
 
-def read_samples(data: tuple[str, ...], exclude: str = "", needs_words: bool = True, cache: Path | None = None) -> Samples:
+def read_samples(data: tuple[str, ...], exclude: str = "", needs_words: bool = True, cache: Path | None = None) -> TrainingSamples:
     """Read the index of each data folder, and of tars that are not ours.
 
     Args:
@@ -67,7 +67,7 @@ def read_samples(data: tuple[str, ...], exclude: str = "", needs_words: bool = T
         sources.append(_read_folder(path, weight) if tars is None else foreign.read_tars(path, weight, tars, cache))
     own = [source.path for source in sources if source.shards is None]
     if own:
-        words = Words(_same_vocabulary(own), vocabularies.read_vocabulary(own[0]), _word_options(own), own[0])
+        words = RunWords(_same_vocabulary(own), vocabularies.read_vocabulary(own[0]), _word_options(own), own[0])
     else:
         words = foreign.count_words(sources, cache, needs_words)
     if needs_words:
@@ -81,7 +81,7 @@ def _read_folder(path: Path, weight: float) -> Source:
     return Source(path, weight, digest, table.filter(pc.greater(table["image_size"], 0)), None)
 
 
-def _joined(sources: list[Source], words: Words, exclude: str) -> Samples:
+def _joined(sources: list[Source], words: RunWords, exclude: str) -> TrainingSamples:
     table = join_tables([source.index for source in sources], INDEX_SCHEMA)
     folders = [source.path for source in sources]
     if not table.num_rows:
@@ -91,7 +91,7 @@ def _joined(sources: list[Source], words: Words, exclude: str) -> Samples:
     unit, row = _parse_keys(table["key"])
     bags = _ragged(_chunk(table["words"]), len(words.vocabulary), folders)
     left_out, misses = _left_out(table, exclude)
-    return Samples(
+    return TrainingSamples(
         folders=folders,
         weights=[source.weight for source in sources],
         fingerprints=[source.fingerprint for source in sources],

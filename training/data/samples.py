@@ -17,7 +17,7 @@ from fistful.errors import DataError
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Samples:
+class TrainingSamples:
     """All samples with a picture, of all folders, one after the other."""
 
     folders: list[Path]
@@ -72,7 +72,7 @@ class Samples:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Words:
+class RunWords:
     """The words of a run."""
 
     sha256: str
@@ -95,7 +95,7 @@ class Source:
     """Foreign tars by unit; None for a data folder."""
 
 
-def read_picture(samples: Samples, row: int) -> bytes:
+def read_picture(samples: TrainingSamples, row: int) -> bytes:
     """Return the bytes of a sample's picture, from any thread; fewer where the shard is cut off.
 
     The shard is opened for each picture, 4 us on a local disk where decoding takes hundreds: a table of open

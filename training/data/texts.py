@@ -15,7 +15,7 @@ from fistful.bow.words import Analyzer, WordOptions, first_appearances
 
 from ..model.tokens import shorten
 from ..train_config import TrainConfig
-from .samples import Samples
+from .samples import TrainingSamples
 
 CAPTION_SALT = 2
 """Tells the choice of a caption from other draws of the same sample."""
@@ -30,7 +30,12 @@ LOOKED_AT = 10_000
 
 
 def bags_of(
-    config: TrainConfig, samples: Samples, vocabulary: Vocabulary, rows: np.ndarray, epochs: np.ndarray, of_captions: Ragged | None = None
+    config: TrainConfig,
+    samples: TrainingSamples,
+    vocabulary: Vocabulary,
+    rows: np.ndarray,
+    epochs: np.ndarray,
+    of_captions: Ragged | None = None,
 ) -> Ragged:
     """Return the bags that these samples have in these epochs: full, or thinned for balanced text.
 
@@ -52,7 +57,7 @@ def bags_of(
     return joined.pick(np.argsort(np.concatenate(places)))
 
 
-def caption_bags(samples: Samples) -> Ragged:
+def caption_bags(samples: TrainingSamples) -> Ragged:
     """Return the bag of each caption of each sample, one after the other, and after them the samples' own bags."""
     offsets = samples.captions.offsets.to_numpy()
     analyzer = Analyzer(WordOptions(**samples.word_options))
@@ -66,14 +71,14 @@ def caption_bags(samples: Samples) -> Ragged:
     )
 
 
-def _of_one_caption(config: TrainConfig, samples: Samples, rows: np.ndarray, epochs: np.ndarray, of_captions: Ragged) -> Ragged:
+def _of_one_caption(config: TrainConfig, samples: TrainingSamples, rows: np.ndarray, epochs: np.ndarray, of_captions: Ragged) -> Ragged:
     """Pseudo-labelled samples have no captions, and keep their bag."""
     first = samples.captions.offsets.to_numpy()[rows].astype(np.int64) - samples.captions.offsets[0].as_py()
     chosen, lengths = chosen_captions(samples, rows, epochs, config.seed)
     return of_captions.pick(np.where(lengths > 0, first + chosen, len(of_captions) - len(samples) + rows))
 
 
-def chosen_captions(samples: Samples, rows: np.ndarray, epochs: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def chosen_captions(samples: TrainingSamples, rows: np.ndarray, epochs: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return which of its captions each sample has in its epoch (0 where it has none), and how many it has."""
     offsets = samples.captions.offsets.to_numpy().astype(np.int64)
     lengths = offsets[rows + 1] - offsets[rows]
@@ -81,7 +86,7 @@ def chosen_captions(samples: Samples, rows: np.ndarray, epochs: np.ndarray, seed
     return (draws % np.maximum(lengths, 1).astype(np.uint64)).astype(np.int64), lengths
 
 
-def captions_of(samples: Samples, rows: np.ndarray, epochs: np.ndarray, seed: int) -> list[str]:
+def captions_of(samples: TrainingSamples, rows: np.ndarray, epochs: np.ndarray, seed: int) -> list[str]:
     """Return one caption a sample, another one each epoch where it has several; "" where it has none."""
     chosen, lengths = chosen_captions(samples, rows, epochs, seed)
     texts = [""] * len(rows)
@@ -92,13 +97,13 @@ def captions_of(samples: Samples, rows: np.ndarray, epochs: np.ndarray, seed: in
     return texts
 
 
-def intact_rows(config: TrainConfig, samples: Samples, rows: np.ndarray) -> np.ndarray:
+def intact_rows(config: TrainConfig, samples: TrainingSamples, rows: np.ndarray) -> np.ndarray:
     """Return which samples keep their caption as text: the same ones each epoch, and as fistful bags draws them."""
     has_caption = np.diff(samples.captions.offsets.to_numpy())[rows] > 0
     return draw_share(samples.number[rows], config.intact, config.seed) & has_caption
 
 
-def reads_caption(config: TrainConfig, samples: Samples, rows: np.ndarray) -> np.ndarray:
+def reads_caption(config: TrainConfig, samples: TrainingSamples, rows: np.ndarray) -> np.ndarray:
     """Return of which samples the text tower reads a caption; of the others, among them all without a caption, it reads the bag."""
     if config.text == "caption":
         return np.diff(samples.captions.offsets.to_numpy())[rows] > 0
@@ -128,7 +133,9 @@ class TextLengths:
         return {"context_length": context_length, **{name: int(n) for name, n in counts.items()}}
 
 
-def measure_texts(config: TrainConfig, samples: Samples, vocabulary: Vocabulary, tokenizer: Any, members: np.ndarray) -> TextLengths:
+def measure_texts(
+    config: TrainConfig, samples: TrainingSamples, vocabulary: Vocabulary, tokenizer: Any, members: np.ndarray
+) -> TextLengths:
     """Count the tokens of the texts that the transformer reads.
 
     Args:

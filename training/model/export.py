@@ -53,7 +53,7 @@ class Exported:
     head_mean: torch.Tensor | None
     head_std: torch.Tensor | None
 
-    def on(self, device: str) -> Exported:
+    def to(self, device: str) -> Exported:
         """Return the same model on a device."""
         stats = [None if tensor is None else tensor.to(device) for tensor in (self.head_mean, self.head_std)]
         return Exported(self.model.to(device), self.lineage, self.words, *stats)

@@ -91,7 +91,7 @@ def own_encoder(folder: Path, name: str, device: str = "cpu") -> TowerEncoder:
 
 def encoder_of(exported: Exported, folder: Path, name: str, device: str = "cpu") -> TowerEncoder:
     """Return the encoder of a model that was read from a folder, on a device."""
-    exported = exported.on(device)
+    exported = exported.to(device)
     model, shape, lineage = exported.model, exported.model.shape, exported.lineage
     text, cut, context = _text_side(exported, name, device)
     preprocess = read_json(folder / OWN_FILE)["preprocess_cfg"]

@@ -22,6 +22,7 @@ from fistful.bow.store.files import local_out, write_json
 from fistful.bow.store.identity import check_numbers, semantic
 
 from ...errors import UsageError
+from ...wording import table
 
 if TYPE_CHECKING:
     from fistful.bow.ragged import Ragged
@@ -256,13 +257,9 @@ def demo_table(results: list[dict[str, Any]]) -> str:
     for result in sorted(results, key=lambda r: list(SETS).index(r["dataset"])):
         m = result["metrics"]
         top1, top5 = (f"{m[k]:6.1%} [{m[k + '_low']:5.1%}, {m[k + '_high']:5.1%}]" for k in ("acc1", "acc5"))
-        figures = [f"{m['n']}", f"{m['n_classes']}", top1, f"{m['chance1']:.1%}", top5, f"{m['chance5']:.1%}"]
+        figures = [f"{m['n']:,}", f"{m['n_classes']:,}", top1, f"{m['chance1']:.1%}", top5, f"{m['chance5']:.1%}"]
         rows.append([result["model"], result["dataset"], *figures])
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        "  ".join(cell.rjust(w) if i > 1 else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))) for row in rows
-    ]
-    lines.insert(1, "-" * len(lines[0]))
+    lines = table(rows, left=range(2), rule=True)
     lines.insert(2 + len({result["model"] for result in results}), "")
     return "\n".join([*lines, "", *reading(results)])
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import DataError, UsageError
-from .finding import Finding, number
+from ...wording import counted
+from .finding import Finding
 
 if TYPE_CHECKING:
     from .archives import Tally
@@ -66,6 +67,6 @@ def check(findings: list[Finding]) -> None:
     problems = [finding for finding in findings if finding.level == "problem"]
     in_folder = [finding for finding in problems if finding.about not in (MACHINE, INSTALLATION)]
     if in_folder:
-        raise DataError(f"{in_folder[0].about}: {number(len(in_folder), 'problem')} found, the first: {in_folder[0].found}")
+        raise DataError(f"{in_folder[0].about}: {counted(len(in_folder), 'problem')} found, the first: {in_folder[0].text}")
     if problems:
-        raise UsageError(f"{number(len(problems), 'problem')} found in the installation, the first: {problems[0].found}")
+        raise UsageError(f"{counted(len(problems), 'problem')} found in the installation, the first: {problems[0].text}")

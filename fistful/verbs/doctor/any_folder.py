@@ -21,8 +21,9 @@ from fistful.pipelines.read.sources import SourceOptions, open_unit
 from fistful.pipelines.read.units import PlanOptions, Unit, plan_units
 
 from ...errors import DataError, UsageError
+from ...wording import counted, some
 from .archives import EVERY_IMAGE, FIRST_IMAGES, Tally, judge_numbers, judge_tars, look_at_image, walk_tars
-from .finding import Finding, Noted, number, some
+from .finding import Finding, Noted
 from .own_folders import judge_model, judge_own
 
 TEXT_FILES = (".tsv", ".csv", ".tsv.gz", ".csv.gz")
@@ -128,16 +129,16 @@ def judge_sizes(folder: Path, tally: Tally) -> list[Finding]:
         found.append(
             Finding(
                 "problem",
-                f"sizes.json does not match {number(len(wrong), 'tar')}, {some(wrong)}",
+                f"sizes.json does not match {counted(len(wrong), 'tar')}, {some(wrong)}",
                 means,
                 f"rm {path}, or fetch those tars again",
             )
         )
     if gone:
-        found.append(Finding("problem", f"sizes.json names {number(len(gone), 'missing tar')}, {some(gone)}", "", "fetch them again"))
+        found.append(Finding("problem", f"sizes.json names {counted(len(gone), 'missing tar')}, {some(gone)}", "", "fetch them again"))
     if more:
-        found.append(Finding("warning", f"sizes.json leaves out {number(len(more), 'tar')}, {some(more)}", "", f"rm {path}"))
-    return found or [Finding("ok", f"sizes.json agrees with {number(len(tally.samples_of), 'tar')}")]
+        found.append(Finding("warning", f"sizes.json leaves out {counted(len(more), 'tar')}, {some(more)}", "", f"rm {path}"))
+    return found or [Finding("ok", f"sizes.json agrees with {counted(len(tally.samples_of), 'tar')}")]
 
 
 def _judge_downloads(tars: list[Path], stats: list[Path], tally: Tally) -> list[Finding]:
@@ -166,14 +167,14 @@ def _judge_downloads(tars: list[Path], stats: list[Path], tally: Tally) -> list[
         )
     ]
     if wrong:
-        said = f"{number(len(wrong), 'tar')} with other numbers of samples than img2dataset's stats, {some(wrong)}"
+        said = f"{counted(len(wrong), 'tar')} with other numbers of samples than img2dataset's stats, {some(wrong)}"
         found.append(
             Finding("problem", said, "cut off, or changed since", "img2dataset ... --incremental_mode incremental, after rm of those tars")
         )
     ended = {path.name.removesuffix(STATS) for path in stats}
     unfinished = [p.name for p in tars if p.name.split(".")[0] not in ended]
     if unfinished:
-        said = f"{number(len(unfinished), 'tar')} without img2dataset's stats, {some(unfinished)}"
+        said = f"{counted(len(unfinished), 'tar')} without img2dataset's stats, {some(unfinished)}"
         found.append(
             Finding("warning", said, "the download stopped in the middle of it", "img2dataset ... --incremental_mode incremental (goes on)")
         )
@@ -192,7 +193,7 @@ def judge_images(folder: Path, images: list[Path], files: list[Path]) -> list[Fi
     lost = [p.relative_to(folder).as_posix() for p in images if not p.exists()]
     tried, *unreadable = _tried(folder, [p for p in images if p.exists()])
     if lost:
-        said = f"{number(len(lost), 'link')} that lead nowhere, {some(lost)}"
+        said = f"{counted(len(lost), 'link')} that lead nowhere, {some(lost)}"
         unreadable.append(Finding("warning", said, "refused by count and bags (no_image)", "--max-bad-fraction allows more"))
     return [tried, *_judge_captions(folder, images, texts), *unreadable]
 
@@ -222,14 +223,19 @@ def _judge_captions(folder: Path, images: list[Path], texts: dict[Path, Path]) -
         ]
     no_caption, more = "refused by count and bags (no_caption)", "--max-bad-fraction allows more"
     told = (
-        (textless, Finding("warning", f"{number(textless.n, 'image')} without a .txt, {textless}", no_caption, more)),
+        (textless, Finding("warning", f"{counted(textless.n, 'image')} without a .txt, {textless}", no_caption, more)),
         (
             imageless,
-            Finding("warning", f"{number(imageless.n, 'text')} without an image, {imageless}", "not read at all", "fetch the images again"),
+            Finding(
+                "warning", f"{counted(imageless.n, 'text')} without an image, {imageless}", "not read at all", "fetch the images again"
+            ),
         ),
-        (blank, Finding("warning", f"{number(blank.n, 'empty text')}, {blank}", no_caption, more)),
-        (unread, Finding("warning", f"{number(unread.n, 'text')} not in UTF-8, {unread}", "refused by count and bags (bad_caption)", more)),
-        (twice, Finding("note", f"{number(twice.n, 'text')} beside several images, {twice}", "each image gets it as its caption")),
+        (blank, Finding("warning", f"{counted(blank.n, 'empty text')}, {blank}", no_caption, more)),
+        (
+            unread,
+            Finding("warning", f"{counted(unread.n, 'text')} not in UTF-8, {unread}", "refused by count and bags (bad_caption)", more),
+        ),
+        (twice, Finding("note", f"{counted(twice.n, 'text')} beside several images, {twice}", "each image gets it as its caption")),
     )
     return [finding for noted, finding in told if noted]
 
@@ -240,7 +246,7 @@ def _tried(folder: Path, images: list[Path]) -> list[Finding]:
     for n, path in enumerate(images):
         if n < FIRST_IMAGES or n % EVERY_IMAGE == 0:
             look_at_image(path.relative_to(folder).as_posix(), path.read_bytes(), tally)
-    found = [Finding("ok", f"{number(len(images), 'image')}; {tally.n_decoded:,} decoded to try")]
+    found = [Finding("ok", f"{counted(len(images), 'image')}; {tally.n_decoded:,} decoded to try")]
     if tally.unreadable:
         said = f"{tally.unreadable.n:,} of {tally.n_decoded:,} images tried cannot be read, {tally.unreadable}"
         found.append(Finding("warning", said, "refused where they are needed", "delete them, or make them anew"))
@@ -261,7 +267,7 @@ def judge_evaluation(folder: Path) -> list[Finding]:
     found = [
         Finding(
             "ok",
-            f"evaluation set of {number(len(folders), 'class', 'classes')}, {number(found_set.n_images, 'image')}",
+            f"evaluation set of {counted(len(folders), 'class', 'classes')}, {counted(found_set.n_images, 'image')}",
             "",
             f"fistful evaluate RUN --data {folder} --out RESULTS",
         )
@@ -292,7 +298,7 @@ def judge_text_file(path: Path) -> list[Finding]:
     lines = start.split(b"\n")
     separator = b"\t" if ".tsv" in path.name.lower() else b","
     found = [
-        Finding("ok", f"{path.name}: {number(lines[0].count(separator) + 1, 'column')}", "", _count_command(path, lines[0], separator))
+        Finding("ok", f"{path.name}: {counted(lines[0].count(separator) + 1, 'column')}", "", _count_command(path, lines[0], separator))
     ]
     if not start.strip():
         return [Finding("problem", f"{path.name} is empty", "no row to count", "fetch it again")]
@@ -327,7 +333,7 @@ def judge_rows(path: Path) -> list[Finding]:
             first = next(batches, None)
     except UsageError as error:
         return [_refused(path, error)]
-    said = f"{path.name}: {number(len(names), 'column')} of text, {some(names)}"
+    said = f"{path.name}: {counted(len(names), 'column')} of text, {some(names)}"
     if first is None or not first.n_rows:
         why = f", the first: {first.letters[0].reason}, {first.letters[0].detail}" if first and first.letters else ""
         return [Finding("problem", f"{path.name}: none of its first rows can be read{why}", "refused by count and bags", "fetch it again")]

@@ -23,7 +23,8 @@ from fistful.pipelines.read.rows import Row
 from fistful.pipelines.read.tars import LEAVES, TEXTS, bad_member, sample_of, split_name
 from fistful.pipelines.read.units import Unit, printable
 
-from .finding import Finding, Noted, number, some
+from ...wording import counted, some
+from .finding import Finding, Noted
 
 BROKEN = (tarfile.TarError, EOFError, zlib.error, OSError, ValueError)
 LABELS = frozenset({"cls"})
@@ -217,16 +218,16 @@ def judge_tars(tally: Tally, n_tars: int) -> list[Finding]:
     found = [
         Finding(
             "ok",
-            f"{number(n_tars, 'tar')} walked: {number(tally.n_samples, 'sample')}, {number(tally.n_images, 'image')}, "
-            f"{tally.n_texts:,} with text; {number(tally.n_decoded, 'image')} decoded to try",
+            f"{counted(n_tars, 'tar')} walked: {counted(tally.n_samples, 'sample')}, {counted(tally.n_images, 'image')}, "
+            f"{tally.n_texts:,} with text; {counted(tally.n_decoded, 'image')} decoded to try",
         )
     ]
     if tally.broken:
         means = "what comes after the break is lost; fistful reads up to it, other readers stop with an error"
-        found.append(Finding("problem", f"{number(tally.broken.n, 'broken archive')}, {tally.broken}", means, "fetch or pack them again"))
+        found.append(Finding("problem", f"{counted(tally.broken.n, 'broken archive')}, {tally.broken}", means, "fetch or pack them again"))
     if tally.empty:
         means = "no sample in it, which other trainers wait for or divide by"
-        found.append(Finding("warning", f"{number(tally.empty.n, 'empty tar')}, {tally.empty}", means, "delete them"))
+        found.append(Finding("warning", f"{counted(tally.empty.n, 'empty tar')}, {tally.empty}", means, "delete them"))
     if tally.n_samples and not tally.n_texts and not tally.n_labels and tally.in_folders:
         means = "webdataset tars have KEY.jpg, KEY.txt, KEY.json side by side"
         command = "fistful evaluate RUN --data FILE (if the folders are classes)"
@@ -241,7 +242,7 @@ def judge_tars(tally: Tally, n_tars: int) -> list[Finding]:
 def _judge_pairs(tally: Tally) -> list[Finding]:
     found = []
     if tally.textless and (tally.n_texts or tally.n_labels):
-        said = f"{number(tally.textless.n, 'image')} without text, {tally.textless}"
+        said = f"{counted(tally.textless.n, 'image')} without text, {tally.textless}"
         found.append(
             Finding(
                 "warning",
@@ -252,10 +253,10 @@ def _judge_pairs(tally: Tally) -> list[Finding]:
         )
     if tally.imageless:
         level, command = ("warning", "--max-bad-fraction allows more") if tally.n_images else ("note", "fistful bags --images none")
-        said = f"{number(tally.imageless.n, 'text')} without an image, {tally.imageless}"
+        said = f"{counted(tally.imageless.n, 'text')} without an image, {tally.imageless}"
         found.append(Finding(level, said, "refused by bags (no_image)", command))
     if tally.blank:
-        said = f"{number(tally.blank.n, 'empty text')}, {tally.blank}"
+        said = f"{counted(tally.blank.n, 'empty text')}, {tally.blank}"
         found.append(Finding("warning", said, "refused by count and bags (no_caption)", "--max-bad-fraction allows more"))
     if tally.unreadable:
         said = f"{tally.unreadable.n:,} of {tally.n_decoded:,} images tried cannot be read, {tally.unreadable}"
@@ -268,37 +269,37 @@ def _judge_names(tally: Tally) -> list[Finding]:
     found = []
     if tally.twice:
         means = "fistful refuses them (bad_name); webdataset stops with ValueError, or splits the sample in two"
-        found.append(Finding("problem", f"{number(tally.twice.n, 'name')} twice in a tar, {tally.twice}", means, "pack the tar again"))
+        found.append(Finding("problem", f"{counted(tally.twice.n, 'name')} twice in a tar, {tally.twice}", means, "pack the tar again"))
     if tally.apart:
         means = "fistful refuses them (bad_name), as does every reader that goes through a tar from its start"
         command = "tar --sort=name -cf NEW.tar FOLDER (of what is inside)"
-        said = f"{number(tally.apart.n, 'sample')} whose parts do not stand side by side, {tally.apart}"
+        said = f"{counted(tally.apart.n, 'sample')} whose parts do not stand side by side, {tally.apart}"
         found.append(Finding("problem", said, means, command))
     if tally.refused:
-        said = f"{number(tally.refused.n, 'sample')} that count and bags refuse, {tally.refused}"
+        said = f"{counted(tally.refused.n, 'sample')} that count and bags refuse, {tally.refused}"
         found.append(Finding("warning", said, "", "--max-bad-fraction allows more"))
     if tally.hidden:
         means = "passed over, as by webdataset: macOS packs a double ._NAME beside each NAME"
-        found.append(Finding("note", f"{number(tally.hidden.n, 'hidden file')} inside, {tally.hidden}", means))
+        found.append(Finding("note", f"{counted(tally.hidden.n, 'hidden file')} inside, {tally.hidden}", means))
     if tally.across:
         means = "fistful gives each sample a KEY of its own; but the same images twice would count twice"
-        said = f"{number(tally.across.n, 'key')} that an earlier tar has too, {tally.across}"
+        said = f"{counted(tally.across.n, 'key')} that an earlier tar has too, {tally.across}"
         found.append(Finding("note", said, means, "compare the images"))
     if tally.dotted:
         means = "readers end a key at its first dot, so that these are no images and texts to them"
-        said = f"{number(tally.dotted.n, 'file')} with a dot in the key, {tally.dotted}"
+        said = f"{counted(tally.dotted.n, 'file')} with a dot in the key, {tally.dotted}"
         found.append(Finding("problem", said, means, "pack again with names without dots, or unpack: folders of images may have them"))
     if tally.zipped:
         means = "not read by fistful; webdataset unpacks them, however large they grow"
         found.append(
-            Finding("warning", f"{number(tally.zipped.n, 'compressed file')} inside, {tally.zipped}", means, "pack again unzipped")
+            Finding("warning", f"{counted(tally.zipped.n, 'compressed file')} inside, {tally.zipped}", means, "pack again unzipped")
         )
     if tally.pickles:
         means = "never opened by fistful; webdataset's .decode() and open_clip_train run the program inside"
-        found.append(Finding("warning", f"{number(tally.pickles.n, 'pickle')} inside, {tally.pickles}", means, "delete them"))
+        found.append(Finding("warning", f"{counted(tally.pickles.n, 'pickle')} inside, {tally.pickles}", means, "delete them"))
     if tally.outside:
         means = "refused (bad_name): nothing is ever written where they point"
-        said = f"{number(tally.outside.n, 'link or name', 'links or names')} that lead out of the archive, {tally.outside}"
+        said = f"{counted(tally.outside.n, 'link or name', 'links or names')} that lead out of the archive, {tally.outside}"
         found.append(Finding("warning", said, means, "pack the tar again"))
     if tally.foreign:
         kinds = some([f"{n:,} {kind}" for kind, n in tally.foreign.most_common()], 5)
@@ -324,7 +325,7 @@ def judge_numbers(names: Iterable[str]) -> list[Finding]:
     return [
         Finding(
             "warning",
-            f"{number(len(missing), 'number')} missing between the tars, {some(missing)}",
+            f"{counted(len(missing), 'number')} missing between the tars, {some(missing)}",
             means,
             "fetch them, or give the folder instead of a list",
         )

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from ...terminal import show_in_line
+from ...wording import counted, some
 
 Level = Literal["ok", "note", "warning", "problem"]
 """ok: as it should be; note: worth knowing; warning: something will be lost or slow; problem: something will not work."""
@@ -23,7 +24,7 @@ class Finding:
     """One thing that was looked at."""
 
     level: Level
-    found: str
+    text: str
     """What was found, where."""
     means: str = ""
     """What it means; "" where that is plain."""
@@ -50,27 +51,7 @@ class Noted:
         return self.n > 0
 
     def __str__(self) -> str:
-        more = f" and {self.n - len(self.first):,} more" if self.n > len(self.first) else ""
-        return ", ".join(self.first) + more
-
-
-def some(names: Sequence[object], limit: int = 3) -> str:
-    """Return the first few names, and how many more there are.
-
-    >>> some(["a", "b", "c", "d", "e"])
-    'a, b, c and 2 more'
-    """
-    more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
-    return ", ".join(map(str, names[:limit])) + more
-
-
-def number(n: int, one: str, several: str = "") -> str:
-    """Return how many of something there are.
-
-    >>> number(1, "class", "classes"), number(2_000, "image")
-    ('1 class', '2,000 images')
-    """
-    return f"{n:,} {one if n == 1 else several or one + 's'}"
+        return some(self.first, n=self.n)
 
 
 def findings_text(findings: Sequence[Finding]) -> str:
@@ -79,12 +60,12 @@ def findings_text(findings: Sequence[Finding]) -> str:
     for about in dict.fromkeys(finding.about for finding in findings):
         part = sorted((f for f in findings if f.about == about), key=lambda f: ORDER.index(f.level))
         lines += [about, *(line for finding in part for line in _lines(finding)), ""]
-    counts = [number(sum(f.level == level for f in findings), level) for level in ("problem", "warning", "note")]
+    counts = [counted(sum(f.level == level for f in findings), level) for level in ("problem", "warning", "note")]
     return "\n".join([*lines, ", ".join(counts)])
 
 
 def _lines(finding: Finding) -> list[str]:
-    said = f"{finding.found}: {finding.means}" if finding.means else finding.found
+    said = f"{finding.text}: {finding.means}" if finding.means else finding.text
     body = textwrap.wrap(said, WIDTH - len(INDENT), break_long_words=False, break_on_hyphens=False)
     first, *rest = body or [""]
     lines = [f"  {finding.level:<9}{first}", *(INDENT + line for line in rest)]

@@ -9,7 +9,8 @@ import os
 import shutil
 from pathlib import Path
 
-from .finding import Finding, number
+from ...wording import counted
+from .finding import Finding
 
 GB = 1 << 30
 MIN_MEMORY = 2 * GB
@@ -136,7 +137,7 @@ def judge_machine(machine: Machine) -> list[Finding]:
 def _judge_cores(machine: Machine) -> list[Finding]:
     whole = machine.cores if machine.quota is None else max(1, min(machine.cores, int(machine.quota)))
     there = f" of {machine.cores_there}" if machine.cores < machine.cores_there else ""
-    findings = [Finding("ok", f"{number(machine.cores, 'core')}{there} for this process", "", f"--workers {whole} for count and bags")]
+    findings = [Finding("ok", f"{counted(machine.cores, 'core')}{there} for this process", "", f"--workers {whole} for count and bags")]
     if machine.quota is not None and machine.quota < machine.cores:
         findings.append(
             Finding(
@@ -151,7 +152,7 @@ def _judge_cores(machine: Machine) -> list[Finding]:
         findings.append(
             Finding(
                 "warning",
-                f"torch would use {threads} threads on {number(whole, 'core')}",
+                f"torch would use {threads} threads on {counted(whole, 'core')}",
                 "they take turns, which is slower than fewer",
                 f"export OMP_NUM_THREADS={whole}",
             )
@@ -160,13 +161,13 @@ def _judge_cores(machine: Machine) -> list[Finding]:
         findings.append(
             Finding(
                 "note",
-                f"torch would use {number(threads, 'thread')} on {whole} cores",
+                f"torch would use {counted(threads, 'thread')} on {whole} cores",
                 "OMP_NUM_THREADS is set",
                 f"--threads {whole} for train",
             )
         )
     elif threads is not None:
-        findings.append(Finding("ok", f"torch uses {number(threads, 'thread')}"))
+        findings.append(Finding("ok", f"torch uses {counted(threads, 'thread')}"))
     return findings
 
 

@@ -15,8 +15,9 @@ from fistful.bow.store.manifest import MANIFEST, read_config, read_manifest
 from fistful.bow.vocabulary import read_vocabulary
 
 from ...errors import DataError, UsageError
+from ...wording import counted, some
 from .archives import Tally, judge_tars
-from .finding import Finding, number, some
+from .finding import Finding
 
 DATA_VERBS = ("count", "bags", "label")
 MANY_EMPTIED = 0.05
@@ -62,7 +63,7 @@ def _judge_end(folder: Path, config: dict[str, Any], finished: bool) -> list[Fin
     files = read_manifest(folder)["files"]
     ok = Finding(
         "ok",
-        f"{said}, finished: {number(len(files), 'file')} in its {MANIFEST}",
+        f"{said}, finished: {counted(len(files), 'file')} in its {MANIFEST}",
         "",
         f"fistful verify {folder} (is every byte as written?)",
     )
@@ -70,7 +71,7 @@ def _judge_end(folder: Path, config: dict[str, Any], finished: bool) -> list[Fin
     wrong = [f"{name} ({'missing' if size is None else f'{size:,} bytes'})" for name, size in sizes.items() if size != files[name]["size"]]
     if not wrong:
         return [ok]
-    said = f"{number(len(wrong), 'file')} other than its {MANIFEST} says, {some(wrong)}"
+    said = f"{counted(len(wrong), 'file')} other than its {MANIFEST} says, {some(wrong)}"
     return [ok, Finding("problem", said, "changed since it was written", f"fistful verify {folder}")]
 
 
@@ -84,10 +85,10 @@ def _judge_units(folder: Path, config: dict[str, Any], finished: bool) -> list[F
     if finished:
         means = "a finished folder has lost files"
         return [Finding("problem", f"units {some(missing, 8)} have no stats", means, f"fistful verify {folder}")]
-    said = f"{number(len(done), 'unit')} done of at least {max(len(seen), max(seen, default=-1) + 1):,}"
+    said = f"{counted(len(done), 'unit')} done of at least {max(len(seen), max(seen, default=-1) + 1):,}"
     among = f"; not done among them: {some(missing, 8)}" if missing else ""
     means = (
-        f"the inputs were {number(config['inputs']['files'], 'file')}"
+        f"the inputs were {counted(config['inputs']['files'], 'file')}"
         if isinstance(config["inputs"], dict) and "files" in config["inputs"]
         else ""
     )
@@ -152,7 +153,7 @@ def _judge_run(folder: Path, config: dict[str, Any], finished: bool) -> list[Fin
         found.append(
             Finding(
                 "warning",
-                f"{number(n, 'broken picture')} replaced in training",
+                f"{counted(n, 'broken picture')} replaced in training",
                 "others were shown in their place",
                 f"less {folder}/logs/replaced.jsonl",
             )
@@ -165,7 +166,7 @@ def _judge_leftovers(folder: Path) -> list[Finding]:
     if not left:
         return []
     size = sum(path.stat().st_size for path in left) / 1e6
-    said = f"{number(len(left), 'half-written file')} of killed workers ({size:.1f} MB) in {folder}/logs/tmp"
+    said = f"{counted(len(left), 'half-written file')} of killed workers ({size:.1f} MB) in {folder}/logs/tmp"
     return [Finding("note", said, "never read", f"rm -r {folder}/logs/tmp (when nothing is at work on the folder)")]
 
 

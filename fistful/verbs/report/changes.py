@@ -16,11 +16,11 @@ from fistful.eval.sets.open_set import open_set
 
 from . import figures
 from .classes import MAX_DOTS, ClassFacts, frequency_parts, trend
-from .configurations import Judged
+from .configurations import ComparedImages
 from .figures import Figure
+from .page_text import brief, number, percent, signed
 from .sample_pictures import SALT, Picture, thumbnail
-from .scores import Cell, Row
-from .wording import brief, number, percent, signed
+from .scores import Cell, ScoreRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -77,12 +77,12 @@ class Changes:
     by: tuple[Change, ...]
     parts: tuple[str, ...]
     """Names of the parts by word frequency; () where that is not known."""
-    rows: tuple[Row, ...]
+    rows: tuple[ScoreRow, ...]
     """Changes by these parts, a row a configuration."""
     note: str
 
 
-def changes_of(judged: Judged, facts: ClassFacts, place: dict[str, int]) -> Changes | None:
+def changes_of(judged: ComparedImages, facts: ClassFacts, place: dict[str, int]) -> Changes | None:
     """Build the part of one set; None for retrieval and for single configurations."""
     if judged.labels is None or len(judged.configurations) < 2:
         return None
@@ -93,7 +93,7 @@ def changes_of(judged: Judged, facts: ClassFacts, place: dict[str, int]) -> Chan
     shown = range(1, min(len(recalls), MAX_OTHERS + 1))
     by = tuple(_change(judged, known, recalls, i, place) for i in shown)
     rows = tuple(
-        Row(
+        ScoreRow(
             judged.configurations[i].name,
             place[judged.configurations[i].labels[0]],
             tuple(_mean(recalls[i] - recalls[0], p) for _, p in parts),
@@ -117,7 +117,7 @@ def _mean(change_C: np.ndarray, part: np.ndarray) -> Cell:
     return Cell(signed(float(change_C[part].mean())), "" if ends is None else f"{signed(ends[0])} to {signed(ends[1])}")
 
 
-def _change(judged: Judged, facts: ClassFacts, recalls: Sequence[np.ndarray], i: int, place: dict[str, int]) -> Change:
+def _change(judged: ComparedImages, facts: ClassFacts, recalls: Sequence[np.ndarray], i: int, place: dict[str, int]) -> Change:
     first, second = judged.configurations[0].name, judged.configurations[i].name
     change_C = recalls[i] - recalls[0]
     seen = np.flatnonzero(facts.n > 0)
@@ -130,7 +130,7 @@ def _change(judged: Judged, facts: ClassFacts, recalls: Sequence[np.ndarray], i:
     return Change(title, first, second, drawn, gained, lost)
 
 
-def _changed(judged: Judged, facts: ClassFacts, recalls: Sequence[np.ndarray], i: int, c: int) -> Changed:
+def _changed(judged: ComparedImages, facts: ClassFacts, recalls: Sequence[np.ndarray], i: int, c: int) -> Changed:
     assert judged.labels is not None
     rows = np.flatnonzero(judged.labels == c)
     first, second = judged.right[0][:, rows].mean(axis=0), judged.right[i][:, rows].mean(axis=0)
@@ -149,13 +149,13 @@ def _changed(judged: Judged, facts: ClassFacts, recalls: Sequence[np.ndarray], i
     )
 
 
-def _example(judged: Judged, facts: ClassFacts, i: int, row: int) -> Example:
+def _example(judged: ComparedImages, facts: ClassFacts, i: int, row: int) -> Example:
     better = judged.right[i][:, row].mean() > judged.right[0][:, row].mean()
     said = [_said(judged, facts, k, row, right=better == (k > 0)) for k in (0, i)]
     return Example(judged.images[row], judged.sha256[row], (said[0], said[1]))
 
 
-def _said(judged: Judged, facts: ClassFacts, k: int, row: int, *, right: bool) -> str:
+def _said(judged: ComparedImages, facts: ClassFacts, k: int, row: int, *, right: bool) -> str:
     """Return what a configuration takes an image for: a seed that has it right, or one that has it wrong."""
     said_SN = judged.said[k]
     assert said_SN is not None

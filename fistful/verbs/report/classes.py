@@ -11,18 +11,20 @@ import numpy as np
 import pyarrow as pa
 
 from fistful.bow.draw import mix_all
+from fistful.bow.frequency import class_thirds_by_df
 from fistful.bow.metrics import wilson
 from fistful.bow.store.tables import read_table
 from fistful.eval.results import CLASSES_SCHEMA, result_name
 from fistful.eval.sets.class_names import ClassName
 from fistful.eval.tasks.coverage import Coverage, read_coverage
 
+from ...wording import counted
 from . import figures
 from .figures import Figure
 from .inputs import Material
+from .page_text import brief, number, percent, shown
 from .sample_pictures import SALT
-from .scores import Cell, Result, Row, grouped
-from .wording import brief, counted, number, percent, shown
+from .scores import Cell, Result, ScoreRow, grouped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -81,7 +83,7 @@ class Buckets:
     """Scores by how frequent the class's rarest word is."""
 
     names: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[ScoreRow, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -104,9 +106,9 @@ def classes_of(material: Material, top: int) -> tuple[Classes, ...]:
     keys = list(dict.fromkeys(key for _, groups in sources for key in groups))
     coverage, parts = _coverage(material), []
     for key in keys[:MAX_SETS]:
-        found = _read([(path, groups.get(key, [])) for path, groups in sources], top, coverage)
-        if found is not None:
-            parts.append(_part(key, found, place, top, len(keys) - MAX_SETS))
+        scores = _read([(path, groups.get(key, [])) for path, groups in sources], top, coverage)
+        if scores is not None:
+            parts.append(_part(key, scores, place, top, len(keys) - MAX_SETS))
     return tuple(parts)
 
 
@@ -147,25 +149,25 @@ def _coverage(material: Material) -> Coverage | None:
     return next((read_coverage(str(data.path)) for data in material.data if data.vocabulary is not None), None)
 
 
-def _part(key: tuple[str, str], found: ClassScores, place: dict[str, int], top: int, n_sets_left_out: int) -> Classes:
-    known = bool((found.df >= 0).all())
-    shots = [_dots(found, m, place[model], top) for m, model in enumerate(found.models)] if known and (found.df > 0).any() else []
-    best, worst = _extremes(found)
+def _part(key: tuple[str, str], scores: ClassScores, place: dict[str, int], top: int, n_sets_left_out: int) -> Classes:
+    known = bool((scores.df >= 0).all())
+    shots = [_dots(scores, m, place[model], top) for m, model in enumerate(scores.models)] if known and (scores.df > 0).any() else []
+    best, worst = _extremes(scores)
     notes = [] if known else ["How often the classes' words occur is not known; give the data folder too."]
-    if len(found.names) > MAX_DOTS and shots:
-        notes.append(f"{MAX_DOTS:,} of {len(found.names):,} classes are drawn, chosen by a draw.")
+    if len(scores.names) > MAX_DOTS and shots:
+        notes.append(f"{MAX_DOTS:,} of {len(scores.names):,} classes are drawn, chosen by a draw.")
     if n_sets_left_out > 0:
         notes.append(f"{counted(n_sets_left_out, 'set')} more not shown.")
     title = f"{shown(key[0], 80)} · prompts {shown(key[1], 40)} · top-{top}"
-    return Classes(title, tuple(shots), buckets(found, place) if known else None, tuple(found.models), best, worst, " ".join(notes))
+    return Classes(title, tuple(shots), buckets(scores, place) if known else None, tuple(scores.models), best, worst, " ".join(notes))
 
 
-def _dots(found: ClassScores, m: int, place: int, top: int) -> Figure:
-    seen = np.flatnonzero((found.n > 0) & (found.df > 0))
+def _dots(scores: ClassScores, m: int, place: int, top: int) -> Figure:
+    seen = np.flatnonzero((scores.n > 0) & (scores.df > 0))
     drawn = np.sort(seen[np.argsort(mix_all(0, SALT, seen), kind="stable")[:MAX_DOTS]])
-    df, y = found.df[drawn].astype(float), 100 * found.recall[m, drawn]
+    df, y = scores.df[drawn].astype(float), 100 * scores.recall[m, drawn]
     aside, up = ((mix_all(way, SALT, drawn) >> np.uint64(32)).astype(float) / 2.0**32 - 0.5 for way in (1, 2))
-    middle, means = trend(found.df, 100 * found.recall[m], seen)
+    middle, means = trend(scores.df, 100 * scores.recall[m], seen)
 
     def paint(axes: Axes) -> None:
         axes.scatter(df * 10 ** (0.06 * aside), y + 5 * up, s=11, color=figures.colour(place), alpha=0.35, linewidths=0)
@@ -178,8 +180,8 @@ def _dots(found: ClassScores, m: int, place: int, top: int) -> Figure:
         axes.set_xlabel("df of its rarest word, logarithmic")
 
     said = ", ".join(f"{percent(share / 100)} at df {number(round(at))}" for at, share in zip(middle, means, strict=True))
-    alt = f"{brief(found.models[m])}: share right of each class against the frequency of its rarest word. Means: {said}."
-    return figures.draw(paint, title=found.models[m], unit=f"top-{top}, %", alt=alt, height=230, width=270, left=38, right=10)
+    alt = f"{brief(scores.models[m])}: share right of each class against the frequency of its rarest word. Means: {said}."
+    return figures.draw(paint, title=scores.models[m], unit=f"top-{top}, %", alt=alt, height=230, width=270, left=38, right=10)
 
 
 def trend(df_C: np.ndarray, values_C: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -192,24 +194,21 @@ def trend(df_C: np.ndarray, values_C: np.ndarray, seen: np.ndarray) -> tuple[np.
     return np.array(middle), np.array([values_C[part].mean() for part in parts])
 
 
-def buckets(found: ClassScores, place: dict[str, int]) -> Buckets:
+def buckets(scores: ClassScores, place: dict[str, int]) -> Buckets:
     """Return shares of right images by the frequency of the classes' words."""
-    parts = frequency_parts(found.n, found.df)
-    rows = [Row(model, place[model], tuple(_share(found, m, part) for _, part in parts)) for m, model in enumerate(found.models)]
+    parts = frequency_parts(scores.n, scores.df)
+    rows = [ScoreRow(model, place[model], tuple(_share(scores, m, part) for _, part in parts)) for m, model in enumerate(scores.models)]
     return Buckets(tuple(name for name, _ in parts), tuple(rows))
 
 
 def frequency_parts(n: np.ndarray, df: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    """Return about thirds of the classes that have images, equal df in one: tail, middle, head; and those without a known word.
+    """Return thirds of the classes that have images (`class_thirds_by_df`), and those without a known word.
 
     Args:
         n: (C,) images of each class.
         df: (C,) of its rarest word; 0 where the vocabulary lacks one; none may be unknown.
     """
-    known = np.flatnonzero((n > 0) & (df > 0))
-    third, two_thirds = np.quantile(df[known], [1 / 3, 2 / 3], method="lower") if len(known) else (0, 0)
-    third_of = np.searchsorted([third, two_thirds], df[known], side="left")
-    parts = [(name, known[third_of == i]) for i, name in enumerate(("tail", "middle", "head")) if (third_of == i).any()]
+    parts = class_thirds_by_df(df, n > 0)
     missing = np.flatnonzero((n > 0) & (df == 0))
     parts += [("word not in the vocabulary", missing)] if len(missing) else []
     return [(f"{name}, {_range(df[part])}{counted(len(part), 'class', 'classes')}", part) for name, part in parts]
@@ -220,22 +219,22 @@ def _range(df: np.ndarray) -> str:
     return "" if high == 0 else f"df {low:,}, " if low == high else f"df {low:,}–{high:,}, "
 
 
-def _share(found: ClassScores, m: int, part: np.ndarray) -> Cell:
-    n = int(found.n[part].sum())
-    right = round(float((found.recall[m, part] * found.n[part]).sum()))
+def _share(scores: ClassScores, m: int, part: np.ndarray) -> Cell:
+    n = int(scores.n[part].sum())
+    right = round(float((scores.recall[m, part] * scores.n[part]).sum()))
     low, high = wilson(right, n)
     return Cell(percent(right / n), f"{percent(low)}–{percent(high)}")
 
 
-def _extremes(found: ClassScores) -> tuple[tuple[Extreme, ...], tuple[Extreme, ...]]:
+def _extremes(scores: ClassScores) -> tuple[tuple[Extreme, ...], tuple[Extreme, ...]]:
     """Return the classes of highest and of lowest mean over the models; of equals those with more images."""
-    seen = np.flatnonzero(found.n > 0)
-    mean = found.recall[:, seen].mean(axis=0)
-    best = seen[np.lexsort((seen, -found.n[seen], -mean))][:EXTREMES]
-    worst = [i for i in seen[np.lexsort((seen, -found.n[seen], mean))][:EXTREMES] if i not in set(best.tolist())]
-    return tuple(_extreme(found, i) for i in best), tuple(_extreme(found, i) for i in worst)
+    seen = np.flatnonzero(scores.n > 0)
+    mean = scores.recall[:, seen].mean(axis=0)
+    best = seen[np.lexsort((seen, -scores.n[seen], -mean))][:EXTREMES]
+    worst = [i for i in seen[np.lexsort((seen, -scores.n[seen], mean))][:EXTREMES] if i not in set(best.tolist())]
+    return tuple(_extreme(scores, i) for i in best), tuple(_extreme(scores, i) for i in worst)
 
 
-def _extreme(found: ClassScores, i: int) -> Extreme:
-    df = "–" if found.df[i] < 0 else number(int(found.df[i]))
-    return Extreme(found.names[i], df, number(int(found.n[i])), tuple(percent(value, 0) for value in found.recall[:, i]))
+def _extreme(scores: ClassScores, i: int) -> Extreme:
+    df = "–" if scores.df[i] < 0 else number(int(scores.df[i]))
+    return Extreme(scores.names[i], df, number(int(scores.n[i])), tuple(percent(value, 0) for value in scores.recall[:, i]))

@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from ...wording import counted
 from .changes import Changes, Example, changes_of, pictures_of
 from .classes import facts_of
 from .configurations import Side, judged_sets, side_of
 from .inputs import Material
+from .page_text import brief
 from .report_config import ReportConfig
 from .sample_pictures import Picture
-from .wording import brief, counted
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Part:
+class SetComparison:
     """The comparison on one set."""
 
     side: Side
@@ -28,7 +29,7 @@ class Comparison:
 
     keys: tuple[tuple[str, str], ...]
     """Sets and prompt sets that it is about."""
-    parts: tuple[Part, ...]
+    parts: tuple[SetComparison, ...]
     pictures: dict[str, Picture]
     """Of example images, by their hash."""
     note: str
@@ -42,7 +43,7 @@ def comparison_of(material: Material, config: ReportConfig) -> Comparison | None
         facts = facts_of(material, key) if judged.labels is not None else None
         changes = changes_of(judged, facts, place) if facts is not None else None
         keys.append(key)
-        parts.append(Part(side_of(key, judged, place, config.top), changes))
+        parts.append(SetComparison(side_of(key, judged, place, config.top), changes))
     if not parts:
         return None
     pictures = pictures_of(_examples(parts), config.sets)
@@ -50,7 +51,7 @@ def comparison_of(material: Material, config: ReportConfig) -> Comparison | None
     return Comparison(tuple(keys), tuple(parts), pictures, note)
 
 
-def _examples(parts: Sequence[Part]) -> list[Example]:
+def _examples(parts: Sequence[SetComparison]) -> list[Example]:
     return [e for part in parts if part.changes for by in part.changes.by for c in (*by.gained, *by.lost) for e in c.examples]
 
 

@@ -19,9 +19,10 @@ from fistful.bow.store.tables import read_table
 from fistful.eval.compare import Difference, compare_configurations
 from fistful.eval.results import PREDICTIONS_SCHEMA, RANKS_SCHEMA, result_name
 
-from .inputs import Material, Results, Run
+from ...wording import counted
+from .inputs import Material, ResultsFolder, RunFolder
+from .page_text import brief, listing, number, percent, shown, signed
 from .scores import Cell, Result
-from .wording import brief, counted, listing, number, percent, shown, signed
 
 MAX_SETS = 6
 """Sets compared; the scores have all of them."""
@@ -38,7 +39,7 @@ class Configuration:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Judged:
+class ComparedImages:
     """What the models of several configurations make of the same images."""
 
     configurations: tuple[Configuration, ...]
@@ -94,7 +95,7 @@ def configurations_of(material: Material) -> list[Configuration]:
     return found
 
 
-def run_of(material: Material, result: Result) -> Run | None:
+def run_of(material: Material, result: Result) -> RunFolder | None:
     """Return the run that a result's model came from: by fingerprint, else by a name that only one has."""
     for run in material.runs:
         if run.model_fingerprint is not None and run.model_fingerprint == result.get("model_fingerprint"):
@@ -103,7 +104,7 @@ def run_of(material: Material, result: Result) -> Run | None:
     return named[0] if len(named) == 1 else None
 
 
-def configuration_key(run: Run) -> bytes:
+def configuration_key(run: RunFolder) -> bytes:
     """Return what two runs have in common that differ in their seed alone."""
     return canonical_json([{name: value for name, value in run.options().items() if name != "seed"}, run.config["inputs"]])
 
@@ -121,10 +122,10 @@ def group_name(labels: Sequence[str]) -> str:
     return SEED_OF_NAME.sub("", common) or f"{labels[0]} and others"
 
 
-def judged_sets(material: Material, top: int) -> list[tuple[tuple[str, str], Judged]]:
+def judged_sets(material: Material, top: int) -> list[tuple[tuple[str, str], ComparedImages]]:
     """Read the predictions of all sets that two configurations or more were measured on."""
     configurations = configurations_of(material)
-    sources: dict[tuple[str, str], list[tuple[Results, Result]]] = {}
+    sources: dict[tuple[str, str], list[tuple[ResultsFolder, Result]]] = {}
     for folder in material.results:
         for result in folder.results:
             sources.setdefault((result["dataset"], result.get("prompts", "")), []).append((folder, result))
@@ -136,7 +137,7 @@ def judged_sets(material: Material, top: int) -> list[tuple[tuple[str, str], Jud
     return found[:MAX_SETS]
 
 
-def _judge(results: Sequence[tuple[Results, Result]], configurations: Sequence[Configuration], top: int) -> Judged | None:
+def _judge(results: Sequence[tuple[ResultsFolder, Result]], configurations: Sequence[Configuration], top: int) -> ComparedImages | None:
     """Join the predictions of several models image by image."""
     tables: dict[str, pa.Table] = {}
     retrieval, left_out = False, []
@@ -159,7 +160,7 @@ def _judge(results: Sequence[tuple[Results, Result]], configurations: Sequence[C
     said = [None if retrieval else np.stack([_numbers(pc.list_element(t["top"], 0)) for t in own]) for _, own in chosen]
     labels = None if retrieval else _numbers(first["label"])
     images, digests = first["image"].to_pylist(), first["sha256"].to_pylist()
-    return Judged(tuple(c for c, _ in chosen), tuple(right), tuple(said), labels, images, digests, tuple(left_out))
+    return ComparedImages(tuple(c for c, _ in chosen), tuple(right), tuple(said), labels, images, digests, tuple(left_out))
 
 
 def _read(path: Path, retrieval: bool) -> pa.Table:
@@ -171,7 +172,7 @@ def _numbers(column: pa.ChunkedArray) -> np.ndarray:
     return column.to_numpy()
 
 
-def side_of(key: tuple[str, str], judged: Judged, place: dict[str, int], top: int) -> Side:
+def side_of(key: tuple[str, str], judged: ComparedImages, place: dict[str, int], top: int) -> Side:
     """Put the configurations of one set beside each other."""
     others = judged.right[1:]
     differences = [None, *compare_configurations(judged.right[0], others)] if others else [None]

@@ -14,10 +14,11 @@ import numpy as np
 from fistful.bow.store.files import parse_json
 
 from ...errors import DataError
+from ...wording import counted
 from . import figures
 from .figures import Figure
-from .inputs import Material, Run
-from .wording import brief, counted, listing
+from .inputs import Material, RunFolder
+from .page_text import brief, listing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,7 +75,7 @@ def curves_of(material: Material) -> Curves | None:
     return Curves(_draw(curves), endings, _note([run for run, _ in found], len(material.runs) - MAX_RUNS))
 
 
-def _read(run: Run, place: int) -> Curve | None:
+def _read(run: RunFolder, place: int) -> Curve | None:
     path = run.path / METRICS
     if not path.exists():
         return None
@@ -159,7 +160,7 @@ def _draw(curves: Sequence[Curve]) -> Figure:
     )
 
 
-def _ending(run: Run, curve: Curve) -> Ending:
+def _ending(run: RunFolder, curve: Curve) -> Ending:
     options = run.options()
     learnt = [str(options[name]) for name in ("objective", "text", "text_tower", "model") if options.get(name) is not None]
     last = smoothed(binned(curve.steps, curve.losses)[1])[-1]
@@ -167,7 +168,7 @@ def _ending(run: Run, curve: Curve) -> Ending:
     return Ending(run.name, curve.place, steps, f"{float(last):.2f}", ", ".join(learnt))
 
 
-def _note(runs: Sequence[Run], n_left_out: int) -> str:
+def _note(runs: Sequence[RunFolder], n_left_out: int) -> str:
     def differ(name: str) -> bool:
         return len({str(run.options().get(name)) for run in runs}) > 1
 

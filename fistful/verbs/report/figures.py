@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from markupsafe import Markup, escape
 
-from .wording import shown
+from .page_text import shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

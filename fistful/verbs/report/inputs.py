@@ -42,7 +42,7 @@ class Folder:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Run(Folder):
+class RunFolder(Folder):
     """A training run."""
 
     about: dict[str, Any]
@@ -52,7 +52,7 @@ class Run(Folder):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Results(Folder):
+class ResultsFolder(Folder):
     """What an evaluation left behind."""
 
     results: list[dict[str, Any]]
@@ -61,7 +61,7 @@ class Results(Folder):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Data(Folder):
+class DataFolder(Folder):
     """Bags, or pseudo-bags, with their vocabulary."""
 
     stats: dict[str, Any]
@@ -73,10 +73,10 @@ class Data(Folder):
 class Material:
     """All that a page is made from, in the order given."""
 
-    runs: tuple[Run, ...]
-    results: tuple[Results, ...]
-    data: tuple[Data, ...]
-    labels: tuple[Data, ...]
+    runs: tuple[RunFolder, ...]
+    results: tuple[ResultsFolder, ...]
+    data: tuple[DataFolder, ...]
+    labels: tuple[DataFolder, ...]
 
     def models(self) -> list[str]:
         """Return the names of all models, those with scores first: their places are their colours."""
@@ -104,7 +104,7 @@ def open_material(specs: Sequence[str]) -> Material:
     return Material(**{kind: tuple(folders) for kind, folders in found.items()})
 
 
-def _tell_models_apart(folders: Sequence[Results]) -> None:
+def _tell_models_apart(folders: Sequence[ResultsFolder]) -> None:
     """Give each result a label: the model's name, with its folder's where that does not say which result is meant.
 
     Folders that measured one model on different sets speak of it by one name.
@@ -180,12 +180,12 @@ def _open(kind: str, own: tuple[Path, str, dict[str, Any], str | None]) -> Folde
     path = own[0]
     if kind == "runs":
         about = path / "model" / OWN_FILE
-        return Run(*own, read_json(about) if about.exists() else {}, _model_fingerprint(path))
+        return RunFolder(*own, read_json(about) if about.exists() else {}, _model_fingerprint(path))
     if kind == "results":
         summary = read_json(path / SUMMARY) if (path / SUMMARY).exists() else {"results": []}
         if not isinstance(summary, dict) or not isinstance(summary.get("results"), list):
             raise DataError(f"{path / SUMMARY}: expected an object with a list of results")
-        return Results(*own, summary["results"], list(summary.get("comparisons", [])))
+        return ResultsFolder(*own, summary["results"], list(summary.get("comparisons", [])))
     stats = path / "stats.json"
     vocabulary = read_vocabulary(path) if (path / VOCABULARY).exists() else None
-    return Data(*own, read_json(stats) if stats.exists() else {}, vocabulary)
+    return DataFolder(*own, read_json(stats) if stats.exists() else {}, vocabulary)

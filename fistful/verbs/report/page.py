@@ -14,13 +14,13 @@ from .classes import classes_of
 from .comparison import comparison_of, readings
 from .curves import curves_of, unfinished
 from .inputs import Material
+from .page_text import brief, number, percent, shown
 from .provenance import provenance_of
 from .pseudo_labels import labels_of
 from .report_config import ReportConfig
 from .sample_pictures import samples_of
 from .scores import headline, scores_of, title_of
 from .word_figures import words_of
-from .wording import brief, number, percent, shown
 
 TEMPLATE = "page.html.jinja"
 N_COLOURS_CLASS = 8

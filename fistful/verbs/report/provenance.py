@@ -9,7 +9,7 @@ from typing import Any
 
 from fistful.bow.store.files import read_json
 
-from .inputs import Data, Folder, Material, Results, Run
+from .inputs import DataFolder, Folder, Material, ResultsFolder, RunFolder
 
 DIGITS = 16
 """Digits shown of a fingerprint."""
@@ -36,18 +36,18 @@ def provenance_of(material: Material) -> tuple[Made, ...]:
 
 def _made(folder: Folder, known: dict[str, str]) -> Made:
     facts = [("id", str(folder.config["id"])), ("fingerprint", (folder.fingerprint or "not finished")[:DIGITS])]
-    if isinstance(folder, Run):
+    if isinstance(folder, RunFolder):
         facts += _run_facts(folder, known)
-    elif isinstance(folder, Results):
+    elif isinstance(folder, ResultsFolder):
         facts += [(f"model {r['model']}", str(r.get("model_fingerprint", ""))[:DIGITS]) for r in _first_of_each(folder.results, "model")]
         facts += [(f"set {r['dataset']}", str(r.get("content", ""))[:DIGITS]) for r in _first_of_each(folder.results, "dataset")]
-    elif isinstance(folder, Data):
+    elif isinstance(folder, DataFolder):
         facts += _input_facts(folder.config["inputs"], known)
     facts += [("versions", versions)] if (versions := _versions(folder)) else []
     return Made(folder.name, str(folder.config["verb"]), command_of(folder), tuple(facts))
 
 
-def _run_facts(run: Run, known: dict[str, str]) -> list[tuple[str, str]]:
+def _run_facts(run: RunFolder, known: dict[str, str]) -> list[tuple[str, str]]:
     lineage = run.about.get("lineage", {})
     inputs = run.config["inputs"] if isinstance(run.config["inputs"], list) else []
     facts = [("learnt from", f"{_named(entry['fingerprint'], known)}, weight {entry['weight']:g}") for entry in inputs]

@@ -15,12 +15,12 @@ from fistful.bow.words import WordOptions
 
 from . import figures
 from .figures import Figure
-from .inputs import Data, Material
+from .inputs import DataFolder, Material
+from .page_text import number, percent
 from .refused import Refusals, refused_of
 from .report_config import ReportConfig
-from .sample_pictures import SALT, Sample, Word, draw_rows, index_files, open_index, sample_of
-from .truth import Measured, most_frequent, precision, read_precision, read_truth, true_words
-from .wording import number, percent
+from .sample_pictures import SALT, ShownSample, Word, draw_rows, index_files, open_index, sample_of
+from .truth import LabelPrecision, most_frequent, precision, read_precision, read_truth, true_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,12 +54,12 @@ class Checked:
 class Labelled:
     """A sample, and what it really is if that is known."""
 
-    sample: Sample
+    sample: ShownSample
     name: str | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Cards:
+class LabelledSamples:
     """What turns a row of the index into a labelled sample."""
 
     folder: Path
@@ -84,7 +84,7 @@ class Labels:
     name: str
     facts: tuple[tuple[str, str], ...]
     figures: tuple[Figure, ...]
-    measured: tuple[Measured, ...]
+    measured: tuple[LabelPrecision, ...]
     finding: str
     """What the shares of right words say, in a sentence."""
     n_checked: int
@@ -101,13 +101,15 @@ def labels_of(material: Material, config: ReportConfig) -> tuple[Labels, ...]:
     return tuple(_part(data, vocabulary, truth, others, config) for data, vocabulary in found if vocabulary is not None)
 
 
-def _part(data: Data, vocabulary: Vocabulary, truth: dict[str, str], others: Sequence[Measured], config: ReportConfig) -> Labels:
+def _part(
+    data: DataFolder, vocabulary: Vocabulary, truth: dict[str, str], others: Sequence[LabelPrecision], config: ReportConfig
+) -> Labels:
     drawn, _ = draw_rows(data.path, config.samples, config.seed)
     rows = _rows_with_truth(data.path, truth, config.seed) if truth else []
     names = {row["source_key"]: truth[row["source_key"]] for row in (*drawn, *rows) if row["source_key"] in truth}
     words = dict(zip(names, true_words(list(names.values()), vocabulary, _word_options(data)), strict=True)) if names else {}
     checked = Checked(rows, [words[row["source_key"]] for row in rows]) if rows else None
-    cards = Cards(data.path, vocabulary, names, words)
+    cards = LabelledSamples(data.path, vocabulary, names, words)
     measured = _measured(checked, others)
     return Labels(
         name=data.name,
@@ -122,7 +124,7 @@ def _part(data: Data, vocabulary: Vocabulary, truth: dict[str, str], others: Seq
     )
 
 
-def _word_options(data: Data) -> WordOptions:
+def _word_options(data: DataFolder) -> WordOptions:
     return WordOptions(**data.config["inputs"].get("word_options", {}))
 
 
@@ -135,7 +137,7 @@ def _rows_with_truth(folder: Path, truth: dict[str, str], seed: int) -> list[dic
     return sorted(rows[:MAX_CHECKED], key=lambda row: row["key"])
 
 
-def _facts(data: Data) -> list[tuple[str, str]]:
+def _facts(data: DataFolder) -> list[tuple[str, str]]:
     stats, options = data.stats, data.options()
     by = {"head": "the model's word head, a quota a word", "knn": f"votes of the {options.get('k')} nearest captioned pictures"}
     facts = [("words come from", by.get(str(options.get("by")), str(options.get("by"))))]
@@ -163,7 +165,7 @@ def _share(stats: dict[str, Any], name: str) -> str:
     return f"{percent(stats[name])}\u00a0%{between}"
 
 
-def _measured(checked: Checked | None, others: Sequence[Measured]) -> list[Measured]:
+def _measured(checked: Checked | None, others: Sequence[LabelPrecision]) -> list[LabelPrecision]:
     if checked is None:
         return list(others)
     given = checked.given()
@@ -175,7 +177,7 @@ def _measured(checked: Checked | None, others: Sequence[Measured]) -> list[Measu
     return own + [other for other in others if other.name not in ("labels", "most frequent words")]
 
 
-def finding(measured: Sequence[Measured]) -> str:
+def finding(measured: Sequence[LabelPrecision]) -> str:
     """Say how the labels stand beside as many of the most frequent words, which any counter could give."""
     own, frequent = measured[0], measured[1]
     if own.low is None or own.high is None or frequent.low is None or frequent.high is None:

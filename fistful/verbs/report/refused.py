@@ -18,7 +18,7 @@ from fistful.bow.store.tables import read_table
 from fistful.bow.store.untar import TarReader
 
 from ...errors import UsageError
-from .inputs import Data
+from .inputs import DataFolder
 from .report_config import ReportConfig
 from .sample_pictures import MAX_FILES, SALT, Picture, thumbnail
 
@@ -45,7 +45,7 @@ class Refusals:
     examples: tuple[Refusal, ...]
 
 
-def refused_of(data: Data, truth: dict[str, str], config: ReportConfig) -> Refusals:
+def refused_of(data: DataFolder, truth: dict[str, str], config: ReportConfig) -> Refusals:
     """Count refused pictures and draw some.
 
     Raises:
@@ -80,24 +80,24 @@ def _draw(folder: Path, n: int, seed: int) -> list[dict[str, Any]]:
 
 def _pictures(folder: Path, name: str, keys: set[str]) -> dict[str, Picture]:
     """Return the pictures of some samples of a tar; those that cannot be read are left out."""
-    found: dict[str, Picture] = {}
+    pictures: dict[str, Picture] = {}
     tar = (folder / name).resolve()
     if tar.suffix != ".tar" or not tar.is_relative_to(folder.resolve()) or not tar.is_file():
-        return found
+        return pictures
     with open(tar, "rb") as file:
         reader = TarReader(file)
         try:
             for member in reader:
                 key, _, extension = member.name.rpartition(".")
                 if member.kind == "file" and key in keys and extension.lower() in EXTENSIONS and member.size <= MAX_BYTES:
-                    _add(found, key, reader.read())
+                    _add(pictures, key, reader.read())
         except tarfile.ReadError:
-            return found  # label has said so already: its dead letters name the break
-    return found
+            return pictures  # label has said so already: its dead letters name the break
+    return pictures
 
 
-def _add(found: dict[str, Picture], key: str, data: bytes) -> None:
+def _add(pictures: dict[str, Picture], key: str, data: bytes) -> None:
     try:
-        found[key] = thumbnail(data)
+        pictures[key] = thumbnail(data)
     except Refused:
         return

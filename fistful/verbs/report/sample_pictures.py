@@ -21,7 +21,7 @@ from fistful.bow.store.tables import ROW_GROUP
 from fistful.bow.vocabulary import Vocabulary
 
 from ...errors import DataError
-from .inputs import Data, Material
+from .inputs import DataFolder, Material
 
 MAX_FILES = 32
 """Index files looked into: a choice from so many units is varied enough."""
@@ -59,7 +59,7 @@ class Picture:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Sample:
+class ShownSample:
     """A picture beside its words."""
 
     key: str
@@ -73,21 +73,21 @@ class Sample:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Samples:
+class FolderSamples:
     """The samples of a data folder."""
 
     name: str
-    samples: tuple[Sample, ...]
+    samples: tuple[ShownSample, ...]
     n_in_all: int
 
 
-def samples_of(material: Material, n: int, seed: int) -> tuple[Samples, ...]:
+def samples_of(material: Material, n: int, seed: int) -> tuple[FolderSamples, ...]:
     """Build the section, a part a data folder."""
     found = [_part(data, data.vocabulary, n, seed) for data in material.data[:MAX_FOLDERS] if data.vocabulary is not None]
     return tuple(part for part in found if part is not None and part.samples)
 
 
-def _part(data: Data, vocabulary: Vocabulary, n: int, seed: int) -> Samples | None:
+def _part(data: DataFolder, vocabulary: Vocabulary, n: int, seed: int) -> FolderSamples | None:
     rows, n_in_all = draw_rows(data.path, n, seed)
     if not rows:
         return None
@@ -102,13 +102,13 @@ def _part(data: Data, vocabulary: Vocabulary, n: int, seed: int) -> Samples | No
         kept = set(left.tolist())
         words = tuple(Word(vocabulary.words[i], dropped=i not in kept) for i in bag.tolist())
         samples.append(sample_of(data.path, row, words))
-    return Samples(data.name, tuple(samples), n_in_all)
+    return FolderSamples(data.name, tuple(samples), n_in_all)
 
 
-def sample_of(folder: Path, row: dict[str, Any], words: tuple[Word, ...]) -> Sample:
+def sample_of(folder: Path, row: dict[str, Any], words: tuple[Word, ...]) -> ShownSample:
     """Put a row of the index and its words beside its picture."""
     picture, why_not = picture_of(folder, row)
-    return Sample(row["key"], picture, why_not, tuple(row["captions"][:3]), words[:MAX_WORDS], max(0, len(words) - MAX_WORDS))
+    return ShownSample(row["key"], picture, why_not, tuple(row["captions"][:3]), words[:MAX_WORDS], max(0, len(words) - MAX_WORDS))
 
 
 def index_files(folder: Path, seed: int) -> list[Path]:

@@ -10,10 +10,11 @@ from fistful.bow.metrics import told_apart
 from fistful.bow.store.identity import canonical_json
 from fistful.eval.results import PAIRED
 
+from ...wording import counted
 from . import figures
 from .figures import Figure
-from .inputs import Material, Run
-from .wording import brief, counted, listing, number, percent, signed, spelled
+from .inputs import Material, RunFolder
+from .page_text import brief, listing, number, percent, signed, spelled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,7 +37,7 @@ class Cell:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Row:
+class ScoreRow:
     """A model's scores on a set."""
 
     model: str
@@ -49,7 +50,7 @@ class Group:
     """A set with one prompt set, and the models that were measured on it."""
 
     title: str
-    rows: tuple[Row, ...]
+    rows: tuple[ScoreRow, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -134,14 +135,14 @@ def _half(group: Sequence[Result]) -> str:
     return "" if halves == ["all"] else f", {' and '.join(halves)}{' half' if len(halves) == 1 else ''}"
 
 
-def _row(result: Result, place: int) -> Row:
+def _row(result: Result, place: int) -> ScoreRow:
     m = result["metrics"]
-    return Row(result["label"], place, tuple(_cell(m, name) for name in ("acc1", "acc5", "mean_per_class_recall")))
+    return ScoreRow(result["label"], place, tuple(_cell(m, name) for name in ("acc1", "acc5", "mean_per_class_recall")))
 
 
-def _guessing(m: dict[str, Any]) -> Row:
+def _guessing(m: dict[str, Any]) -> ScoreRow:
     chances = (m.get("chance1"), m.get("chance5"), m.get("chance1"))
-    return Row("guessing", -1, tuple(Cell(percent(chance)) for chance in chances))
+    return ScoreRow("guessing", -1, tuple(Cell(percent(chance)) for chance in chances))
 
 
 def _cell(m: dict[str, Any], name: str) -> Cell:
@@ -187,20 +188,22 @@ def _dots(key: tuple[str, str], group: Sequence[Result], place: dict[str, int], 
 def _paired_groups(material: Material, compared: Sequence[tuple[str, str]]) -> Iterable[PairedGroup]:
     for folder in material.results:
         groups: dict[tuple[str, str, str], list[Paired]] = {}
-        for found in folder.comparisons:
+        for comparison in folder.comparisons:
             for measure, name in PAIRED.items():
-                if f"{measure}_difference" in found and not (measure == "acc1" and (found["dataset"], found["prompts"]) in compared):
-                    groups.setdefault((found["dataset"], found["prompts"], name), []).append(_paired(found, measure))
+                if f"{measure}_difference" in comparison and not (
+                    measure == "acc1" and (comparison["dataset"], comparison["prompts"]) in compared
+                ):
+                    groups.setdefault((comparison["dataset"], comparison["prompts"], name), []).append(_paired(comparison, measure))
         of = f" · {brief(folder.name)}" if len(material.results) > 1 else ""
         for (dataset, prompts, name), rows in groups.items():
             about = f"prompts {brief(prompts)} · {name}" if name == PAIRED["acc1"] else name
             yield PairedGroup(f"{brief(dataset, 80)} · {about}{of}", tuple(rows))
 
 
-def _paired(found: dict[str, Any], measure: str) -> Paired:
-    difference, low, high = (found[f"{measure}_{name}"] for name in ("difference", "low", "high"))
-    verdict = "not told apart" if not told_apart(low, high) else f"{found['second'] if low > 0 else found['first']} is ahead"
-    return Paired(found["first"], found["second"], Cell(signed(difference), f"{signed(low)} to {signed(high)}"), verdict)
+def _paired(comparison: dict[str, Any], measure: str) -> Paired:
+    difference, low, high = (comparison[f"{measure}_{name}"] for name in ("difference", "low", "high"))
+    verdict = "not told apart" if not told_apart(low, high) else f"{comparison['second'] if low > 0 else comparison['first']} is ahead"
+    return Paired(comparison["first"], comparison["second"], Cell(signed(difference), f"{signed(low)} to {signed(high)}"), verdict)
 
 
 def warning_lines(results: Iterable[Result]) -> list[str]:
@@ -221,8 +224,8 @@ def _other_groups(results: Iterable[Result]) -> Iterable[Group]:
     for (dataset, task, prompts), group in groups.items():
         names = [name for name, value in group[0]["metrics"].items() if isinstance(value, int | float) or value is None]
         shown_names = sorted((name for name in names if not name.endswith(("_low", "_high"))), key=_in_order)
-        head = Row("", -1, tuple(Cell(result["label"]) for result in group))
-        rows = [Row(name.replace("_", " "), -1, tuple(_measure(r["metrics"], name) for r in group)) for name in shown_names]
+        head = ScoreRow("", -1, tuple(Cell(result["label"]) for result in group))
+        rows = [ScoreRow(name.replace("_", " "), -1, tuple(_measure(r["metrics"], name) for r in group)) for name in shown_names]
         said = f" · prompts {brief(prompts)}" if task == TASK else ""
         yield Group(f"{brief(dataset, 80)} · {task.replace('_', ' ')}{said}", (head, *rows))
 
@@ -277,7 +280,7 @@ def headline(material: Material, top: int, readings: Sequence[str] = ()) -> list
     return lines
 
 
-def n_seeds(runs: Sequence[Run]) -> list[int]:
+def n_seeds(runs: Sequence[RunFolder]) -> list[int]:
     """Return with how many seeds each run's configuration was trained, its own included."""
     keys, seeds = [], {}
     for run in runs:
@@ -287,7 +290,7 @@ def n_seeds(runs: Sequence[Run]) -> list[int]:
     return [len(seeds[key]) for key in keys]
 
 
-def _seeds(runs: Sequence[Run], models: Sequence[str]) -> str:
+def _seeds(runs: Sequence[RunFolder], models: Sequence[str]) -> str:
     found = n_seeds([run for run in runs if run.name in models])
     if len(found) < len(models):
         return "How many seeds stand behind a model is not known here; with one each, this is a smoke run."

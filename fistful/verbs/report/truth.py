@@ -21,7 +21,7 @@ from ...errors import DataError
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Measured:
+class LabelPrecision:
     """Shares of right words, by way of labelling."""
 
     name: str
@@ -46,7 +46,7 @@ def read_truth(path: str) -> dict[str, str]:
     return {row["key"]: row["name"] or "" for row in reader}
 
 
-def read_precision(path: str) -> list[Measured]:
+def read_precision(path: str) -> list[LabelPrecision]:
     """Read shares of right words by name; other entries, such as counts, are left alone.
 
     Raises:
@@ -56,7 +56,7 @@ def read_precision(path: str) -> list[Measured]:
     found = read_json(Path(path))
     if not isinstance(found, dict):
         raise DataError(f"--precision {path}: found a {type(found).__name__}, expected an object of shares by name")
-    return [Measured(name.replace("_", " "), value) for name, value in found.items() if isinstance(value, float) and 0 <= value <= 1]
+    return [LabelPrecision(name.replace("_", " "), value) for name, value in found.items() if isinstance(value, float) and 0 <= value <= 1]
 
 
 def true_words(names: Sequence[str], vocabulary: Vocabulary, options: WordOptions) -> list[set[int]]:
@@ -65,7 +65,7 @@ def true_words(names: Sequence[str], vocabulary: Vocabulary, options: WordOption
     return [{ids[word] for word in words if word in ids} for words in class_words(list(names), options)]
 
 
-def precision(right: np.ndarray, given: np.ndarray, words: np.ndarray, name: str) -> Measured:
+def precision(right: np.ndarray, given: np.ndarray, words: np.ndarray, name: str) -> LabelPrecision:
     """Return the share of right words among those given, and its interval over pictures.
 
     Args:
@@ -76,10 +76,10 @@ def precision(right: np.ndarray, given: np.ndarray, words: np.ndarray, name: str
     """
     total = int(given.sum())
     if not total:
-        return Measured(name, float("nan"))
+        return LabelPrecision(name, float("nan"))
     times = np.bincount(words)
     effective = round(effective_words(times, np.ones(len(times))))
-    return Measured(name, float(right.sum()) / total, *metrics.ratio_interval(right, given), effective=effective)
+    return LabelPrecision(name, float(right.sum()) / total, *metrics.ratio_interval(right, given), effective=effective)
 
 
 def most_frequent(given: Sequence[int], truth: Sequence[set[int]]) -> np.ndarray:

@@ -12,8 +12,8 @@ from fistful.bow.vocabulary import Vocabulary
 
 from . import figures
 from .figures import Figure
-from .inputs import Data, Material
-from .wording import number, percent
+from .inputs import DataFolder, Material
+from .page_text import number, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,7 +35,7 @@ class Cut:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Words:
+class FolderWords:
     """The words of a data folder."""
 
     name: str
@@ -45,14 +45,14 @@ class Words:
     note: str
 
 
-def words_of(material: Material) -> tuple[Words, ...]:
+def words_of(material: Material) -> tuple[FolderWords, ...]:
     """Build the section, a part a data folder."""
     return tuple(
         _part(data, data.vocabulary) for data in material.data[:MAX_FOLDERS] if data.vocabulary is not None and len(data.vocabulary)
     )
 
 
-def _part(data: Data, vocabulary: Vocabulary) -> Words:
+def _part(data: DataFolder, vocabulary: Vocabulary) -> FolderWords:
     df, keep = vocabulary.df, vocabulary.keep
     plain = vocabulary.balance.by_word
     after = df * keep if plain else None
@@ -71,10 +71,10 @@ def _part(data: Data, vocabulary: Vocabulary) -> Words:
     facts += [(text, f"{percent(data.stats[name])}\u00a0%") for name, text in realised.items() if data.stats.get(name) is not None]
     if data.stats.get("bags_emptied") is not None:
         facts.append(("bags that would have been emptied and kept a word", number(data.stats["bags_emptied"])))
-    return Words(data.name, _draw(vocabulary, after), tuple(facts), _most_cut(vocabulary) if plain else (), _note(vocabulary))
+    return FolderWords(data.name, _draw(vocabulary, after), tuple(facts), _most_cut(vocabulary) if plain else (), _note(vocabulary))
 
 
-def _kept(data: Data, vocabulary: Vocabulary) -> Any:
+def _kept(data: DataFolder, vocabulary: Vocabulary) -> Any:
     return data.stats.get("kept", vocabulary.n_samples)
 
 

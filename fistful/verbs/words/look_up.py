@@ -93,7 +93,7 @@ class Tried:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Words:
+class WordReport:
     """What `fistful words` found."""
 
     folder: str
@@ -130,7 +130,7 @@ class _Folder:
     counted: Vocabulary
 
 
-def words(folder: str | Path, *asked: str, config: WordsConfig | None = None) -> Words:
+def words(folder: str | Path, *asked: str, config: WordsConfig | None = None) -> WordReport:
     """Look words up in what fistful count or bags wrote.
 
     Args:
@@ -142,19 +142,19 @@ def words(folder: str | Path, *asked: str, config: WordsConfig | None = None) ->
         UsageError: If the folder has no vocabulary, or an option does not fit it.
     """
     config = config or WordsConfig()
-    found = _open(Path(folder))
-    chosen, min_count = _choose(found, config)
-    analyzer = Analyzer(found.options)
-    lookup = make_lookup(found.counted, chosen, min_count or 1)
+    opened = _open(Path(folder))
+    chosen, min_count = _choose(opened, config)
+    analyzer = Analyzer(opened.options)
+    lookup = make_lookup(opened.counted, chosen, min_count or 1)
     rule = chosen.balance
     ones = np.ones(len(chosen))
     stays = chosen.keep if rule.by_word else ones  # whole samples bring each of their words along
     keep = dict(zip(chosen.words, stays.tolist(), strict=True))
-    return Words(
+    return WordReport(
         folder=str(folder),
-        verb=found.verb,
+        verb=opened.verb,
         n_samples=chosen.n_samples,
-        n_counted=len(found.counted),
+        n_counted=len(opened.counted),
         n_words=len(chosen),
         min_count=min_count,
         balance=rule,
@@ -163,8 +163,8 @@ def words(folder: str | Path, *asked: str, config: WordsConfig | None = None) ->
         effective_after=effective_words(chosen.df, chosen.keep) if rule.by_word else None,
         frequent=tuple(lookup.fact(word, word, None) for word in chosen.words[:N_EXTREMES]),
         facts=tuple(look_up(asked, lookup, analyzer)),
-        classes=tuple(cover_classes(read_classes(config.classes), keep, found.options)) if config.classes is not None else (),
-        tried=_try_rule(found, chosen, analyzer, config, bool(asked) or config.classes is not None),
+        classes=tuple(cover_classes(read_classes(config.classes), keep, opened.options)) if config.classes is not None else (),
+        tried=_try_rule(opened, chosen, analyzer, config, bool(asked) or config.classes is not None),
     )
 
 
@@ -177,18 +177,18 @@ def _open(path: Path) -> _Folder:
     return _Folder(path, described["verb"], described["config"], read_word_options(path), read_vocabulary(path))
 
 
-def _choose(found: _Folder, config: WordsConfig) -> tuple[Vocabulary, int | None]:
+def _choose(opened: _Folder, config: WordsConfig) -> tuple[Vocabulary, int | None]:
     """Return the vocabulary, as fistful bags would choose it or has chosen it, and its smallest df."""
-    if found.verb == "count":
+    if opened.verb == "count":
         limits = config.limits or Limits()
-        chosen = choose_words(counts_of(found.counted), found.counted.n_samples, limits, config.balance or Balance())
+        chosen = choose_words(counts_of(opened.counted), opened.counted.n_samples, limits, config.balance or Balance())
         return chosen, limits.min_count
     if config.limits is not None:
         raise UsageError(
-            f"--min-count and --max-words: {found.path} has its vocabulary already; expected a folder that fistful count wrote"
+            f"--min-count and --max-words: {opened.path} has its vocabulary already; expected a folder that fistful count wrote"
         )
-    own = found.config.get("min_count")
-    chosen = found.counted if config.balance is None else found.counted.balanced(config.balance)
+    own = opened.config.get("min_count")
+    chosen = opened.counted if config.balance is None else opened.counted.balanced(config.balance)
     return chosen, own if isinstance(own, int) else None
 
 
@@ -215,13 +215,13 @@ def read_classes(spec: str) -> list[ClassName]:
 # Bags under a rule
 
 
-def _try_rule(found: _Folder, chosen: Vocabulary, analyzer: Analyzer, config: WordsConfig, asked: bool) -> Tried | None:
-    own = (found.path / "index").is_dir() and not (asked and config.balance is None)
+def _try_rule(opened: _Folder, chosen: Vocabulary, analyzer: Analyzer, config: WordsConfig, asked: bool) -> Tried | None:
+    own = (opened.path / "index").is_dir() and not (asked and config.balance is None)
     if not config.show or not (config.sample or own) or not len(chosen):
         return None
-    read = _read_sources(found, chosen, analyzer, config) if config.sample else _read_own(found)
+    read = _read_sources(opened, chosen, analyzer, config) if config.sample else _read_own(opened)
     keys, captions, samples, bags = read
-    seed = found.config.get("seed")
+    seed = opened.config.get("seed")
     return try_rule(chosen, keys, captions, samples, bags, seed=seed if isinstance(seed, int) else 0, show=config.show)
 
 
@@ -271,9 +271,9 @@ def try_rule(
 _Read = tuple[list[str], list[list[str]], np.ndarray, Ragged]
 
 
-def _read_own(found: _Folder) -> _Read:
+def _read_own(opened: _Folder) -> _Read:
     """Take samples of a data folder from all over it."""
-    index = read_index(found.path)
+    index = read_index(opened.path)
     every = np.array([number_of_key(key) for key in index["key"].to_pylist()], np.uint64)
     rows = np.sort(np.argsort(mix_all(0x524F5753, every), kind="stable")[:SAMPLE_ROWS])
     table = index.take(pa.array(rows)).combine_chunks()
@@ -283,14 +283,14 @@ def _read_own(found: _Folder) -> _Read:
     return table["key"].to_pylist(), table["captions"].to_pylist(), every[rows], bags
 
 
-def _read_sources(found: _Folder, chosen: Vocabulary, analyzer: Analyzer, config: WordsConfig) -> _Read:
+def _read_sources(opened: _Folder, chosen: Vocabulary, analyzer: Analyzer, config: WordsConfig) -> _Read:
     """Read the first rows of sources as fistful bags would, without images."""
     from fistful.pipelines.read.rows import Row
     from fistful.pipelines.read.sources import check_unit, open_unit
     from fistful.pipelines.read.units import PlanOptions, plan_units
 
     units, _ = plan_units(config.sample, PlanOptions())
-    options = _source_options(found, config)
+    options = _source_options(opened, config)
     check_unit(units[0], options)
     rows: list[Row] = []
     numbers: list[int] = []
@@ -311,10 +311,10 @@ def _read_sources(found: _Folder, chosen: Vocabulary, analyzer: Analyzer, config
     return [row.source_key for row in rows], [row.captions for row in rows], np.array(numbers, np.uint64), bags
 
 
-def _source_options(found: _Folder, config: WordsConfig) -> SourceOptions:
+def _source_options(opened: _Folder, config: WordsConfig) -> SourceOptions:
     from fistful.pipelines.read.sources import SourceOptions
 
-    told = found.config
+    told = opened.config
     caption = config.caption or told.get("caption")
     header = told.get("header") is True if config.caption is None else False
     return SourceOptions(caption=caption, header=header) if isinstance(caption, str) else SourceOptions()

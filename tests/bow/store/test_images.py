@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from fistful.bow.store.dead_letters import Refused
-from fistful.bow.store.images import MAX_PIXELS, Header, decode_image, jpeg_orientation, read_header
+from fistful.bow.store.images import MAX_PIXELS, ImageHeader, decode_image, jpeg_orientation, read_header
 from tests.support.pictures import picture, png_header
 
 
@@ -28,7 +28,7 @@ def jpeg_header(width: int, height: int) -> bytes:
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP"])
 def test_an_images_kind_and_size_are_read_from_its_header(format: str) -> None:
     data = picture((200, 30, 30), (12, 8), format)
-    assert read_header(data) == Header(format, 12, 8)
+    assert read_header(data) == ImageHeader(format, 12, 8)
     assert decode_image(data).size == (12, 8)
     assert all(abs(a - b) < 6 for a, b in zip(decode_image(data).getpixel((3, 3)), (200, 30, 30), strict=True))  # pyright: ignore[reportArgumentType]
 
@@ -72,7 +72,7 @@ def test_pictures_are_turned_as_exif_says(format: str, orientation: int) -> None
     data = held(orientation, format, **({"lossless": True} if format == "WEBP" else {}))
     with Image.open(io.BytesIO(data)) as image:
         assert np.array_equal(np.asarray(decode_image(data)), np.asarray(ImageOps.exif_transpose(image)))
-    assert read_header(data) == Header(format, 48, 32)  # as stored
+    assert read_header(data) == ImageHeader(format, 48, 32)  # as stored
 
 
 @given(st.lists(st.tuples(st.integers(0, 120), st.integers(0, 255)), max_size=8), st.integers(0, 200))

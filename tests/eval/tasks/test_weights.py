@@ -10,8 +10,8 @@ import pytest
 from fistful.bow.words import WordOptions
 from fistful.eval.sets.class_names import ClassName
 from fistful.eval.tasks.classifier import Classifier, build_classifiers
+from fistful.eval.tasks.kept_classifiers import Kept, read_weights, write_weights
 from fistful.eval.tasks.prompts import build_prompts
-from fistful.eval.tasks.weights import Kept, read_weights, write_weights
 from tests.support.colours import ColourEncoder
 
 CLASSES = [ClassName(name, name) for name in ("red", "green", "blue")]

@@ -49,7 +49,7 @@ def test_each_finding_about_a_tar(tmp_path: Path, files: dict[str, bytes], level
 def test_parts_that_lie_apart_are_told_as_nothing_else(tmp_path: Path):
     files = {"0.png": picture(), "1.png": picture(), "0.txt": b"a", "1.txt": b"a"}
     findings = judge_path(write_tar(tmp_path / "x.tar", files))
-    assert [f.found.partition(",")[0] for f in findings if f.level != "ok"] == ["2 samples whose parts do not stand side by side"]
+    assert [f.text.partition(",")[0] for f in findings if f.level != "ok"] == ["2 samples whose parts do not stand side by side"]
 
 
 def test_links_in_tars_are_found(tmp_path: Path):

@@ -63,5 +63,5 @@ def test_the_command_line_ends_with_3_for_a_broken_folder(tmp_path: Path):
 def test_the_real_pictures_are_healthy(data_root: Path):
     findings = judge_path(data_root / "photos" / "captioned" / "tuxpaint-00000.tar.gz")
     assert levels(findings) == {"ok"}
-    assert "300 samples, 300 images, 300 with text" in findings[0].found
+    assert "300 samples, 300 images, 300 with text" in findings[0].text
     assert levels(judge_path(data_root / "eval" / "cifar10")) == {"ok"}

@@ -20,7 +20,7 @@ def test_a_healthy_data_folder_has_nothing_but_ok(tmp_path: Path, captioned_tar:
     findings = judge_path(folder)
     assert levels(findings) == {"ok"}, findings_text(findings)
     assert one(findings, "written by fistful bags").command.startswith(f"fistful verify {folder}")
-    assert "1 tar walked: 4 samples, 4 images, 4 with text; 4 images decoded" in one(findings, "walked").found
+    assert "1 tar walked: 4 samples, 4 images, 4 with text; 4 images decoded" in one(findings, "walked").text
 
 
 def test_an_unfinished_folder_says_which_units_are_missing(tmp_path: Path, captioned_tar: Callable[..., Path]):
@@ -54,11 +54,11 @@ def test_shards_that_do_not_fit_index_and_sizes_are_found(tmp_path: Path, captio
     folder = make_bags(tmp_path, captioned_tar)
     write_tar(folder / "shards" / "00000.tar", pair("00000_0000000"))
     finding = one(judge_path(folder), "shards, index and sizes.json do not agree")
-    assert "00000.tar (1 samples, index has 4)" in finding.found
+    assert "00000.tar (1 samples, index has 4)" in finding.text
     (folder / "index" / "00000.parquet").write_bytes(b"no parquet")
-    assert "index/00000.parquet (cannot be read)" in one(judge_path(folder), "do not agree").found
+    assert "index/00000.parquet (cannot be read)" in one(judge_path(folder), "do not agree").text
     (folder / "index" / "00000.parquet").unlink()
-    assert "(not in the index)" in one(judge_path(folder), "do not agree").found
+    assert "(not in the index)" in one(judge_path(folder), "do not agree").text
 
 
 def test_refused_rows_and_emptied_bags_are_told(tmp_path: Path, captioned_tar: Callable[..., Path]):

@@ -54,7 +54,7 @@ def installed(**changes: str | None) -> list[Finding]:
     ],
 )
 def test_each_finding_about_packages(changes: dict[str, str | None], level: str, said: str, command: str):
-    finding = [f for f in installed(**changes) if f.level != "ok" and f.found.startswith(said)]
+    finding = [f for f in installed(**changes) if f.level != "ok" and f.text.startswith(said)]
     assert [f.level for f in finding] == [level]
     assert command in finding[0].command
 
@@ -66,9 +66,9 @@ def test_findings_about_the_interpreter_and_the_engine():
         )
     )
     assert one(findings, "a space in the interpreter's path").level == "note"
-    assert [f.level for f in findings if f.found == "python 3.10.4"] == ["problem"]
+    assert [f.level for f in findings if f.text == "python 3.10.4"] == ["problem"]
     assert one(findings, "engine Prism").command.startswith("--runner FnApiRunner")
-    assert "a top-level package `training` from open_clip_torch" in one(findings, "`training`").found
+    assert "a top-level package `training` from open_clip_torch" in one(findings, "`training`").text
 
 
 def test_good_pairs_are_not_complained_about():

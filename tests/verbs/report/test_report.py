@@ -16,9 +16,9 @@ from fistful.verbs.report import ReportConfig, report
 from fistful.verbs.report.classes import ClassScores, buckets
 from fistful.verbs.report.curves import smoothed
 from fistful.verbs.report.inputs import open_material
+from fistful.verbs.report.page_text import shown
 from fistful.verbs.report.scores import headline
 from fistful.verbs.report.truth import most_frequent, precision
-from fistful.verbs.report.wording import shown
 from tests.support.folders import REPOSITORY
 from tests.support.report_folders import HOSTILE, Right, make_all, make_data, make_results, make_run
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fistful.verbs.report import ReportConfig, report
-from fistful.verbs.report.wording import shown
+from fistful.verbs.report.page_text import shown
 from tests.support.browser import Page, browser
 from tests.support.report_folders import HOSTILE, make_all
 

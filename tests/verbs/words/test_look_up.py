@@ -15,7 +15,7 @@ from fistful.errors import UsageError
 from fistful.pipelines.bags import BagOptions, BagsConfig, bags
 from fistful.pipelines.count import CountConfig, count
 from fistful.pipelines.engine.stage import Running
-from fistful.verbs.words.look_up import Words, WordsConfig, words
+from fistful.verbs.words.look_up import WordReport, WordsConfig, words
 from fistful.verbs.words.table import words_json, words_text
 from tests.support.folders import fistful, rows
 
@@ -37,7 +37,7 @@ def bagged(tmp_path: Path, counts: Path) -> Path:
     return bags(str(tmp_path / "data.tar"), counts=counts, out=tmp_path / "bags", config=config)
 
 
-def look(folder: Path, *asked: str, **options: object) -> Words:
+def look(folder: Path, *asked: str, **options: object) -> WordReport:
     options.setdefault("limits", Limits(min_count=1) if folder.name == "counts" else None)
     return words(folder, *asked, config=WordsConfig(**options))  # pyright: ignore[reportArgumentType]
 

@@ -77,15 +77,6 @@ def spelled(n: int) -> str:
     return _NUMBERS[n] if n < len(_NUMBERS) else f"{n:,}"
 
 
-def counted(n: int, one: str, many: str | None = None) -> str:
-    """Return a number with its noun.
-
-    >>> counted(1, "image"), counted(1200, "class", "classes")
-    ('1 image', '1,200 classes')
-    """
-    return f"{n:,} {one if n == 1 else many or one + 's'}"
-
-
 def listing(names: Sequence[str], limit: int = 8, letters: int = 40) -> str:
     """Return names as a list in a sentence; the rest of a long one is counted."""
     names = [brief(name, letters) for name in names]
