@@ -2,12 +2,12 @@
 
 A sample is neighbours whose names are equal up to the first dot; what cannot be used is a refusal with its reason.
 
->>> from .shard import tar_bytes
->>> tar = io.BufferedReader(io.BytesIO(tar_bytes({"a.txt": b"red dog", "a.jpg": b"?", "../b.txt": b"blue cat"})))
+>>> from fistful.bow.store.shard import tar_bytes
+>>> tar = io.BufferedReader(io.BytesIO(tar_bytes({"../b.txt": b"blue cat", "a.txt": b"red dog", "a.jpg": b"?"})))
 >>> for found in read_tar_samples(tar, lambda sample: (sample.key, sample.picture, sample.contents), contents=TEXTS):
 ...     print(found)
-('a', 'jpg', {'txt': b'red dog'})
 TarRefusal(reason='bad_name', place='../b.txt', detail='name leaves its folder', raw=b'')
+('a', 'jpg', {'txt': b'red dog'})
 """
 
 from __future__ import annotations
