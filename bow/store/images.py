@@ -14,6 +14,8 @@ from .dead_letters import Refused
 if TYPE_CHECKING:
     from PIL import Image
 
+MAX_MEMBER = 1 << 28
+"""Largest image file read into memory, in bytes."""
 MAX_PIXELS = 89_478_485
 """Largest image decoded: Pillow's own limit, past which it warns of a decompression bomb."""
 

@@ -24,6 +24,10 @@ OTHERS = (
 )
 UNMARKED = ((re.compile(rb"(?:[^\0]\0){4}"), "UTF-16LE"), (re.compile(rb"(?:\0[^\0]){4}"), "UTF-16BE"))
 """How Latin letters begin a text of UTF-16 without a mark."""
+MAX_TEXT = 1 << 24
+"""Longest line, row or text of a sample, in bytes; past it it is not a caption."""
+SURROGATE = re.compile("[\ud800-\udfff]")
+"""Halves of characters: how Python carries names that are not UTF-8. No table or tar can hold them."""
 
 
 class BadText(ValueError):

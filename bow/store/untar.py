@@ -40,6 +40,8 @@ class Member(NamedTuple):
     size: int
     kind: str
     """file, folder, or other: links, devices, and files with holes."""
+    offset: int
+    """Where its content begins in the tar, unpacked."""
 
 
 class Header(NamedTuple):
@@ -64,6 +66,7 @@ class TarReader:
     def __init__(self, stream: IO[bytes]) -> None:
         self._more: Callable[[int], bytes] = getattr(stream, "read1", stream.read)  # what breaks in a long step would be lost
         self._buffer, self._at = b"", 0
+        self._offset = 0  # of the buffer in the tar
         self._left = 0  # bytes of the current member, not read yet
         self._padding = 0
         self.between = True
@@ -76,7 +79,7 @@ class TarReader:
             header = plain_header(block) or _any_header(block)
             if header.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and long_name is None and not pax and not header.is_folder:
                 self._left, self._padding, self.between = header.size, -header.size % BLOCK, False
-                yield Member(header.name, header.size, "file")
+                yield Member(header.name, header.size, "file", self._offset + self._at)
             elif header.type in (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE):
                 pax |= _pax_records(self._read_header(header.size))
             elif header.type == tarfile.GNUTYPE_LONGNAME:
@@ -107,9 +110,9 @@ class TarReader:
         if is_file or header.type not in tarfile.SUPPORTED_TYPES:  # links, folders, devices have no content
             self._left, self._padding = size, -size % BLOCK
         if header.is_folder:
-            return Member(name, size, "folder")
+            return Member(name, size, "folder", self._offset + self._at)
         has_holes = any(key.startswith(b"GNU.sparse.") for key in pax)
-        return Member(name, size, "file" if is_file and not has_holes else "other")
+        return Member(name, size, "file" if is_file and not has_holes else "other", self._offset + self._at)
 
     def _next_block(self) -> bytes:
         """Return the next header's block, empty at the end."""
@@ -154,13 +157,22 @@ class TarReader:
             return self._buffer[start:end]
         parts = [self._buffer[start:]]
         n_bytes -= len(parts[0])
+        self._offset += len(self._buffer)
         self._buffer, self._at = b"", 0
         while n_bytes > 0 and (part := self._more(STEP)):
             parts.append(part[:n_bytes])
             if len(part) > n_bytes:
                 self._buffer, self._at = part, n_bytes
+            else:
+                self._offset += len(part)
             n_bytes -= len(parts[-1])
         return b"".join(parts)
+
+
+def is_packed(stream: io.BufferedReader[Any]) -> bool:
+    """Return whether a stream is packed with gzip or zstd."""
+    start = stream.peek(BLOCK)[:BLOCK]
+    return start.startswith((GZIP, ZSTD)) or start[1:4] == ZSTD_SKIPPED
 
 
 def unpacked(stream: io.BufferedReader[Any]) -> IO[bytes]:
@@ -172,7 +184,7 @@ def unpacked(stream: io.BufferedReader[Any]) -> IO[bytes]:
     start = stream.peek(BLOCK)[:BLOCK]
     if start.startswith(GZIP):
         return cast(IO[bytes], gzip.GzipFile(fileobj=stream))
-    if start.startswith(ZSTD) or start[1:4] == ZSTD_SKIPPED:
+    if is_packed(stream):
         import pyarrow as pa
 
         return cast(IO[bytes], pa.CompressedInputStream(pa.PythonFile(stream, "r"), "zstd"))
@@ -180,18 +192,6 @@ def unpacked(stream: io.BufferedReader[Any]) -> IO[bytes]:
     if other := next((kind for magic, kind in OTHER_PACKING.items() if start.startswith(magic) and not is_tar), ""):
         raise tarfile.ReadError(f"it is {other}, which is not read; pack it as .tar or .tar.gz")
     return stream
-
-
-def check_end(file: IO[bytes], at: int) -> None:
-    """Check that a tar that tarfile has gone through up to a byte has its end marker there.
-
-    Raises:
-        tarfile.ReadError: If not: it breaks off, or goes on with a header that tarfile could not read.
-    """
-    file.seek(at)
-    block = file.read(BLOCK)
-    if len(block) < BLOCK or any(block):
-        raise tarfile.ReadError("breaks off without an end marker")
 
 
 def plain_header(block: bytes) -> Header | None:

@@ -18,9 +18,9 @@ import numpy as np
 from fistful.bow.store.dead_letters import DeadLetter, Refused
 from fistful.bow.store.files import parse_json
 from fistful.bow.store.images import EXTENSIONS
-from fistful.bow.store.kinds import is_hidden, is_image
+from fistful.bow.store.kinds import is_hidden
 from fistful.bow.store.plain_text import MARK, read_lines
-from fistful.bow.store.untar import check_end
+from fistful.bow.store.tar_samples import TarRefusal, read_tar_samples
 from fistful.errors import DataError, UsageError
 
 from .class_names import ClassName, odd_names, read_table
@@ -70,15 +70,16 @@ def open_wds(layout: Layout, name: str, names: str | None) -> EvalSet:
         raise UsageError(f"{table}: no such file; expected a class name a line, in the order of the numbers in .cls")
     classes = _classes(table, given=names is not None)
     shards, warnings = _shards(layout.split)
+    counts = {shard: _count_images(shard) for shard in shards}
     return EvalSet(
         name=name,
         classes=classes,
         read=lambda: _read(shards, len(classes), _labels_of_npy if kind == MULTILABEL else _label_of_cls),
-        n_images=sum(map(_count_images, shards)),
+        n_images=sum(counts.values()),
         files=[(path.name, path) for path in shards],
         multilabel=kind == MULTILABEL,
         templates=_lines(layout.root / TEMPLATES),
-        warnings=[*warnings, *odd_names(classes)],
+        warnings=[*warnings, *_without_images(counts), *odd_names(classes)],
     )
 
 
@@ -109,7 +110,7 @@ def _lines(path: Path) -> list[str]:
 def _shards(split: Path) -> tuple[list[Path], list[str]]:
     if not (split / SHARDS).is_file():  # plain webdataset: as many shards as there are
         found = _tars(split)
-        return found, [f"{SHARDS} is missing, so missing shards would go unnoticed", *_gaps(found), *_without_images(found)]
+        return found, [f"{SHARDS} is missing, so missing shards would go unnoticed", *_gaps(found)]
     text = " ".join(_lines(split / SHARDS))
     if not text.isdecimal() or int(text) < 1:
         raise DataError(f"{split / SHARDS}: found {text!r}, expected the number of shards")
@@ -121,7 +122,7 @@ def _shards(split: Path) -> tuple[list[Path], list[str]]:
         )
     more = sorted(path.name for path in _tars(split) if path not in set(shards))
     warnings = [f"{split.name}/{name} is not read: {SHARDS} says {len(shards)}" for name in more]
-    return shards, warnings + _without_images(shards)
+    return shards, warnings
 
 
 def _tars(folder: Path) -> list[Path]:
@@ -138,22 +139,23 @@ def _gaps(shards: list[Path]) -> list[str]:
     return [f"{len(missing)} of {max(numbers) + 1} shards are missing by their numbers: {named}"] if missing else []
 
 
-def _without_images(shards: list[Path]) -> list[str]:
-    found = [path for path in shards if not _count_images(path)]
+def _without_images(counts: dict[Path, int]) -> list[str]:
+    found = [path for path, n_images in counts.items() if not n_images]
     return [f"{path.parent.name}/{path.name} {'has no image' if path.stat().st_size else 'is an empty file'}" for path in found]
 
 
 def _count_images(shard: Path) -> int:
-    """Count images by name; only the headers of the tar are read."""
+    """Count samples with an image, and see that the shard is whole: webdataset would end at some breaks as if it were."""
     if not shard.stat().st_size:
         return 0
-    try:
-        with open(shard, "rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            n_images = sum(is_image(name) and not is_hidden(name) for name in tar.getnames())
-            check_end(file, tar.offset)
-            return n_images
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise DataError(f"{shard}: broken shard ({type(error).__name__}: {error}); fetch or pack it again") from None
+    n_images = 0
+    with open(shard, "rb") as file:
+        for found in read_tar_samples(file, lambda sample: bool(sample.picture)):
+            if not isinstance(found, TarRefusal):
+                n_images += found
+            elif found.reason == "truncated":
+                raise DataError(f"{shard}: broken shard (sample {found.place}: {found.detail}); fetch or pack it again")
+    return n_images
 
 
 Labels = tuple[int, tuple[int, ...]]

@@ -13,11 +13,11 @@ import re
 from collections.abc import Iterator
 from typing import IO
 
-from fistful.bow.store.plain_text import MARK, encoding_of, to_utf8
+from fistful.bow.store.plain_text import MARK, MAX_TEXT, encoding_of, to_utf8
 from fistful.errors import UsageError
 
 from .lines import LITTLE
-from .rows import MAX_TEXT, SourceOptions, split_names
+from .rows import SourceOptions, split_names
 from .units import Unit
 
 EMPTY = re.compile(rb"^\r*(?:\n|\Z)", re.MULTILINE)

@@ -16,12 +16,12 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from fistful.bow.store.dead_letters import DeadLetter, Refused
-from fistful.bow.store.plain_text import MARK
+from fistful.bow.store.plain_text import MARK, MAX_TEXT
 
 from .beginning import begin, csv_separator, other_separator
 from .lines import BLOCK
 from .records import CsvText, Fields, Record, Strings, TsvText, as_bytes, split_tsv
-from .rows import MAX_TEXT, Places, RowBatch, SourceOptions, extra_json, letters_only, make_letter, no_caption, pick_names, split_names
+from .rows import Places, RowBatch, SourceOptions, extra_json, letters_only, make_letter, no_caption, pick_names, split_names
 from .units import Unit
 
 PIECE = BLOCK // 16

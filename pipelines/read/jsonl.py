@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from fistful.bow.store.dead_letters import Refused
+from fistful.bow.store.plain_text import MAX_TEXT, SURROGATE
 from fistful.errors import UsageError
 
 from .beginning import begin
 from .delimited import TableColumns, batch_of_found, cut, places_of
-from .rows import MAX_TEXT, SURROGATE, RowBatch, SourceOptions, extra_json, letters_only, make_letter, split_names
+from .rows import RowBatch, SourceOptions, extra_json, letters_only, make_letter, split_names
 from .units import Unit
 
 

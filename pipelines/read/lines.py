@@ -15,8 +15,7 @@ from typing import IO, Any, cast
 import pyarrow as pa
 
 from fistful.bow.store.dead_letters import Refused
-
-from .rows import MAX_TEXT
+from fistful.bow.store.plain_text import MAX_TEXT
 
 BLOCK = 1 << 22
 """Bytes read at a time; a batch of captions is what is in so much text."""

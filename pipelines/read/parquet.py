@@ -13,10 +13,11 @@ import pyarrow.parquet as pq
 
 from fistful.bow.store.columns import BROKEN_PARQUET, check_damage, is_text
 from fistful.bow.store.dead_letters import DeadLetter, Refused
+from fistful.bow.store.plain_text import MAX_TEXT
 from fistful.errors import UsageError
 
 from .delimited import TableColumns, batch_of_columns, batch_of_found
-from .rows import BATCH_ROWS, MAX_TEXT, Places, RowBatch, SourceOptions, extra_json, letters_only, make_letter, no_caption, pick_names
+from .rows import BATCH_ROWS, Places, RowBatch, SourceOptions, extra_json, letters_only, make_letter, no_caption, pick_names
 from .units import Unit
 
 

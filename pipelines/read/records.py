@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from fistful.bow.store.dead_letters import Refused
+from fistful.bow.store.plain_text import MAX_TEXT
 
 from .beginning import without_empty_lines
-from .rows import BATCH_ROWS, MAX_TEXT
+from .rows import BATCH_ROWS
 
 Fields = list[bytes]
 Record = Fields | Refused

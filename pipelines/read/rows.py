@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -24,13 +23,6 @@ BATCH_ROWS = 16_384
 """Rows in a batch, where they come one by one."""
 BATCH_BYTES = 8 << 20
 """Images and text in a batch, in bytes, where they come one by one."""
-MAX_TEXT = 1 << 24
-"""Longest line, row or text of a sample, in bytes; past it it is not a caption."""
-MAX_MEMBER = 1 << 28
-"""Largest image file read into memory, in bytes."""
-
-SURROGATE = re.compile("[\ud800-\udfff]")
-"""Halves of characters: how Python carries names that are not UTF-8. No table or tar can hold them."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

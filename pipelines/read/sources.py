@@ -16,8 +16,8 @@ from typing import IO, cast
 
 from fistful.bow.store.dead_letters import DeadLetter, Refused
 from fistful.bow.store.files import open_input
-from fistful.bow.store.images import IN_SHARDS
-from fistful.bow.store.plain_text import BadText, decode, lines_of
+from fistful.bow.store.images import IN_SHARDS, MAX_MEMBER
+from fistful.bow.store.plain_text import MAX_TEXT, SURROGATE, BadText, decode, lines_of
 from fistful.errors import UsageError
 
 from .beginning import first_line, other_separator
@@ -30,9 +30,6 @@ from .records import Record, split_tsv
 from .rows import (
     BATCH_BYTES,
     BATCH_ROWS,
-    MAX_MEMBER,
-    MAX_TEXT,
-    SURROGATE,
     Row,
     RowBatch,
     SourceOptions,

@@ -20,12 +20,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fistful.bow.store.dead_letters import REASONS
+from fistful.bow.store.plain_text import MAX_TEXT
 from fistful.bow.store.shard import tar_bytes
 from fistful.bow.vocabulary import Limits
 from fistful.pipelines.bags import BagOptions, BagsConfig, bags
 from fistful.pipelines.count import CountConfig, count
 from fistful.pipelines.engine.stage import Running
-from fistful.pipelines.read.rows import MAX_TEXT
 from fistful.pipelines.read.sources import SourceOptions, open_unit
 from fistful.pipelines.read.units import PlanOptions, Unit, plan_units
 from tests.support.folders import contents, rows

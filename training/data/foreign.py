@@ -11,8 +11,6 @@ import glob
 import hashlib
 import json
 import os
-import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,21 +23,19 @@ from fistful.bow.draw import sample_key
 from fistful.bow.ragged import Ragged
 from fistful.bow.store.files import hash_file, parse_json
 from fistful.bow.store.identity import canonical_json, sha256_hex
-from fistful.bow.store.images import EXTENSIONS
 from fistful.bow.store.index import INDEX_SCHEMA
 from fistful.bow.store.kinds import is_hidden
 from fistful.bow.store.manifest import CONFIG
 from fistful.bow.store.plain_text import MARK
 from fistful.bow.store.tables import join_tables, read_table, write_table
-from fistful.bow.store.untar import check_end
+from fistful.bow.store.tar_samples import TEXTS, TarRefusal, TarSample, read_tar_samples
+from fistful.bow.store.untar import Member, is_packed
 from fistful.bow.vocabulary import Limits, choose_words, count_table, write_vocabulary
 from fistful.bow.words import Analyzer, WordOptions, first_appearances
 from fistful.errors import DataError, UsageError
 
 from .samples import RunWords, Source
 
-MAX_TEXT = 1 << 20
-"""Longest caption file read, in bytes."""
 MIDDLE = 32
 """Bytes from the middle of each picture, where there is no header that many have in common, that tell it from others of its size."""
 
@@ -61,7 +57,7 @@ def find_tars(path: Path) -> list[Path] | None:
     if not path.exists() and not any(name.endswith((".tar", ".gz", ".zst")) for name in names):
         return None  # said where data folders are read
     if packed := [name for name in names if not name.endswith(".tar")]:
-        raise UsageError(f"{packed[0]}: pictures are read from the middle of plain .tar files; unpack it, or use fistful bags")
+        raise _packed(packed[0])
     if lost := [name for name in names if not Path(name).is_file()]:
         raise UsageError(f"{lost[0]}: no such file; expected a data folder, or webdataset tars")
     return [Path(name) for name in names]
@@ -97,44 +93,39 @@ def index_tar(tar: Path, unit: int) -> pa.Table:
     """Return the index of a tar's samples that have a picture; words are left empty.
 
     Raises:
-        DataError: If the archive is broken.
+        UsageError: If it is compressed.
+        DataError: If the archive is broken, or all of it is refused.
     """
     rows: list[tuple[Any, ...]] = []
     extra: list[str] = []
+    refused = None
     with open(tar, "rb") as file:
-        for source_key, image, captions in _samples(tar, file):
-            rows.append((sample_key(unit, len(rows)), source_key, captions, [], [], False, image.name, image.offset_data, image.size))
-            middle = os.pread(file.fileno(), MIDDLE, image.offset_data + image.size // 2)
-            extra.append(json.dumps({"middle": middle.hex()}))
+        if is_packed(file):
+            raise _packed(tar)
+        for sample in read_tar_samples(file, _pictured, contents=TEXTS):
+            if isinstance(sample, TarRefusal):
+                if sample.reason == "truncated":
+                    raise DataError(f"{tar} sample {sample.place}: {sample.detail}; fistful bags takes what is whole")
+                refused = refused or sample
+            elif sample is not None:
+                source_key, image, captions = sample
+                rows.append((sample_key(unit, len(rows)), source_key, captions, [], [], False, image.name, image.offset, image.size))
+                middle = os.pread(file.fileno(), MIDDLE, image.offset + image.size // 2)
+                extra.append(json.dumps({"middle": middle.hex()}))
+    if refused and not rows:
+        raise DataError(f"{tar} sample {refused.place}: {refused.detail}; no other sample has a picture")
     columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in range(9)]
     columns += [[0] * len(rows), [0] * len(rows), [tar.stem] * len(rows), extra]
     return pa.table([pa.array(column, field.type) for column, field in zip(columns, INDEX_SCHEMA, strict=True)], schema=INDEX_SCHEMA)
 
 
-def _samples(tar: Path, file: Any) -> Iterator[tuple[str, tarfile.TarInfo, list[str]]]:
-    """Yield key, picture and captions of each run of members that are called alike up to the first dot."""
-    key, image, texts = "", None, {}
-    try:
-        with tarfile.open(fileobj=file, mode="r:") as members:
-            for member in members:  # 20,000 members a second, once
-                if not member.isfile() or is_hidden(member.name):
-                    continue
-                folder, _, base = member.name.rpartition("/")
-                name, _, extension = base.partition(".")
-                if f"{folder}/{name}" != key:
-                    if image is not None:
-                        yield key.lstrip("/"), image, _captions(texts)
-                    key, image, texts = f"{folder}/{name}", None, {}
-                if extension.lower() in EXTENSIONS:
-                    image = member
-                elif extension.lower() in ("txt", "json") and member.size <= MAX_TEXT:
-                    content = members.extractfile(member)
-                    texts[extension.lower()] = content.read() if content else b""
-            check_end(file, members.offset)
-    except (tarfile.TarError, EOFError, ValueError) as error:
-        raise DataError(f"{tar}: broken after sample {key.lstrip('/') or 'none'} ({error}); fistful bags takes what is whole") from None
-    if image is not None:
-        yield key.lstrip("/"), image, _captions(texts)
+def _packed(name: str | Path) -> UsageError:
+    return UsageError(f"{name}: pictures are read from the middle of plain .tar files; unpack it, or use fistful bags")
+
+
+def _pictured(sample: TarSample) -> tuple[str, Member, list[str]] | None:
+    """Return key, picture and captions of a sample, None without a picture."""
+    return (sample.key, sample.members[sample.picture], _captions(sample.contents)) if sample.picture else None
 
 
 def _captions(texts: dict[str, bytes]) -> list[str]:

@@ -1,33 +1,44 @@
 """What `fistful doctor` says of tars of samples: every archive is walked, some images are decoded.
 
 fistful itself reads all of this without harm and keeps a dead letter for each refused row
-(fistful.pipelines.read.tars); here it is said beforehand, and what other readers would make of it.
+(fistful.bow.store.tar_samples); here it is said beforehand, and what other readers would make of it.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import re
-import tarfile
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-from fistful.bow.store.dead_letters import Refused
+from fistful.bow.store.dead_letters import Reason, Refused
 from fistful.bow.store.images import EXTENSIONS, decode_image
 from fistful.bow.store.kinds import is_hidden
-from fistful.bow.store.untar import TarReader, unpacked
-from fistful.pipelines.read.rows import Row
-from fistful.pipelines.read.tars import LEAVES, TEXTS, bad_member, sample_of, split_name
+from fistful.bow.store.tar_samples import (
+    APART,
+    LEAVES,
+    NO_FILE,
+    PICTURES,
+    TEXTS,
+    TWICE,
+    TarRefusal,
+    TarSample,
+    read_tar_samples,
+    split_name,
+)
+from fistful.bow.store.untar import Member
+from fistful.pipelines.read.tars import row_of
 from fistful.pipelines.read.units import Unit, printable
 
 from ...wording import counted, some
 from .finding import Finding, Noted
 
-BROKEN = (tarfile.TarError, EOFError, zlib.error, OSError, ValueError)
 LABELS = frozenset({"cls"})
+NEEDS: dict[Reason, frozenset[str]] = {"no_caption": TEXTS | LABELS, "no_image": PICTURES}
 PICKLES = frozenset({"pyd", "pkl", "pickle", "pth", "pt"})
 """What webdataset's .decode() would unpickle, which runs whatever program is in it."""
 FIRST_IMAGES, EVERY_IMAGE = 32, 32
@@ -86,85 +97,70 @@ def walk_tars(paths: Iterable[Path], done: Callable[[int], None] = lambda _n: No
     """
     tally, seen = Tally(), set[int]()
     for n, path in enumerate(paths, start=1):
-        before, here = tally.n_samples, set[int]()
-        try:
-            for key, members in _samples(path, tally):
-                _note_sample(f"{path.name}/{key}", members, tally)
-                here.add(hash(key))
-                if hash(key) in seen:
-                    tally.across.add(f"{path.name}/{key}")
-            tally.samples_of[path.name] = tally.n_samples - before
-        except BROKEN as error:
-            tally.broken.add(f"{path.name} ({str(error) or type(error).__name__})")
-        else:
-            if tally.n_samples == before:
-                tally.empty.add(path.name)
+        here = set[int]()
+        for key in _walk_tar(path, tally):
+            here.add(hash(key))
+            if hash(key) in seen:
+                tally.across.add(f"{path.name}/{key}")
         if len(seen) < MAX_KEYS:
             seen |= here
         done(n)
     return tally
 
 
-def _samples(path: Path, tally: Tally) -> Iterator[tuple[str, Members]]:
-    """Yield each key with its members; neighbours of the same key are one sample. Those that lack something come last."""
-    earlier: dict[int, frozenset[str]] = {}
-    waiting: dict[str, Members] = {}
-    for key, members in _neighbours(path, tally):
-        kinds, seen = frozenset(members), earlier.get(hash(key))
-        earlier[hash(key)] = kinds | (seen or frozenset())
-        if seen is not None and not seen & kinds:
-            tally.n_samples += waiting.pop(key, None) is not None
-            tally.apart.add(f"{path.name}/{key}")
-        elif seen is not None:
-            tally.twice.add(f"{path.name}/{key}")
-        elif EXTENSIONS.keys().isdisjoint(kinds) or (TEXTS | LABELS).isdisjoint(kinds):
-            waiting[key] = members
-        else:
-            yield key, members
-    yield from waiting.items()
+def _walk_tar(path: Path, tally: Tally) -> Iterator[str]:
+    """Yield the keys of a tar's samples, and note what stands in it."""
+    n_samples, n_refused, is_whole = tally.n_samples, 0, True
+    images = itertools.count(1)
+    try:
+        with open(path, "rb") as file:
+            for found in read_tar_samples(
+                file,
+                lambda sample: _look_at(sample, path.name, images, tally),
+                needs=NEEDS,
+                contents=TEXTS | PICTURES,
+                watch=lambda member: _note_member(printable(f"{path.name}/{member.name}"), member, tally),
+            ):
+                if isinstance(found, TarRefusal):
+                    n_refused += 1
+                    is_whole &= found.reason != "truncated"
+                    _note_refusal(printable(f"{path.name}/{found.place}"), found, tally)
+                else:
+                    _note_sample(f"{path.name}/{found.key}", found, tally)
+                    yield found.key
+    except OSError as error:
+        is_whole = False
+        tally.broken.add(f"{path.name} ({error})")
+    if is_whole:
+        tally.samples_of[path.name] = tally.n_samples - n_samples
+        if tally.n_samples == n_samples and not n_refused:
+            tally.empty.add(path.name)
 
 
-def _neighbours(path: Path, tally: Tally) -> Iterator[tuple[str, Members]]:
-    key, members = None, Members()
-    for member_key, extension, size, text in _members(path, tally):
-        if member_key != key:
-            if key is not None:
-                yield key, members
-            key, members = member_key, Members()
-        elif extension in members:
-            tally.twice.add(f"{path.name}/{key}.{extension}")
-        members[extension] = size
-        if text is not None:
-            members.texts[extension] = text
-    if key is not None:
-        yield key, members
+class Looked(NamedTuple):
+    """What is to be said of a sample, its pixels let go."""
+
+    key: str
+    has_image: bool
+    has_text: bool
+    has_label: bool
+    refused: str
+    """Why count refuses what is in it, "" if it does not."""
+    is_blank: bool
 
 
-def _members(path: Path, tally: Tally) -> Iterator[tuple[str, str, int, bytes | None]]:
-    """Yield key, extension, size, and of texts the content, of each file, and look at some images on the way."""
-    n_images = 0
-    with open(path, "rb") as raw:
-        reader = TarReader(unpacked(raw))
-        for member in reader:
-            if member.kind == "folder":
-                continue
-            name = printable(f"{path.name}/{member.name}")
-            if is_hidden(member.name):
-                tally.hidden.add(name)
-                continue
-            key, extension = split_name(member.name)
-            if problem := bad_member(member, key, extension):
-                noted = tally.outside if member.kind != "file" or problem == LEAVES else tally.refused
-                noted.add(name if noted is tally.outside else f"{name} (bad_name: {problem})")
-                continue
-            if extension in EXTENSIONS:
-                n_images += 1
-                tally.in_folders += "/" in member.name
-                if n_images <= FIRST_IMAGES or n_images % EVERY_IMAGE == 0:
-                    look_at_image(name, reader.read(), tally)
-            else:
-                _note_odd(name, extension, tally)
-            yield key, extension, member.size, reader.read() if extension in TEXTS else None
+def _look_at(sample: TarSample, tar: str, images: Iterator[int], tally: Tally) -> Looked:
+    """Read a sample as count does, and decode some images."""
+    tally.n_samples += 1
+    if sample.picture and ((n := next(images)) <= FIRST_IMAGES or n % EVERY_IMAGE == 0):
+        look_at_image(f"{tar}/{sample.members[sample.picture].name}", sample.contents[sample.picture], tally)
+    has_text = not TEXTS.isdisjoint(sample.members)
+    refused, is_blank = "", False
+    try:
+        is_blank = has_text and not any(row_of(NOWHERE, sample, with_images=False).captions)
+    except Refused as error:
+        refused = f"{error.reason}: {error.detail}"
+    return Looked(sample.key, bool(sample.picture), has_text, not LABELS.isdisjoint(sample.members), refused, is_blank)
 
 
 def look_at_image(name: str, data: bytes, tally: Tally) -> None:
@@ -176,9 +172,15 @@ def look_at_image(name: str, data: bytes, tally: Tally) -> None:
         tally.unreadable.add(f"{name} ({refused.reason}: {refused.detail})")
 
 
-def _note_odd(name: str, extension: str, tally: Tally) -> None:
+def _note_member(name: str, member: Member, tally: Tally) -> None:
+    if is_hidden(member.name):
+        tally.hidden.add(name)
+        return
+    extension = split_name(member.name)[1]
     last = extension.rpartition(".")[2]
-    if last in ("gz", "zst", "bz2", "xz"):
+    if extension in PICTURES:
+        tally.in_folders += "/" in member.name
+    elif last in ("gz", "zst", "bz2", "xz"):
         tally.zipped.add(name)
     elif last != extension and last in (*EXTENSIONS, *TEXTS):
         tally.dotted.add(name)
@@ -188,28 +190,30 @@ def _note_odd(name: str, extension: str, tally: Tally) -> None:
         tally.foreign["." + extension if extension else "without ending"] += 1
 
 
-class Members(dict[str, int]):
-    """Sizes of a sample's members by extension, and what its texts hold."""
+def _note_refusal(name: str, refusal: TarRefusal, tally: Tally) -> None:
+    if refusal.detail == APART:
+        tally.apart.add(name)
+    elif refusal.detail == TWICE:
+        tally.twice.add(name)
+    elif refusal.detail in (LEAVES, NO_FILE):
+        tally.outside.add(name)
+    elif refusal.reason == "truncated":
+        tally.broken.add(f"{name} ({refusal.detail.removeprefix('archive ')})")
+    else:
+        tally.refused.add(f"{name} ({refusal.reason}: {refusal.detail})")
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.texts: dict[str, bytes] = {}
 
-
-def _note_sample(name: str, members: Members, tally: Tally) -> None:
-    image, text, label = (any(e in members for e in kinds) for kinds in (EXTENSIONS, TEXTS, LABELS))
-    tally.n_samples += 1
-    tally.n_images += image
-    tally.n_texts += text
-    tally.n_labels += label
-    if image and not text and not label:
+def _note_sample(name: str, sample: Looked, tally: Tally) -> None:
+    tally.n_images += sample.has_image
+    tally.n_texts += sample.has_text
+    tally.n_labels += sample.has_label
+    if sample.has_image and not sample.has_text and not sample.has_label:
         tally.textless.add(name)
-    if not image and (text or label):
+    if not sample.has_image and (sample.has_text or sample.has_label):
         tally.imageless.add(name)
-    row = sample_of(NOWHERE, 0, name, members.texts, with_images=False)  # as count reads it
-    if not isinstance(row, Row):
-        tally.refused.add(f"{name} ({row.reason}: {row.detail})")
-    elif members.texts and not any(row.captions):
+    if sample.refused:
+        tally.refused.add(f"{name} ({sample.refused})")
+    if sample.is_blank:
         tally.blank.add(name)
 
 

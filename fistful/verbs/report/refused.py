@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import tarfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,17 +12,13 @@ import numpy as np
 from fistful.bow.draw import mix_all
 from fistful.bow.store.dead_letters import DEAD_LETTER_SCHEMA, Refused
 from fistful.bow.store.identity import sha256_hex
-from fistful.bow.store.images import EXTENSIONS
 from fistful.bow.store.tables import read_table
-from fistful.bow.store.untar import TarReader
+from fistful.bow.store.tar_samples import PICTURES, TarSample, read_tar_samples
 
 from ...errors import UsageError
 from .inputs import DataFolder
 from .report_config import ReportConfig
 from .sample_pictures import MAX_FILES, SALT, Picture, thumbnail
-
-MAX_BYTES = 1 << 26
-"""Largest picture read for the page."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -85,14 +80,10 @@ def _pictures(folder: Path, name: str, keys: set[str]) -> dict[str, Picture]:
     if tar.suffix != ".tar" or not tar.is_relative_to(folder.resolve()) or not tar.is_file():
         return pictures
     with open(tar, "rb") as file:
-        reader = TarReader(file)
-        try:
-            for member in reader:
-                key, _, extension = member.name.rpartition(".")
-                if member.kind == "file" and key in keys and extension.lower() in EXTENSIONS and member.size <= MAX_BYTES:
-                    _add(pictures, key, reader.read())
-        except tarfile.ReadError:
-            return pictures  # label has said so already: its dead letters name the break
+        for sample in read_tar_samples(file, lambda sample: sample, contents=PICTURES):
+            # a refusal needs no word here: label has told of it already
+            if isinstance(sample, TarSample) and sample.key in keys and sample.picture:
+                _add(pictures, sample.key, sample.contents[sample.picture])
     return pictures
 
 

@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fistful.bow.store.plain_text import MAX_TEXT
 from fistful.bow.store.shard import tar_bytes
 from fistful.errors import UsageError
 from fistful.pipelines.read.lines import BLOCK
-from fistful.pipelines.read.rows import BATCH_ROWS, MAX_TEXT
+from fistful.pipelines.read.rows import BATCH_ROWS
 from fistful.pipelines.read.sources import SourceOptions, check_unit, open_unit
 from fistful.pipelines.read.units import PlanOptions, plan_units
 from tests.support.pictures import picture

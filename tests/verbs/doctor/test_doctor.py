@@ -54,9 +54,9 @@ def test_the_command_line_ends_with_3_for_a_broken_folder(tmp_path: Path):
     (tmp_path / "x.tar").write_bytes(data[:600])
     done = fistful("doctor", tmp_path)
     assert done.returncode == 3
-    assert "problem  1 broken archive, x.tar (unexpected end of data)" in done.stdout
+    assert "problem  1 broken archive, x.tar/0 (broken in this sample (unexpected end of data))" in done.stdout
     assert done.stderr.splitlines() == [
-        f"fistful: {tmp_path}: 1 problem found, the first: 1 broken archive, x.tar (unexpected end of data)"
+        f"fistful: {tmp_path}: 1 problem found, the first: 1 broken archive, x.tar/0 (broken in this sample (unexpected end of data))"
     ]
 
 
