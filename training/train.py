@@ -124,7 +124,7 @@ def _read(data: tuple[str, ...], config: TrainConfig, run: Path) -> tuple[Sample
 
 @contextlib.contextmanager
 def _locked(run: Path, ranks: Ranks) -> Iterator[None]:
-    """Keep other calls of train away from the run folder; of ranks, the first does."""
+    """Keep other calls of train away from the run folder; of several processes, the first holds the lock."""
     path = run / LOCK
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a") as file:
