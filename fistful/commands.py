@@ -200,7 +200,7 @@ def train(
     if not data:
         raise UsageError("no DATA given; expected folders that fistful bags wrote")
     if config.evaluate_every and not evaluate_on:
-        raise UsageError(f"--evaluate-every {config.evaluate_every}: says nothing of what to evaluate on; give --evaluate-on CLASS_FOLDERS")
+        raise UsageError(f"--evaluate-every {config.evaluate_every}: has nothing to evaluate on; give --evaluate-on CLASS_FOLDERS")
     if evaluate_on and not config.has_text:
         raise UsageError(
             f"--evaluate-on {evaluate_on[0]}: class names are scored by the text tower, and --objective {config.objective} trains none; "

@@ -46,7 +46,7 @@ def _check(unit: Unit, first: bytes) -> None:
     if b"\n" not in first and b"\r" in first.rstrip(b"\r"):
         raise UsageError(f"{unit.path}: its lines end with CR alone, as on old Macs, expected LF: tr '\\r' '\\n' < {unit.path} > NEW")
     if unit.kind == "jsonl" and re.match(rb"\s*\[\s*\{", first):
-        raise UsageError(f"{unit.path}: is one JSON array, expected an object a line: jq -c '.[]' {unit.path} > NEW")
+        raise UsageError(f"{unit.path}: is one JSON array, expected one object on each line: jq -c '.[]' {unit.path} > NEW")
 
 
 def without_empty_lines(block: bytes) -> bytes:
