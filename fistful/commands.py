@@ -291,7 +291,7 @@ def classify(model: str, /, *images: str, names: str, out: str | None = None, co
     Args:
         model: Run folder, model folder, open_clip folder, or module:function of an encoder of your own.
         images: Image files, or folders of them.
-        names: File with a class name a line, or a TSV with the columns folder, name and words (its synonyms).
+        names: File with one class name on each line, or a TSV with the columns folder, name and words (its synonyms).
         out: File to write all answers to, CSV or JSONL by its ending.
         config: Options.
     """
@@ -325,7 +325,7 @@ def words(folder: str, *asked: str, config: WordsConfig = WordsConfig()) -> None
 
 
 def doctor(folder: str | None = None, *, progress: bool = True) -> None:
-    """Say what will bite: machine, installed versions, and a folder's health.
+    """Find what will not work: on the machine, in the installed versions, in a folder.
 
     Args:
         folder: A data, run, results or model folder, webdataset tars, class folders, images or caption files.
