@@ -252,7 +252,7 @@ def _noise(right_SN: np.ndarray) -> float:
 
 
 def student_interval(values: np.ndarray) -> tuple[float, float] | None:
-    """Return Student's 95 % interval of a mean of independent values; None of fewer than two, and where all are the same."""
+    """Return Student's 95 % interval of a mean of independent values; None for fewer than two, and where all are the same."""
     from scipy.special import stdtrit
 
     n = len(values)
@@ -267,7 +267,7 @@ def _paired(first: float, second: float, trials: float) -> tuple[float, float]:
 
 
 def _trials(variance_of_one: float, left_out_N: np.ndarray) -> float | None:
-    """Return how many independent trials would vary as much as a figure does by the jackknife; None of fewer than two images."""
+    """Return how many independent trials would vary as much as a figure does by the jackknife; None for fewer than two images."""
     from scipy.special import stdtrit
 
     known = left_out_N[~np.isnan(left_out_N)]

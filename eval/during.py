@@ -29,7 +29,7 @@ class AccuracyOn:
         self._sets = [open_set(spec, None, "--evaluate-on") for spec in data]
         several = [eval_set.name for eval_set in self._sets if eval_set.multilabel]
         if several:
-            raise UsageError(f"--evaluate-on {several[0]}: has several labels an image; expected one, for accuracy")
+            raise UsageError(f"--evaluate-on {several[0]}: has several labels for an image; expected one, for accuracy")
         facts = [eval_set.fingerprint() for eval_set in self._sets]
         self.fingerprint = sha256_hex(canonical_json(facts))
         """Names the sets' content: part of the identity of a run that notes their scores."""

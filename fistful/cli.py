@@ -32,7 +32,7 @@ VERBS = {
     "evaluate": "Measure zero-shot accuracy, retrieval and tagging (alias: zero-shot).",
     "classify": "Say which of your own class names each of your own images shows.",
     "words": "Look words and class names up in counts, and try balancing rules on samples.",
-    "doctor": "Say what will bite: machine, installed versions, a folder's health.",
+    "doctor": "Find what will not work: on the machine, in the installed versions, in a folder.",
     "report": "Show runs, results, words and pseudo-labels on one page.",
     "verify": "Check that not one byte of finished folders has changed.",
     "demo": "See the whole way on drawings: captions in, trained models and their scores out.",

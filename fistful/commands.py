@@ -197,7 +197,7 @@ def train(
     if not data:
         raise UsageError("no DATA given; expected folders that fistful bags wrote")
     if config.evaluate_every and not evaluate_on:
-        raise UsageError(f"--evaluate-every {config.evaluate_every}: says nothing of what to evaluate on; give --evaluate-on CLASS_FOLDERS")
+        raise UsageError(f"--evaluate-every {config.evaluate_every}: has nothing to evaluate on; give --evaluate-on CLASS_FOLDERS")
     if evaluate_on and not config.has_text:
         raise UsageError(
             f"--evaluate-on {evaluate_on[0]}: class names are scored by the text tower, and --objective {config.objective} trains none; "
@@ -288,7 +288,7 @@ def classify(model: str, /, *images: str, names: str, out: str | None = None, co
     Args:
         model: Run folder, model folder, open_clip folder, or module:function of an encoder of your own.
         images: Image files, or folders of them.
-        names: File with a class name a line, or a TSV with the columns folder, name and words (its synonyms).
+        names: File with one class name on each line, or a TSV with the columns folder, name and words (its synonyms).
         out: File to write all answers to, CSV or JSONL by its ending.
         config: Options.
     """
@@ -322,7 +322,7 @@ def words(folder: str, *asked: str, config: WordsConfig = WordsConfig()) -> None
 
 
 def doctor(folder: str | None = None, *, progress: bool = True) -> None:
-    """Say what will bite: machine, installed versions, and a folder's health.
+    """Find what will not work: on the machine, in the installed versions, in a folder.
 
     Args:
         folder: A data, run, results or model folder, webdataset tars, class folders, images or caption files.

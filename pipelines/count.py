@@ -95,7 +95,7 @@ class MergeUnit:
 
 
 def merge_all(paths: list[Path], folder: Path, running: Running) -> pa.Table:
-    """Add up all count files: where there are many as a tree, some files into one, which lies in logs/merge."""
+    """Add up all count files; where there are many, some at a time into files in logs/merge, then those."""
     for level in itertools.count():
         if len(paths) <= MERGED_AT_ONCE:
             return merge_files(paths)

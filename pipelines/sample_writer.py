@@ -146,7 +146,7 @@ def join_words(words: pa.StringArray, bags: Ragged, between: str) -> list[str]:
 
 
 def _quoted_lists(captions: pa.ListArray) -> list[tuple[str, str]]:
-    """Return of each list its first text and all of them, as JSON has them."""
+    """Return each list's first text, and all of its texts, as JSON has them."""
     quoted = list(map(encode_basestring_ascii, captions.flatten().to_pylist()))
     offsets = captions.offsets.to_numpy() - captions.offsets[0].as_py()
     if len(quoted) == len(captions) and (np.diff(offsets) == 1).all():

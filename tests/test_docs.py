@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import runpy
 from pathlib import Path
@@ -13,6 +14,9 @@ from tests.support.folders import REPOSITORY
 
 PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md")])
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
+DOCS = REPOSITORY / "docs"
+CODE = re.compile(r"`([a-z_]+/[a-z_/]+\.py)(?::([A-Za-z_.]+))?`")
+"""A file of the code, and perhaps a function or a class in it, as docs/how-it-works.md names them."""
 
 
 def test_the_reference_is_what_the_command_line_prints() -> None:
@@ -40,3 +44,23 @@ def test_no_option_lacks_its_line_of_help() -> None:
     text = (REPOSITORY / "docs" / "reference.md").read_text("utf-8")
     bare = re.findall(r"│[ *]+(--[a-z-]+(?: --no-[a-z-]+)?(?: [A-Z]+)?) +│\n│ +│", text)
     assert bare == []
+
+
+def test_how_it_works_names_files_and_functions_that_are_there() -> None:
+    named = CODE.findall((DOCS / "how-it-works.md").read_text("utf-8"))
+    assert len(named) > 40
+    assert [f"{path}:{name}" for path, name in named if name and name not in _defined_in(REPOSITORY / path)] == []
+
+
+def _defined_in(path: Path) -> set[str]:
+    """Return the functions and classes at the top of a module, and the methods of its classes as CLASS.METHOD."""
+    top = [node for node in ast.parse(path.read_text("utf-8")).body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    methods = [(node.name, inner) for node in top if isinstance(node, ast.ClassDef) for inner in node.body]
+    return {node.name for node in top} | {f"{owner}.{inner.name}" for owner, inner in methods if isinstance(inner, ast.FunctionDef)}
+
+
+@pytest.mark.parametrize("index", ["docs/README.md", "docs/decisions/README.md"])
+def test_the_index_lists_every_page(index: str) -> None:
+    listed = {(REPOSITORY / index).parent / target for target in LINK.findall((REPOSITORY / index).read_text("utf-8"))}
+    pages = (REPOSITORY / index).parent.glob("*.md") if "decisions" in index else [*DOCS.glob("*.md"), *(DOCS / "how-to").glob("*.md")]
+    assert sorted({page.name for page in pages} - {path.name for path in listed} - {"README.md"}) == []

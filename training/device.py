@@ -28,5 +28,5 @@ def choose_device(asked: str) -> str:
 
 
 def device_named(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what decides a result, with its (chosen) device only where it is a GPU, whose last digits are others than a CPU's."""
+    """Return what decides a result, with its (chosen) device only where it is a GPU, whose last digits differ from a CPU's."""
     return {name: value for name, value in values.items() if (name, value) != ("device", "cpu")}

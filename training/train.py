@@ -124,7 +124,7 @@ def _read(data: tuple[str, ...], config: TrainConfig, run: Path) -> tuple[Traini
 
 @contextlib.contextmanager
 def _locked(run: Path, ranks: Ranks) -> Iterator[None]:
-    """Keep other calls of train away from the run folder; of ranks, the first does."""
+    """Keep other calls of train away from the run folder; of several processes, the first holds the lock."""
     path = run / LOCK
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a") as file:
@@ -215,7 +215,7 @@ def _order(config: TrainConfig, samples: TrainingSamples, hidden: np.ndarray) ->
     if config.batch_size > n_epoch:
         raise UsageError(f"--batch-size {config.batch_size}: an epoch has only {n_epoch} samples; use a smaller batch or more data")
     if config.batch_size % config.world_size:
-        raise UsageError(f"--batch-size {config.batch_size}: does not divide among {config.world_size} processes; use a multiple of it")
+        raise UsageError(f"--batch-size {config.batch_size}: is not a multiple of {config.world_size}, the number of processes")
     if not streams[0].per_epoch() and config.pseudo_share < 1:
         raise UsageError(f"--pseudo-share {config.pseudo_share}: all samples are pseudo-labelled; add a folder of real ones, or use 1")
     if streams[1].per_epoch() and config.pseudo_share and not order.most_pseudo:

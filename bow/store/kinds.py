@@ -62,7 +62,7 @@ class PassedOver:
         self.first.setdefault(why, name)
 
     def said(self) -> list[tuple[Why, str, str]]:
-        """Return of each reason what was passed over, with numbers, and what helps."""
+        """Return for each reason what was passed over, with numbers, and what helps."""
         found = []
         for why, (one, several, way) in WAYS.items():
             kinds = {kind: n for (reason, kind), n in sorted(self.counts.items()) if reason == why}

@@ -35,7 +35,7 @@ class BadText(ValueError):
 
 
 def encoding_of(data: bytes) -> str:
-    """Return the encoding that a text's first bytes tell of, by the name that iconv knows; "" where nothing speaks against UTF-8."""
+    """Return the encoding that a text's first bytes tell of, by the name that iconv knows; "" where it may be UTF-8."""
     for mark, name in OTHERS:
         if data.startswith(mark):
             return name

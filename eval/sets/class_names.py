@@ -131,7 +131,7 @@ def read_table(path: Path) -> tuple[str | None, list[ClassName]]:
         UsageError: If it cannot be read, or a table has no column called name.
         DataError: If a row lacks its key or its name, or is longer than the first, or a key is there twice.
     """
-    text = read_text(path, f"--names {path}", "a class name a line, or a TSV with the columns folder and name")
+    text = read_text(path, f"--names {path}", "one class name on each line, or a TSV with the columns folder and name")
     first = next((line for line in lines_of(text) if line.strip()), "")
     separator = _separator(first, path)
     if separator is None:

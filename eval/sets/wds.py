@@ -67,7 +67,7 @@ def open_wds(layout: Layout, name: str, names: str | None) -> EvalSet:
         raise UsageError(f"{layout.root / TYPE}: found {kind!r}, expected classification or {MULTILABEL}")
     table = Path(names) if names is not None else layout.root / CLASS_NAMES
     if not table.is_file():
-        raise UsageError(f"{table}: no such file; expected a class name a line, in the order of the numbers in .cls")
+        raise UsageError(f"{table}: no such file; expected one class name on each line, in the order of the numbers in .cls")
     classes = _classes(table, given=names is not None)
     shards, warnings = _shards(layout.split)
     counts = {shard: _count_images(shard) for shard in shards}

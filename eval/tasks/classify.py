@@ -140,7 +140,7 @@ def classify(model: str, *images: str, names: str, out: str | Path | None = None
     Args:
         model: Run folder, model folder, open_clip local folder, or `module:function`.
         images: Image files, or folders of them.
-        names: File with a class name a line, or a TSV or CSV with a column name.
+        names: File with one class name on each line, or a TSV or CSV with a column name.
         out: CSV or JSONL file to write, by its ending; None for none.
         config: How.
 

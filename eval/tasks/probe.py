@@ -103,7 +103,7 @@ def same_classes(probe: EvalSet, asked: EvalSet) -> np.ndarray:
     """
     for one in (probe, asked):
         if one.multilabel:
-            raise UsageError(f"--probe: {one.name} has several labels an image; neighbours vote for one class")
+            raise UsageError(f"--probe: {one.name} has several labels for an image; neighbours vote for one class")
     pairs = [([e.folder for e in probe.classes], [e.folder for e in asked.classes])]
     pairs += [([e.name for e in probe.classes], [e.name for e in asked.classes])]
     for own, wanted in pairs:

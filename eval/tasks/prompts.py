@@ -49,9 +49,7 @@ def check_prompts(names: Sequence[str]) -> None:
         raise UsageError(f"--prompts: expected one or more of {', '.join(NAMED)} or a file of templates")
     for name in names:
         if name not in NAMED and not Path(name).is_file():
-            raise UsageError(
-                f"--prompts {name}: expected one of {', '.join(NAMED)}, or a file with a template a line, such as 'a photo of a {{c}}.'"
-            )
+            raise UsageError(f"--prompts {name}: expected one of {', '.join(NAMED)}, or a file of templates such as 'a photo of a {{c}}.'")
     if len({alike(prompts_label(name)) for name in names}) < len(names):
         raise UsageError(f"--prompts {' '.join(names)}: expected each set once, and files that are called by different names")
 
@@ -112,7 +110,7 @@ def read_templates(path: Path) -> list[str]:
     Raises:
         UsageError: If there are none, or one has no {c}.
     """
-    lines = [line.strip() for line in read_lines(path, f"--prompts {path}", "a template a line, with {c} where the class name goes")]
+    lines = [line.strip() for line in read_lines(path, f"--prompts {path}", "a template on each line, with {c} for the class name")]
     for number, line in enumerate(lines, start=1):
         if line and "{c}" not in line:
             raise UsageError(f"--prompts {path} row {number}: found {line!r}, expected {{c}} where the class name goes")

@@ -77,7 +77,7 @@ class Work:
 
 
 def do_one(unit: Any, work: Work) -> int:
-    """Do a unit unless its stats file is there; return its number. Runs in any process, any number of times."""
+    """Run a unit unless its stats file is there; return its number. Runs in any process, any number of times."""
     if not stats_path(work.folder, unit.number).exists():
         module, _, name = work.function.partition(":")
         getattr(importlib.import_module(module), name)(unit, work.folder, work.job)
@@ -90,7 +90,7 @@ def stats_path(folder: Path, number: int) -> Path:
 
 
 def run_units(units: list[Any], work: Work, workers: int, progress: Callable[[int], None], engine: Engine = Engine()) -> None:
-    """Do all units that are not done yet.
+    """Run all units that are not done yet.
 
     Args:
         units: The whole plan.
@@ -199,7 +199,7 @@ def _run_beam(todo: list[Any], work: Work, carry: Callable[..., None], failure: 
 
 
 def _loggers(level: int) -> None:
-    """Set from where on Beam may speak: what goes wrong is raised, and said once."""
+    """Set the level from which Beam's messages are shown; what goes wrong is raised, and said once."""
     for name in ("root", "apache_beam"):
         logging.getLogger(name).setLevel(level)
 
@@ -235,7 +235,7 @@ def _on_this_machine(todo: list[Any], work: Work, workers: int, arguments: list[
 
 
 def _on_portable(todo: list[Any], work: Work, workers: int, arguments: list[str]) -> None:
-    """Beam's portable job service, embedded, with this process as its worker: what other clusters speak."""
+    """Beam's portable job service, embedded, with this process as its worker: the protocol that other clusters speak."""
     del workers  # the loopback worker is one process, whatever is asked for
     embedded = ["--runner=PortableRunner", "--job_endpoint=embed", "--environment_type=LOOPBACK"]
     _pipeline(todo, work, None, [*embedded, *arguments])

@@ -82,7 +82,7 @@ def cut(unit: Unit) -> tuple[Unit, Unit]:
 
 
 def try_out(pieces: tuple[Unit, Unit], work: Work) -> Trial:
-    """Do both pieces in the work's folder and return what the second took."""
+    """Run both pieces in the work's folder and return what the second took."""
     do_one(pieces[0], work)
     start = time.monotonic()
     do_one(pieces[1], work)

@@ -11,7 +11,7 @@ PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
-    """Run Beam's worker with one thread for numerics and no life of its own."""
+    """Run Beam's worker with one thread for numerics; it ends with its parent."""
     parent = os.getppid()
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # the parent died while we started

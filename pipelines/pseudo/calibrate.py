@@ -181,7 +181,7 @@ def _check_precision(found: HeldOutMeasure, min_precision: float) -> None:
     )
     if found.precision_low <= found.by_chance:
         raise DataError(
-            f"{said}, and {found.by_chance:.1%} would be if they went to any images: that is no knowledge of the images; "
+            f"{said}, and {found.by_chance:.1%} would be if they went to any images: so they say nothing about the images; "
             "a model trained for longer, a larger --holdout in training, or another --by helps"
         )
     if found.precision_low < min_precision:

@@ -127,7 +127,7 @@ def _lists(found: Candidates | None, n: int, values: Any, kind: pa.DataType) -> 
 
 @contextlib.contextmanager
 def one_thread() -> Generator[None]:
-    """Compute with one thread: with more, sums round differently, and workers would step on each other's feet."""
+    """Compute with one thread: with more, sums round differently, and workers would take each other's cores."""
     torch = sys.modules.get("torch")
     if torch is None:  # an encoder of the user's own without it
         yield

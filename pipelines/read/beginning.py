@@ -46,7 +46,7 @@ def _check(unit: Unit, first: bytes) -> None:
     if b"\n" not in first and b"\r" in first.rstrip(b"\r"):
         raise UsageError(f"{unit.path}: its lines end with CR alone, as on old Macs, expected LF: tr '\\r' '\\n' < {unit.path} > NEW")
     if unit.kind == "jsonl" and re.match(rb"\s*\[\s*\{", first):
-        raise UsageError(f"{unit.path}: is one JSON array, expected an object a line: jq -c '.[]' {unit.path} > NEW")
+        raise UsageError(f"{unit.path}: is one JSON array, expected one object on each line: jq -c '.[]' {unit.path} > NEW")
 
 
 def without_empty_lines(block: bytes) -> bytes:
@@ -74,7 +74,7 @@ def first_line(file: IO[bytes]) -> tuple[bytes, int]:
 
 
 def csv_separator(blocks: Iterator[bytes], options: SourceOptions) -> tuple[str, Iterator[bytes]]:
-    """Return what parts the columns of a CSV, by its first line, and its blocks without a line that says only that."""
+    """Return what separates the columns of a CSV, by its first line, and its blocks without a line that says only that."""
     first = next(blocks, b"").lstrip(b"\r\n")
     while first == b"" and (more := next(blocks, b"")):
         first = more.lstrip(b"\r\n")
@@ -91,7 +91,7 @@ def _before(first: bytes, blocks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def separator_of(line: bytes, options: SourceOptions) -> str:
-    """Return what parts the columns of a CSV with this header: the comma, unless only one other has the columns asked for.
+    """Return what separates the columns of a CSV with this header: the comma, unless only one other has the columns asked for.
 
     Without a header the first line is as any other, and what it might be parted by as well.
     """
@@ -122,7 +122,7 @@ def _fields(line: bytes, separator: str) -> list[str]:
 
 
 def other_separator(kind: str, row: bytes) -> str:
-    """Return what to say of a row that has too few columns, where something else seems to part them."""
+    """Return what to say of a row that has too few columns, where something else seems to separate them."""
     if kind == "tsv":
         found = [name for sign, name in {",": "commas", **OTHERS}.items() if sign.encode() in row and sign != "\t"]
         return f"; a TSV has tabs between its columns, --input-format csv reads one with {' or '.join(found)}" if found else ""

@@ -66,12 +66,12 @@ FAULTS = [
     ("classify {model} mine", 'Command "classify" parameter --names requires an argument. fistful classify --help shows what there is.'),
     (
         "classify {model} mine --names none.txt",
-        "--names none.txt: no such file; expected a class name a line, or a TSV with the columns folder and name",
+        "--names none.txt: no such file; expected one class name on each line, or a TSV with the columns folder and name",
     ),
     ("classify {model} mine --names one.txt", "--names one.txt: found 1 names, expected two or more"),
     (
         "classify {model} mine --names latin.txt",
-        "--names latin.txt: not UTF-8 (invalid continuation byte at byte 3); expected a class name a line, "
+        "--names latin.txt: not UTF-8 (invalid continuation byte at byte 3); expected one class name on each line, "
         "or a TSV with the columns folder and name, in UTF-8: iconv -f latin1 -t utf-8 latin.txt > NEW, if it is Latin-1",
     ),
     ("classify {model} none.png --names names.txt", "none.png: no such image or folder"),

@@ -257,7 +257,7 @@ def test_a_file_of_prompts_that_is_called_as_a_prompt_set_is_told_from_it(square
         ({"prompts": ()}, "--prompts: expected one or more of name, bag, openai80, simple7, set, head or a file of templates"),
         (
             {"prompts": ("opnai80",)},
-            "--prompts opnai80: expected one of name, bag, openai80, simple7, set, head, or a file with a template a line",
+            "--prompts opnai80: expected one of name, bag, openai80, simple7, set, head, or a file of templates such as",
         ),
         ({"prompts": ("name", "name")}, "--prompts name name: expected each set once"),
         ({"half": "both"}, "--half both: expected all, dev or test"),

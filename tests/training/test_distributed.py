@@ -108,7 +108,7 @@ def test_a_signal_to_one_process_stops_all_with_a_checkpoint(data, tmp_path):
 def test_what_is_at_fault_is_said_by_all_before_the_first_step(data, tmp_path):
     odd = run_ranks(data, tmp_path / "odd", {**QUICK, "batch_size": 9})
     assert [rank.returncode for rank in odd] == [2, 2]
-    assert all("--batch-size 9: does not divide among 2 processes; use a multiple of it" in rank.messages for rank in odd)
+    assert all("--batch-size 9: is not a multiple of 2, the number of processes" in rank.messages for rank in odd)
     train(data, out=tmp_path / "one", config=TrainConfig(**QUICK))
     other = run_ranks(data, tmp_path / "one", QUICK)
     assert [rank.returncode for rank in other] == [2, 2]

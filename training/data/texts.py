@@ -104,7 +104,7 @@ def intact_rows(config: TrainConfig, samples: TrainingSamples, rows: np.ndarray)
 
 
 def reads_caption(config: TrainConfig, samples: TrainingSamples, rows: np.ndarray) -> np.ndarray:
-    """Return of which samples the text tower reads a caption; of the others, among them all without a caption, it reads the bag."""
+    """Return for which samples the text tower reads a caption; of the others, including all without one, it reads the bag."""
     if config.text == "caption":
         return np.diff(samples.captions.offsets.to_numpy())[rows] > 0
     return intact_rows(config, samples, rows) if config.intact else np.zeros(len(rows), bool)

@@ -1,4 +1,4 @@
-"""`fistful doctor`: looks at the machine, the installation and a folder, and says what will bite.
+"""`fistful doctor`: looks at the machine, the installation and a folder, and says what will not work.
 
 It changes nothing. A *problem* is something that will not work; the verb then ends with 3 if it lies in
 the folder and with 2 if it lies in the installation. Warnings and notes end with 0.
@@ -21,7 +21,7 @@ MACHINE, INSTALLATION = "machine", "installation"
 
 
 def doctor(folder: str | Path | None = None, *, progress: bool = False) -> list[Finding]:
-    """Say how machine, installation and a folder are.
+    """Return what is found of the machine, the installation and a folder.
 
     Args:
         folder: A folder of fistful's, of webdataset tars, of class folders, of images, of caption files,

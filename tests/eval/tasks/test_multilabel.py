@@ -143,9 +143,9 @@ def test_a_class_without_an_image_is_left_out_of_the_mean_and_said_so(colours, t
 
 def test_what_cannot_be_said_of_several_labels_is_refused(colours, tmp_path):
     data = str(several(tmp_path / "set", pictures(LABELS)))
-    with pytest.raises(UsageError, match=r"--probe: set has several labels an image; neighbours vote for one class"):
+    with pytest.raises(UsageError, match=r"--probe: set has several labels for an image; neighbours vote for one class"):
         evaluate(colours(), data=(data,), out=tmp_path / "r", config=EvaluateConfig(probe=("itself",), progress=False))
-    with pytest.raises(UsageError, match=r"--evaluate-on set: has several labels an image; expected one, for accuracy"):
+    with pytest.raises(UsageError, match=r"--evaluate-on set: has several labels for an image; expected one, for accuracy"):
         AccuracyOn((data,))
     with pytest.raises(DataError, match="features of length nan"):
         evaluate(colours(broken="nan"), data=(data,), out=tmp_path / "r", config=CONFIG)

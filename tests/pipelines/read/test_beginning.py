@@ -105,7 +105,7 @@ TELLS = "--caption NAME names the caption column, --caption {} takes the {} of a
 TABS = "; a TSV has tabs between its columns, --input-format csv reads one with commas"
 NEEDS = "its first row has 1 columns, --caption 2 needs more; if "
 ICONV = "expected UTF-8: iconv -f {0} -t utf-8 {{path}} > NEW"
-OBJECTS = "is one JSON array, expected an object a line: jq -c '.[]' {path} > NEW"
+OBJECTS = "is one JSON array, expected one object on each line: jq -c '.[]' {path} > NEW"
 TWICE = "column 'caption' is there 2 times in its first line; --caption 1 --header takes the first"
 MACS = "its lines end with CR alone, as on old Macs, expected LF: tr '\\r' '\\n' < {path} > NEW"
 
