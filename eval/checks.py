@@ -43,7 +43,7 @@ def warnings_of(encoder: Encoder, eval_set: EvalSet, classifier: Classifier, tal
 
 def of_any_set(encoder: Encoder, tally: Tally) -> list[str]:
     """Return what is not as it should be with images and model, whatever is asked of them."""
-    lines = [*getattr(encoder, "warnings", ()), *tally.notes]
+    lines = [*encoder.warnings, *tally.notes]
     if tally.letters:
         first = tally.letters[0]
         lines.insert(0, f"{len(tally.letters)} of {tally.looked_at} images refused, the first {first.place} ({first.reason})")

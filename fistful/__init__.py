@@ -28,7 +28,7 @@ _WHERE = {
     "LabelConfig": "fistful.pipelines.pseudo.label",
     "report": "fistful.verbs.report",
     "ReportConfig": "fistful.verbs.report",
-    "load_encoder": "fistful.training.model.encoder",
+    "load_encoder": "fistful.training.model.load",
     "verify": "fistful.bow.store.manifest",
     "words": "fistful.verbs.words.look_up",
     "WordsConfig": "fistful.verbs.words.look_up",
