@@ -136,7 +136,7 @@ def photos(options: Options) -> Path:
     """Go the whole way, and write what was found."""
     from fistful.pipelines.bags import BagOptions, BagsConfig, bags
     from fistful.pipelines.count import CountConfig, count
-    from fistful.training.train import TEXTS
+    from fistful.training.announce import TEXTS
 
     out, clock = options.out, Clock(options.out / "logs" / "minutes.jsonl")
     with clock.stage("photos cut into parts"):

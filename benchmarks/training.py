@@ -194,19 +194,19 @@ def _bags_against_captions(bench: Bench, model: str, batch: int, steps: int) -> 
 def rate_within(bench: Bench, data: Path, config: TrainConfig) -> float:
     """Return samples a second of the steps after the second."""
     ends: list[float] = []
-    take_step = loop.Trainer.take_step
+    step = loop.step
 
-    def note(self: loop.Trainer, *arguments: Any) -> Any:
-        result = take_step(self, *arguments)
+    def note(*arguments: Any) -> Any:
+        result = step(*arguments)
         ends.append(time.perf_counter())
         return result
 
-    loop.Trainer.take_step = note
+    loop.step = note
     try:
         folder = bench.fresh()
         train(str(data), out=folder, config=config)
     finally:
-        loop.Trainer.take_step = take_step
+        loop.step = step
     shutil.rmtree(folder)
     return config.batch_size * (len(ends) - 2) / (ends[-1] - ends[1])
 
@@ -263,8 +263,8 @@ def prepared(bench: Bench, folder: Path, decode: str) -> Callable[[], np.ndarray
 
     from fistful.training.data.loader import Loader
     from fistful.training.data.reading import read_samples
+    from fistful.training.job import make_order
     from fistful.training.pixels import Fit
-    from fistful.training.train import _order
     from fistful.training.train_config import resolve
 
     options = {
@@ -282,7 +282,7 @@ def prepared(bench: Bench, folder: Path, decode: str) -> Callable[[], np.ndarray
 
     def once() -> np.ndarray:
         tokenizer = open_clip.SimpleTokenizer(context_length=32)
-        loader = Loader(config, samples, _order(config, samples, samples.left_out), Fit(SIDE), samples.vocabulary, tokenizer)
+        loader = Loader(config, samples, make_order(config, samples, samples.left_out), Fit(SIDE), samples.vocabulary, tokenizer)
         batches = loader.batches(0, len(samples) // 64)
         return summary(normalise(batch.images, mean, std) for batch in batches)
 
@@ -324,26 +324,26 @@ def frozen_joint(bench: Bench) -> Rows:
 
 def _frozen(bench: Bench, objective: str, precision: str) -> Rows:
     """Features are made up: what is timed does not depend on their values. The words are those of real captions."""
-    from fistful.training.data import features
+    from fistful.training import frozen
 
     folder = bench.tars(min(bench.n_frozen, bench.n_long))
     repeats = bench.n_frozen / min(bench.n_frozen, bench.n_long)
     options = {"init": "fistful.training.model.pretrained:efficientnet_lite0", "train_image": "none", "text_tower": "words", "text": "bag"}
     size = min(512, bench.n_frozen)
     config = TrainConfig(**options, objective=objective, precision=precision, batch_size=size, epochs=10, progress=False)
-    compute = features._compute
+    compute = frozen._compute
 
     def made_up(_trainer: Any, part: Any, _update: Any) -> np.ndarray:
         return np.random.default_rng(0).normal(size=(len(part.rows), 1280)).astype(np.float16)
 
-    features._compute = made_up
+    frozen._compute = made_up
     try:
         run = bench.fresh()
         start = time.perf_counter()
         train(f"{folder}*{repeats:g}", out=run, config=config)
         seconds = time.perf_counter() - start
     finally:
-        features._compute = compute
+        frozen._compute = compute
     steps, n_words = read_json(run / "config.json")["config"]["steps"], len(read_vocabulary(run / "model"))
     what = f"{objective}, {precision}, {steps} steps of {config.batch_size}, {n_words} words"
     return {"what": what, "seconds": round(seconds, 1), "bar": 60}

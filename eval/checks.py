@@ -103,14 +103,14 @@ def copied_images(tally: Tally) -> list[str]:
     return [f"{tally.n_copies} of {tally.n_in} images repeat an earlier one byte for byte{torn}"]
 
 
-def odd_pixels(preprocess: dict[str, Any] | None, pixels: np.ndarray) -> list[str]:
+def odd_pixels(preprocess: dict[str, Any], pixels: np.ndarray) -> list[str]:
     """Return a line if a model's normalisation moves pixels far from mean 0 and spread 1.
 
     Args:
-        preprocess: `mean` and `std` of the channels, in parts of 1; None where the encoder does not say.
+        preprocess: `mean` and `std` of the channels, in parts of 1; {} where the encoder does not say.
         pixels: uint8 (n, H, W, 3) of the set.
     """
-    if preprocess is None:
+    if not preprocess:
         return []
     shares = pixels.reshape(-1, 3) / 255.0
     mean, std = (np.array(preprocess[name], dtype=np.float64) for name in ("mean", "std"))

@@ -225,7 +225,7 @@ def _scores(run: Path) -> str:
     """Say what was noted of a run's accuracy: at the end, and where it was best of the steps that --evaluate-every looked at."""
     from fistful.bow.store.model_folder import BEST_FOLDER
     from fistful.training.checkpoint import best_step
-    from fistful.training.loop import METRICS
+    from fistful.training.metrics_file import METRICS
 
     def said(scores: dict[str, float]) -> str:
         return ", ".join(f"{name} {100 * value:.1f} %" for name, value in scores.items())

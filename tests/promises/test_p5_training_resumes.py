@@ -22,12 +22,12 @@ from fistful.training.train_config import TrainConfig
 from fistful.training.train import train
 
 data, out, what, when, options = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), eval(sys.argv[5])
-take_step, replace, seen = loop.Trainer.take_step, os.replace, []
+step, replace, seen = loop.step, os.replace, []
 
-def die_in_step(self, batch, stop):
+def die_in_step(model, batch, *more):
     if what == "step" and batch.step == when:
         os.kill(os.getpid(), signal.SIGKILL)
-    return take_step(self, batch, stop)
+    return step(model, batch, *more)
 
 def die_at_write(source, target):
     seen.append(target)
@@ -37,7 +37,7 @@ def die_at_write(source, target):
     if what == "after write" and len(seen) == when:
         os.kill(os.getpid(), signal.SIGKILL)
 
-loop.Trainer.take_step, os.replace = die_in_step, die_at_write
+loop.step, os.replace = die_in_step, die_at_write
 train(data, out=out, config=TrainConfig(**options))
 print(len(seen))
 """

@@ -162,7 +162,7 @@ def test_a_factory_is_called_with_its_arguments():
 
 def test_what_an_encoder_of_ones_own_leaves_out_is_filled_in():
     encoder = load_encoder('types:SimpleNamespace {"device": "cuda"}')
-    assert (encoder.warnings, encoder.trained_on, encoder.word_options, encoder.preprocess, encoder.device) == ((), (), None, None, "cuda")
+    assert (encoder.warnings, encoder.trained_on, encoder.word_options, encoder.preprocess, encoder.device) == ((), (), None, {}, "cuda")
     with pytest.raises(UsageError, match=r"^builtins:dict: dict lacks warnings and takes no attributes; expected an encoder$"):
         load_encoder("builtins:dict")
 

@@ -8,9 +8,10 @@ import pytest
 
 from fistful.bow.store import manifest
 from fistful.errors import DataError, UsageError
-from fistful.training import loop
+from fistful.training import loop, step
+from fistful.training.metrics_file import check_learnt
 from fistful.training.model.load import load_encoder
-from fistful.training.train import check_learnt, train
+from fistful.training.train import train
 from fistful.training.train_config import TrainConfig
 
 QUICK = {"steps": 3, "batch_size": 8, "warmup": 1, "threads": 1, "progress": False, "text": "bag", "model": "tiny-vit"}
@@ -57,7 +58,7 @@ def test_a_last_evaluation_that_fails_leaves_a_model_and_only_it_is_done_again(d
         train(data, out=run, config=TrainConfig(**QUICK), evaluate=evaluate)
     fingerprint = load_encoder(str(run)).fingerprint
     assert not (run / "manifest.json").exists()
-    monkeypatch.setattr(loop.Trainer, "take_step", None)  # would fail if it were called
+    monkeypatch.setattr(loop, "step", None)  # would fail if it were called
     train(data, out=run, config=TrainConfig(**QUICK), evaluate=evaluate)
     assert load_encoder(str(run)).fingerprint == fingerprint
     assert [line["step"] for line in lines(run)] == [1, 2, 3, 3]
@@ -75,12 +76,12 @@ def test_a_model_that_is_not_whole_is_no_model(data, tmp_path):
 
 
 def test_a_run_whose_steps_were_all_skipped_learnt_nothing_and_says_so(data, tmp_path, monkeypatch):
-    gradients = loop.Trainer.compute_gradients
+    gradients = step.compute_gradients
 
-    def no_numbers(self, batch):
-        return {name: loss * float("nan") for name, loss in gradients(self, batch).items()}
+    def no_numbers(*arguments):
+        return {name: loss * float("nan") for name, loss in gradients(*arguments).items()}
 
-    monkeypatch.setattr(loop.Trainer, "compute_gradients", no_numbers)
+    monkeypatch.setattr(step, "compute_gradients", no_numbers)
     for _ in range(2):  # said by the same command again too
         with pytest.raises(DataError, match="nothing was learnt: the loss was no number in any of 3 steps, and all were skipped"):
             train(data, out=tmp_path / "run", config=TrainConfig(**QUICK))

@@ -16,6 +16,7 @@ import torch
 from fistful.bow.store import manifest
 from fistful.errors import DataError, Interrupted, UsageError
 from fistful.training import checkpoint, loop
+from fistful.training import step as step_module
 from fistful.training.data.reading import read_samples
 from fistful.training.train import train
 from fistful.training.train_config import TrainConfig, has_bf16
@@ -51,14 +52,14 @@ def test_a_run_folder_in_use_is_refused(data, tmp_path):
 
 def test_a_stopped_run_goes_on_to_the_same_bytes(data, tmp_path, monkeypatch):
     whole = train(data, out=tmp_path / "whole", config=TrainConfig(**QUICK))
-    take_step = loop.Trainer.take_step
+    step = loop.step
 
-    def stop_in_the_third(self, batch, stop):
+    def stop_in_the_third(model, batch, *more):
         if batch.step == 2:
             os.kill(os.getpid(), signal.SIGTERM)
-        return take_step(self, batch, stop)
+        return step(model, batch, *more)
 
-    monkeypatch.setattr(loop.Trainer, "take_step", stop_in_the_third)
+    monkeypatch.setattr(loop, "step", stop_in_the_third)
     with pytest.raises(Interrupted, match=r"stopped at step 3 of 4; the same command goes on from there"):
         train(data, out=tmp_path / "run", config=TrainConfig(**QUICK))
     assert [p.name for p in checkpoint.list_checkpoints(tmp_path / "run")] == ["step-0000000003.pt"]
@@ -70,15 +71,15 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(data, tmp_path, monkeypatch):
 
 def interrupted(data, run, monkeypatch, at=3, **options):
     """Train until a step and stop there, with a checkpoint of each step."""
-    take_step = loop.Trainer.take_step
+    step = loop.step
     with monkeypatch.context() as patch:
 
-        def stop_at(self, batch, stop):
+        def stop_at(model, batch, *more):
             if batch.step == at - 1:
                 os.kill(os.getpid(), signal.SIGTERM)
-            return take_step(self, batch, stop)
+            return step(model, batch, *more)
 
-        patch.setattr(loop.Trainer, "take_step", stop_at)
+        patch.setattr(loop, "step", stop_at)
         with pytest.raises(Interrupted):
             train(data, out=run, config=TrainConfig(**QUICK, checkpoint_every=1, **options))
 
@@ -193,23 +194,24 @@ def test_a_missing_shard_is_named(write_data, tmp_path):
 
 
 def test_a_loss_that_is_no_number_changes_nothing_and_too_many_end_the_run(data, tmp_path, monkeypatch):
-    compute, before = loop.Trainer.compute_gradients, {}
+    compute, before = step_module.compute_gradients, {}
 
-    def spoilt(self, batch):
-        state = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
-        parts = compute(self, batch)
+    def spoilt(model, batch, *more):
+        state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        parts = compute(model, batch, *more)
         if batch.step >= 2:
             before.setdefault("state", state)
-            before["trainer"] = self
+            before["model"] = model
             parts = {name: loss * np.nan for name, loss in parts.items()}
         return parts
 
-    monkeypatch.setattr(loop.Trainer, "compute_gradients", spoilt)
+    monkeypatch.setattr(step_module, "compute_gradients", spoilt)
     with pytest.raises(DataError, match=r"the loss was no number in 11 steps, at last in step 12 \(samples 0000"):
         train(data, out=tmp_path / "run", config=TrainConfig(**{**QUICK, "steps": 30}))
-    after = before["trainer"].model.state_dict()
+    after = before["model"].state_dict()
     assert all(torch.equal(tensor, after[name]) for name, tensor in before["state"].items())
-    assert before["trainer"].skipped == list(range(2, 13))
+    skipped = [json.loads(line)["step"] for line in (tmp_path / "run" / "logs" / "skipped-0.jsonl").read_text().splitlines()]
+    assert skipped == list(range(2, 13))
 
 
 def test_folders_of_different_vocabularies_are_refused(data, write_data, tmp_path):

@@ -16,8 +16,8 @@ from fistful.training.data.features import OPEN_TABLES, Features, Part
 from fistful.training.data.loader import Loader
 from fistful.training.data.reading import read_samples
 from fistful.training.data.samples import read_picture
+from fistful.training.job import make_order
 from fistful.training.pixels import Fit
-from fistful.training.train import _order
 from fistful.training.train_config import TrainConfig
 from tests.training.conftest import picture, picture_bytes, sample
 
@@ -42,7 +42,7 @@ def many_shards(tmp_path_factory):
 def loader_of(samples, size=16, **options):
     config = TrainConfig(**{"text": "bag", "context_length": 16, "world_size": 1, "batch_size": 40, **options})
     tokenizer = open_clip.SimpleTokenizer(context_length=config.context_length)
-    order = _order(config, samples, np.zeros(len(samples), bool))
+    order = make_order(config, samples, np.zeros(len(samples), bool))
     return Loader(config, samples, order, Fit(size), samples.vocabulary, tokenizer)
 
 

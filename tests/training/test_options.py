@@ -13,6 +13,7 @@ from fistful.bow.store import manifest
 from fistful.cli import run as command
 from fistful.errors import DataError, UsageError
 from fistful.training import loop
+from fistful.training import step as step_module
 from fistful.training.data.loader import Loader
 from fistful.training.data.reading import read_samples
 from fistful.training.model.export import read_model
@@ -59,14 +60,14 @@ def test_accumulation_drops_the_same_when_it_computes_a_part_again(data, tmp_pat
     vision = {"image_size": 64, "patch_size": 8, "width": 64, "head_width": 32, "layers": 1, "patch_dropout": 0.5}
     tower = {"embed_dim": 32, "vision_cfg": vision, "text_cfg": {"vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}}
     (tmp_path / "tower" / "open_clip_config.json").write_text(json.dumps({"model_cfg": tower}))
-    found, embed = [], loop.Trainer.embed
+    found, embed = [], step_module.embed
 
-    def watch(self, images, text):
-        embedded = embed(self, images, text)
+    def watch(*arguments):
+        embedded = embed(*arguments)
         found.append(embedded[0].detach().clone())
         return embedded
 
-    monkeypatch.setattr(loop.Trainer, "embed", watch)
+    monkeypatch.setattr(step_module, "embed", watch)
     config = TrainConfig(**{**QUICK, "steps": 2}, model=str(tmp_path / "tower"), accumulation=2)
     train(data, out=tmp_path / "run", config=config)
     assert len(found) == 8
@@ -76,13 +77,14 @@ def test_accumulation_drops_the_same_when_it_computes_a_part_again(data, tmp_pat
 
 
 def test_gradients_are_clipped_to_their_longest(data, tmp_path, monkeypatch):
-    lengths, apply = [], loop.Trainer._apply
+    lengths, step = [], loop.step
 
-    def watch(self):
-        lengths.append(float(torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])))
-        apply(self)
+    def watch(model, *more):
+        taken = step(model, *more)
+        lengths.append(float(torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])))
+        return taken
 
-    monkeypatch.setattr(loop.Trainer, "_apply", watch)
+    monkeypatch.setattr(loop, "step", watch)
     train(data, out=tmp_path / "free", config=TrainConfig(**QUICK))
     train(data, out=tmp_path / "clipped", config=TrainConfig(**QUICK, clip_norm=0.01))
     assert min(lengths[:5]) > 0.01
@@ -90,8 +92,8 @@ def test_gradients_are_clipped_to_their_longest(data, tmp_path, monkeypatch):
 
 
 def test_a_gradient_that_is_no_number_changes_nothing(data, tmp_path, monkeypatch):
-    clip = loop.clip_gradients
-    monkeypatch.setattr(loop, "clip_gradients", lambda config, model: clip(config, model) * torch.nan)
+    clip = step_module.clip_gradients
+    monkeypatch.setattr(step_module, "clip_gradients", lambda config, model: clip(config, model) * torch.nan)
     with pytest.raises(DataError, match="the loss was no number in 11 steps"):
         train(data, out=tmp_path / "run", config=TrainConfig(**{**QUICK, "steps": 20}))
     (line, *_) = [json.loads(line) for line in (tmp_path / "run" / "logs" / "skipped-0.jsonl").read_text().splitlines()]
@@ -99,15 +101,16 @@ def test_a_gradient_that_is_no_number_changes_nothing(data, tmp_path, monkeypatc
 
 
 def test_a_running_mean_of_the_weights_is_the_model(data, tmp_path, monkeypatch):
-    steps, apply = [], loop.Trainer._apply
+    steps, step = [], loop.step
 
-    def watch(self):
+    def watch(model, *more):
         if not steps:
-            steps.append(self.model.scale_parameter.item())
-        apply(self)
-        steps.append(self.model.scale_parameter.item())
+            steps.append(model.scale_parameter.item())
+        taken = step(model, *more)
+        steps.append(model.scale_parameter.item())
+        return taken
 
-    monkeypatch.setattr(loop.Trainer, "_apply", watch)
+    monkeypatch.setattr(loop, "step", watch)
     run = train(data, out=tmp_path / "run", config=TrainConfig(**QUICK, ema=0.3))
     expected = steps[0]
     for value, decay in zip(steps[1:], (1 / 10, 2 / 11, 3 / 12, 0.3, 0.3), strict=True):  # (1 + n) / (10 + n), never above --ema
@@ -149,15 +152,15 @@ def test_an_interrupted_run_remembers_its_best(data, tmp_path, monkeypatch):
         return scores
 
     whole = train(data, out=tmp_path / "whole", config=config, evaluate=score([]))
-    take_step, calls = loop.Trainer.take_step, []
+    step, calls = loop.step, []
 
-    def hit(self, batch, stop):
+    def hit(model, batch, *more):
         if batch.step == 4 and len(calls) == 3:
             os.kill(os.getpid(), signal.SIGTERM)
-        return take_step(self, batch, stop)
+        return step(model, batch, *more)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop.Trainer, "take_step", hit)
+        patch.setattr(loop, "step", hit)
         with pytest.raises(Interrupted):
             train(data, out=tmp_path / "run", config=config, evaluate=score(calls))
     run = train(data, out=tmp_path / "run", config=config, evaluate=score(calls))
@@ -183,7 +186,7 @@ def test_the_words_of_one_caption_are_its_bag(write_data, tmp_path, seen, monkey
     """Each sample's captions are made different for this."""
     import pyarrow as pa
 
-    from fistful.training.data import samples as module
+    from fistful.training.data import reading as module
 
     folder, read = write_data(tmp_path / "data"), module.read_index
 
@@ -224,7 +227,7 @@ def test_excluded_samples_are_not_shown(data, tmp_path, seen, capsys):
 def test_confidence_weighs_pseudo_labelled_samples_and_their_words(data, write_data, tmp_path, seen, monkeypatch):
     import pyarrow as pa
 
-    from fistful.training.data import samples as module
+    from fistful.training.data import reading as module
 
     pseudo, read = write_data(tmp_path / "pseudo", pseudo=True), module.read_index
 

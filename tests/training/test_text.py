@@ -17,8 +17,9 @@ from fistful.bow.ragged import Ragged
 from fistful.errors import UsageError
 from fistful.training.data.reading import read_samples
 from fistful.training.data.texts import BagTokens, CaptionTokens, TextLengths, bags_of, captions_of, measure_texts, reads_caption
+from fistful.training.job import settle_by_data
 from fistful.training.model.weights import Pretrained
-from fistful.training.train import _of_data, train
+from fistful.training.train import train
 from fistful.training.train_config import TrainConfig
 from tests.training.conftest import make_data
 
@@ -184,5 +185,5 @@ def test_empty_texts_are_said(write_data, tmp_path, capsys):
 def test_a_text_tower_that_is_taken_over_bounds_the_context():
     config, found = TrainConfig(init="x", init_towers="both"), Pretrained(image={}, model_cfg={"text_cfg": {"context_length": 20}})
     lengths, order = TextLengths(np.array([50])), None
-    assert _of_data(config, order, lengths, found).context_length == 20
-    assert _of_data(TrainConfig(init="x"), order, lengths, found).context_length == 56
+    assert settle_by_data(config, order, lengths, found).context_length == 20
+    assert settle_by_data(TrainConfig(init="x"), order, lengths, found).context_length == 56

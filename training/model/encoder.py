@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from fistful.bow.words import WordOptions
 
-DEFAULTS: dict[str, Any] = {"warnings": (), "trained_on": (), "word_options": None, "preprocess": None, "device": "cpu"}
+DEFAULTS: dict[str, Any] = {"warnings": (), "trained_on": (), "word_options": None, "preprocess": {}, "device": "cpu"}
 """What holds where an encoder of a user's own leaves these members out."""
 
 
@@ -45,8 +45,8 @@ class Encoder(Protocol):
     """Fingerprints of the data folders that it learnt from; may be left out: not known."""
     word_options: WordOptions | None
     """How the captions that it learnt from became words; may be left out, or None: not known."""
-    preprocess: dict[str, Any] | None
-    """`mean` and `std` of the channels, in parts of 1, by which it normalises pixels; may be left out, or None: not known."""
+    preprocess: dict[str, Any]
+    """`mean` and `std` of the channels, in parts of 1, by which it normalises pixels; may be left out: {}, not known."""
     device: str
     """Where it computes, whose last digits may be others elsewhere; may be left out: cpu."""
 
