@@ -31,7 +31,7 @@ from fistful.bow.vocabulary import read_vocabulary
 from fistful.training import loop
 from fistful.training.model.model import normalise
 from fistful.training.train import train
-from fistful.training.train_config import TrainConfig
+from fistful.training.train_config import TrainConfig, train_config
 
 Rows = dict[str, Any]
 REPOSITORY = Path(__file__).parents[1]
@@ -176,8 +176,8 @@ def bags_against_captions_vit(bench: Bench) -> Rows:
 def _bags_against_captions(bench: Bench, model: str, batch: int, steps: int) -> Rows:
     data = bench.tars(bench.n_short)
     common = {"model": model, "image_size": SIDE, "batch_size": batch, "steps": steps, "threads": 1, "progress": False}
-    captions = TrainConfig(**common, text="caption", context_length=77)
-    bags = TrainConfig(**common, text="bag", context_length=16)
+    captions = train_config(**common, text="caption", context_length=77)
+    bags = train_config(**common, text="bag", context_length=16)
     pairs = [(rate_within(bench, data, captions), rate_within(bench, data, bags)) for _ in range(bench.turns)]
     ratios = [ours / theirs for theirs, ours in pairs]
     return {
@@ -208,7 +208,7 @@ def rate_within(bench: Bench, data: Path, config: TrainConfig) -> float:
     finally:
         loop.step = step
     shutil.rmtree(folder)
-    return config.batch_size * (len(ends) - 2) / (ends[-1] - ends[1])
+    return config.optimiser.batch_size * (len(ends) - 2) / (ends[-1] - ends[1])
 
 
 # The loader alone
@@ -265,7 +265,7 @@ def prepared(bench: Bench, folder: Path, decode: str) -> Callable[[], np.ndarray
     from fistful.training.data.reading import read_samples
     from fistful.training.job import make_order
     from fistful.training.pixels import Fit
-    from fistful.training.train_config import resolve
+    from fistful.training.train_config import resolve, train_config
 
     options = {
         "text": "caption",
@@ -276,7 +276,7 @@ def prepared(bench: Bench, folder: Path, decode: str) -> Callable[[], np.ndarray
         "cache_mb": 0,
         "decoders": 1,
     }
-    config = resolve(TrainConfig(**options, threads=1, context_length=32))
+    config = resolve(train_config(**options, threads=1, context_length=32))
     samples = read_samples((str(folder),), needs_words=False, cache=bench.fresh())
     mean, std = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
 
@@ -305,7 +305,7 @@ def waiting(bench: Bench) -> Rows:
     """Share of a whole run that waits for data: tiny-resnet on cached 80 px pictures, two threads."""
     run = bench.fresh()
     options = {"epochs": 3.0, "text": "bag", "augment": "crop", "progress": False}
-    train(str(bench.tars(min(bench.n_cached, bench.n_long))), out=run, config=TrainConfig(**options))
+    train(str(bench.tars(min(bench.n_cached, bench.n_long))), out=run, config=train_config(**options))
     last = json.loads((run / "logs" / "speed.jsonl").read_text().splitlines()[-1])
     return {**last, "what": "tiny-resnet, 3 epochs, random crops of kept pictures, first epoch decodes", "bar": 0.05}
 
@@ -330,7 +330,7 @@ def _frozen(bench: Bench, objective: str, precision: str) -> Rows:
     repeats = bench.n_frozen / min(bench.n_frozen, bench.n_long)
     options = {"init": "fistful.training.model.pretrained:efficientnet_lite0", "train_image": "none", "text_tower": "words", "text": "bag"}
     size = min(512, bench.n_frozen)
-    config = TrainConfig(**options, objective=objective, precision=precision, batch_size=size, epochs=10, progress=False)
+    config = train_config(**options, objective=objective, precision=precision, batch_size=size, epochs=10, progress=False)
     compute = frozen._compute
 
     def made_up(_trainer: Any, part: Any, _update: Any) -> np.ndarray:
@@ -345,7 +345,7 @@ def _frozen(bench: Bench, objective: str, precision: str) -> Rows:
     finally:
         frozen._compute = compute
     steps, n_words = read_json(run / "config.json")["config"]["steps"], len(read_vocabulary(run / "model"))
-    what = f"{objective}, {precision}, {steps} steps of {config.batch_size}, {n_words} words"
+    what = f"{objective}, {precision}, {steps} steps of {config.optimiser.batch_size}, {n_words} words"
     return {"what": what, "seconds": round(seconds, 1), "bar": 60}
 
 

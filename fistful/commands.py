@@ -24,7 +24,7 @@ from fistful.pipelines.engine.stage import PASSED_OVER, Running
 from fistful.pipelines.pseudo.label import LabelConfig, LabelOptions
 from fistful.pipelines.read.sources import SourceOptions
 from fistful.pipelines.read.units import PlanOptions
-from fistful.training.train_config import TrainConfig
+from fistful.training.train_config import DataOptions, LossOptions, ModelOptions, OptimiserOptions, RunOptions, TextOptions, TrainConfig
 
 from .errors import DataError, UsageError
 from .terminal import show_in_line
@@ -33,8 +33,9 @@ from .verbs.report.report_config import ReportConfig
 from .verbs.words.look_up import WordsConfig
 
 GROUPS = (PlanOptions, SourceOptions, WordOptions, Limits, Balance, BagOptions, LabelOptions, Running)
+TRAIN_GROUPS = (ModelOptions, DataOptions, TextOptions, LossOptions, OptimiserOptions, RunOptions)
 CONFIGS = (CountConfig, BagsConfig, TrainConfig, LabelConfig, EvaluateConfig, ClassifyConfig, ReportConfig, WordsConfig, DemoConfig)
-for options in (*GROUPS, *CONFIGS):
+for options in (*GROUPS, *TRAIN_GROUPS, *CONFIGS):
     Parameter(name="*")(options)  # their fields become options of their own, without a prefix
 
 
@@ -199,12 +200,13 @@ def train(
 
     if not data:
         raise UsageError("no DATA given; expected folders that fistful bags wrote")
-    if config.evaluate_every and not evaluate_on:
-        raise UsageError(f"--evaluate-every {config.evaluate_every}: says nothing of what to evaluate on; give --evaluate-on CLASS_FOLDERS")
+    if config.run.evaluate_every and not evaluate_on:
+        every = config.run.evaluate_every
+        raise UsageError(f"--evaluate-every {every}: says nothing of what to evaluate on; give --evaluate-on CLASS_FOLDERS")
     if evaluate_on and not config.has_text:
         raise UsageError(
-            f"--evaluate-on {evaluate_on[0]}: class names are scored by the text tower, and --objective {config.objective} trains none; "
-            "leave it out and ask the word head with fistful evaluate --prompts head, or use --objective joint"
+            f"--evaluate-on {evaluate_on[0]}: class names are scored by the text tower, and --objective {config.loss.objective} trains "
+            "none; leave it out and ask the word head with fistful evaluate --prompts head, or use --objective joint"
         )
     done, evaluated = _finished(out), None
     if evaluate_on:
@@ -214,7 +216,7 @@ def train(
     run(*data, out=out, config=config, evaluate=evaluated)
     if os.environ.get("RANK", "0") == "0":  # one of several processes speaks
         steps = read_json(Path(out) / manifest.CONFIG)["config"]["steps"]
-        print(f"{done}{_n(steps, 'step')} of {config.batch_size} samples; the model lies in {out}/model")
+        print(f"{done}{_n(steps, 'step')} of {config.optimiser.batch_size} samples; the model lies in {out}/model")
         if evaluate_on:
             print(_scores(Path(out)))
         sets = shlex.join(word for name in evaluate_on for word in ("--data", name)) or "--data CLASS_FOLDERS"

@@ -18,7 +18,7 @@ TEXTS = "logs/texts.json"
 
 def announce(trainer: Trainer) -> None:
     """Say what is about to be trained, and what of the data will not be learnt from."""
-    if trainer.job.config.progress:
+    if trainer.job.config.run.progress:
         print(_begins(trainer), file=sys.stderr)
     for line in _about_texts(trainer.job):
         print(f"train: {line}", file=sys.stderr)
@@ -28,10 +28,11 @@ def _begins(trainer: Trainer) -> str:
     job, config = trainer.job, trainer.job.config
     n_learn = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
     what = f"{job.order.per_epoch():,} samples an epoch, {n_learn / 1e6:.1f} million weights that learn"
-    where = f"{config.device}, {config.precision}, {config.threads} threads"
+    where = f"{config.run.device}, {config.run.precision}, {config.run.threads} threads"
     n_missed, n_lines = job.samples.misses
     missed = f"; {n_missed:,} of {n_lines:,} lines of --exclude name no sample with a picture" if n_missed else ""
-    return f"train: {what}, steps {trainer.step:,} to {config.steps:,} of {config.batch_size} samples on {where}{missed}"
+    steps = f"steps {trainer.step:,} to {config.optimiser.steps:,} of {config.optimiser.batch_size} samples"
+    return f"train: {what}, {steps} on {where}{missed}"
 
 
 def _about_texts(job: Job) -> list[str]:
@@ -44,13 +45,14 @@ def _about_texts(job: Job) -> list[str]:
         return lines
     captioned = reads_caption(config, samples, members)
     n_empty = int((~captioned & (samples.bags.lengths()[members] == 0)).sum())
-    n_bags = int((~captioned).sum()) - n_empty if config.text == "caption" else 0
+    n_bags = int((~captioned).sum()) - n_empty if config.text.text == "caption" else 0
     lines += [f"{n_bags:,} of {len(members):,} samples have no caption: their bag is their text"] if n_bags else []
     lines += [f"{n_empty:,} of {len(members):,} samples have no word: their text is empty; --exclude leaves them out"] if n_empty else []
     if job.lengths is not None:
-        cut = job.lengths.cut_at(config.context_length)
+        cut = job.lengths.cut_at(config.model.context_length)
         write_json(job.run, TEXTS, {**cut, "samples": len(members), "bags_for_captions": n_bags, "empty": n_empty})
         if cut["texts_cut"]:
             share = f"{cut['texts_cut'] / cut['texts']:.2%} of the texts, {cut['tokens_cut'] / cut['tokens']:.2%} of their tokens"
-            lines.append(f"{config.context_length} text positions cut {share}; --context-length {job.lengths.tokens.max()} would hold all")
+            longest = job.lengths.tokens.max()
+            lines.append(f"{config.model.context_length} text positions cut {share}; --context-length {longest} would hold all")
     return lines

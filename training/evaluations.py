@@ -57,7 +57,7 @@ def write_models(trainer: Trainer) -> None:
             with open(job.run / METRICS, "a") as metrics:
                 write_metrics(metrics, trainer.step, {"scores": scores})
     best = checkpoints.best_step(trainer.evaluated, trainer.step)
-    if first and best is not None and job.config.evaluate_every:
+    if first and best is not None and job.config.run.evaluate_every:
         checkpoints.load_weights(job.run, checkpoints.best_name(best), trainer.model)
         _write_model(trainer, BEST_FOLDER)
 
@@ -90,10 +90,10 @@ def _about(trainer: Trainer) -> About:
         saw_imagenet_labels=False if job.pretrained is None else job.pretrained.saw_imagenet_labels,
         vocabulary_sha256=samples.vocabulary_sha256,
         word_options=samples.word_options,
-        holdout=config.holdout,
+        holdout=config.data.holdout,
         holdout_by=BY,
         init=job.init,
-        train_image=config.train_image,
+        train_image=config.model.train_image,
     )
     vocabulary = samples.vocabulary_folder / vocabularies.FILE
     return About(lineage, job.preprocess, vocabulary.read_bytes() if trainer.model.shape.n_words else b"")

@@ -38,7 +38,7 @@ def features_of(trainer: Trainer, folder: Path, stopped: Callable[[], bool]) -> 
     parts = list_parts(samples, folder, decided_by(trainer))
     model.eval()
     mine = parts[ranks.rank :: ranks.size]
-    with progress_bar("features", sum(len(part.rows) for part in mine), job.config.progress and ranks.rank == 0) as update:
+    with progress_bar("features", sum(len(part.rows) for part in mine), job.config.run.progress and ranks.rank == 0) as update:
         done = 0
         for part in mine:
             if stopped():
@@ -55,8 +55,8 @@ def decided_by(trainer: Trainer) -> str:
 
     Precision is not among it: features are computed in float32 whatever the run's.
     """
-    config = trainer.job.config
-    how = {"decode": config.decode, "device": config.device, "threads": config.threads, "kind": KIND.__name__, "format": FORMAT}
+    decode, run = trainer.job.config.data.decode, trainer.job.config.run
+    how = {"decode": decode, "device": run.device, "threads": run.threads, "kind": KIND.__name__, "format": FORMAT}
     tower = tower_digest(trainer.model, trainer.job.preprocess)
     return sha256_hex(canonical_json({**how, "tower": tower, "versions": versions_of(*PACKAGES)}))
 
@@ -86,7 +86,7 @@ def list_parts(samples: Samples, folder: Path, decided: str) -> list[Part]:
 def _compute(trainer: Trainer, part: Part, update: Callable[[int], None]) -> np.ndarray:
     """Return features (n, F); NaN where a picture is broken."""
     pictures, found = trainer.loader.pictures, []
-    with ThreadPoolExecutor(1) as ahead, ThreadPoolExecutor(trainer.job.config.decoders) as decoders, torch.inference_mode():
+    with ThreadPoolExecutor(1) as ahead, ThreadPoolExecutor(trainer.job.config.run.decoders) as decoders, torch.inference_mode():
 
         def load(start: int) -> list[np.ndarray | None]:
             return list(decoders.map(pictures.picture, part.rows[start : start + ROWS].tolist()))

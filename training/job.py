@@ -24,7 +24,7 @@ from .model.encoder import Encoder
 from .model.preprocess import default_preprocess, preprocess_of
 from .model.pretrained import load_pretrained
 from .model.weights import Pretrained
-from .train_config import MAX_STEPS, TrainConfig, resolve
+from .train_config import MAX_STEPS, TrainConfig, changed, resolve
 
 Evaluate = Callable[[Encoder], Mapping[str, float]]
 
@@ -63,7 +63,7 @@ def plan_job(data: tuple[str, ...], run: Path, config: TrainConfig, evaluate: Ev
     ranks.wait()
     if ranks.rank:
         samples, hidden = _read(data, config, run)
-    if config.text == "balanced" and config.balance() is None and not samples.has_rule:
+    if config.text.text == "balanced" and config.text.balance() is None and not samples.has_rule:
         raise UsageError("--text balanced: tars have no rule of their own; give --rule, or use --text bag")
     order = make_order(config, samples, hidden)
     lengths = _text_lengths(config, samples, order)
@@ -76,22 +76,22 @@ def identity_of(job: Job) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     config, evaluated = job.config, getattr(job.evaluate, "fingerprint", "")
     more = {"preprocess": job.preprocess} if job.preprocess != default_preprocess() else {}
     more |= {"evaluated_on": evaluated} if evaluated else {}
-    more |= {"holdout_by": BY} if config.holdout else {}
-    exclude = sha256_hex("\n".join(read_keys(config.exclude)).encode()) if config.exclude else ""
+    more |= {"holdout_by": BY} if config.data.holdout else {}
+    exclude = sha256_hex("\n".join(read_keys(config.data.exclude)).encode()) if config.data.exclude else ""
     inputs = [{"fingerprint": f, "weight": w} for f, w in zip(job.samples.fingerprints, job.samples.weights, strict=True)]
     return {**semantic_values(config), "init": job.init, "exclude": exclude, **more}, inputs
 
 
 def _read(data: tuple[str, ...], config: TrainConfig, run: Path) -> tuple[Samples, np.ndarray]:
     """Read the samples, and which of them are not shown; the first rank leaves in logs/ what the others need not find out again."""
-    samples = read_samples(data, config.exclude, config.needs_words, run / "logs" / "foreign")
+    samples = read_samples(data, config.data.exclude, config.needs_words, run / "logs" / "foreign")
     return samples, hidden_rows(config, samples, run / "logs" / "contents")
 
 
 def _read_init(config: TrainConfig) -> tuple[Pretrained | None, str]:
-    if not config.init:
+    if not config.model.init:
         return None, ""
-    found = load_pretrained(config.init)
+    found = load_pretrained(config.model.init)
     return found, found.fingerprint()
 
 
@@ -101,26 +101,27 @@ def make_order(config: TrainConfig, samples: Samples, hidden: np.ndarray) -> Ord
     Raises:
         UsageError: If the samples do not fill a batch as the options ask.
     """
+    size, pseudo_share, n_ranks = config.optimiser.batch_size, config.data.pseudo_share, config.run.world_size
     streams = []
     for salt, pseudo in enumerate((False, True)):
         mask = (samples.pseudo == pseudo) & ~hidden
         n_each = np.bincount(samples.folder[mask], minlength=len(samples.folders))
         weights = tuple(zip(n_each.tolist(), samples.weights, strict=True))
-        streams.append(Stream(members=np.flatnonzero(mask), weights=weights, seed=config.seed, salt=salt))
-    order = Order(real=streams[0], pseudo=streams[1], batch_size=config.batch_size, pseudo_share=config.pseudo_share)
+        streams.append(Stream(members=np.flatnonzero(mask), weights=weights, seed=config.run.seed, salt=salt))
+    order = Order(real=streams[0], pseudo=streams[1], batch_size=size, pseudo_share=pseudo_share)
     _check_shown(samples, order)
     n_epoch = order.per_epoch()
     if not n_epoch:
-        raise UsageError(f"--exclude {config.exclude} --holdout {config.holdout}: leave no sample to learn from")
-    if config.batch_size > n_epoch:
-        raise UsageError(f"--batch-size {config.batch_size}: an epoch has only {n_epoch} samples; use a smaller batch or more data")
-    if config.batch_size % config.world_size:
-        raise UsageError(f"--batch-size {config.batch_size}: does not divide among {config.world_size} processes; use a multiple of it")
-    if not streams[0].per_epoch() and config.pseudo_share < 1:
-        raise UsageError(f"--pseudo-share {config.pseudo_share}: all samples are pseudo-labelled; add a folder of real ones, or use 1")
-    if streams[1].per_epoch() and config.pseudo_share and not order.most_pseudo:
+        raise UsageError(f"--exclude {config.data.exclude} --holdout {config.data.holdout}: leave no sample to learn from")
+    if size > n_epoch:
+        raise UsageError(f"--batch-size {size}: an epoch has only {n_epoch} samples; use a smaller batch or more data")
+    if size % n_ranks:
+        raise UsageError(f"--batch-size {size}: does not divide among {n_ranks} processes; use a multiple of it")
+    if not streams[0].per_epoch() and pseudo_share < 1:
+        raise UsageError(f"--pseudo-share {pseudo_share}: all samples are pseudo-labelled; add a folder of real ones, or use 1")
+    if streams[1].per_epoch() and pseudo_share and not order.most_pseudo:
         raise UsageError(
-            f"--batch-size {config.batch_size} --pseudo-share {config.pseudo_share}: a batch has no room for a pseudo-labelled sample; "
+            f"--batch-size {size} --pseudo-share {pseudo_share}: a batch has no room for a pseudo-labelled sample; "
             "use a larger batch or share, or --pseudo-share 0"
         )
     return order
@@ -144,29 +145,29 @@ def _text_lengths(config: TrainConfig, samples: Samples, order: Order) -> TextLe
         UsageError: If captions are asked for, and there are none.
     """
     members = np.concatenate([order.real.members, order.pseudo.members])
-    if config.text == "caption" and config.has_text and not reads_caption(config, samples, members).any():
+    if config.text.text == "caption" and config.has_text and not reads_caption(config, samples, members).any():
         raise UsageError("--text caption: found no sample with a caption; use --text bag or balanced, or add a folder that has captions")
-    if not config.has_text or config.text_tower == "words":
+    if not config.has_text or config.model.text_tower == "words":
         return None
     return measure_texts(config, samples, words_of(config, samples), SimpleTokenizer(), members)
 
 
 def words_of(config: TrainConfig, samples: Samples) -> Vocabulary:
     """Return the words, with the keep probabilities of the run's rule."""
-    rule = config.balance()
+    rule = config.text.balance()
     return samples.vocabulary if rule is None else samples.vocabulary.balanced(rule)
 
 
 def settle_by_data(config: TrainConfig, order: Order, lengths: TextLengths | None, pretrained: Pretrained | None) -> TrainConfig:
     """Make the choices definite that the data decides: steps, text positions."""
-    if config.epochs:
-        steps = config.epochs * order.per_epoch() / config.batch_size
+    if config.optimiser.epochs:
+        steps = config.optimiser.epochs * order.per_epoch() / config.optimiser.batch_size
         if steps > MAX_STEPS:
-            raise UsageError(f"--epochs {config.epochs:g}: are {steps:g} steps, expected at most {MAX_STEPS:,}")
-        config = dataclasses.replace(config, steps=max(1, round(steps)))
-    if config.context_length:
+            raise UsageError(f"--epochs {config.optimiser.epochs:g}: are {steps:g} steps, expected at most {MAX_STEPS:,}")
+        config = changed(config, steps=max(1, round(steps)))
+    if config.model.context_length:
         return config
     most = MOST_CONTEXT
-    if config.init_towers == "both" and pretrained is not None and pretrained.model_cfg is not None:
+    if config.model.init_towers == "both" and pretrained is not None and pretrained.model_cfg is not None:
         most = min(most, pretrained.model_cfg.get("text_cfg", {}).get("context_length", most))
-    return dataclasses.replace(config, context_length=LEAST_CONTEXT if lengths is None else lengths.fitting(most))
+    return changed(config, context_length=LEAST_CONTEXT if lengths is None else lengths.fitting(most))

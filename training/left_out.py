@@ -36,7 +36,7 @@ def report_left_out(trainer: Trainer) -> None:
     """Say what was left out, and write down which pictures others took the place of; the verb says what was done."""
     run, samples = trainer.job.run, trainer.job.samples
     if trainer.skipped:
-        share = f"{len(trainer.skipped)} of {trainer.job.config.steps} steps skipped, their loss was no number"
+        share = f"{len(trainer.skipped)} of {trainer.job.config.optimiser.steps} steps skipped, their loss was no number"
         print(f"{run}: {share}; a smaller --lr helps", file=sys.stderr)
     broken: dict[int, str] = trainer.loader.pictures.broken
     if broken:

@@ -29,26 +29,26 @@ def take_steps(trainer: Trainer, evaluate: Callable[[], dict[str, float]] | None
         DataError: If too many losses are no numbers.
     """
     run, config, first = trainer.job.run, trainer.job.config, trainer.job.ranks.rank == 0
-    every = -(-config.steps // METRIC_LINES)
-    speed = report_speed(run / "logs", trainer.step, config, config.progress and first, first)
+    every = -(-config.optimiser.steps // METRIC_LINES)
+    speed = report_speed(run / "logs", trainer.step, config, config.run.progress and first, first)
     with open(run / METRICS if first else os.devnull, "a") as metrics, speed as report:
-        for batch in trainer.loader.batches(trainer.step, config.steps):
+        for batch in trainer.loader.batches(trainer.step, config.optimiser.steps):
             taken = step(trainer.model, batch, trainer.objectives, trainer.optimizer, trainer.setting, stop)
             trainer.note(taken)
             if not taken.is_learnt:
                 log_skipped(trainer, batch)
-            is_end = trainer.step == config.steps
+            is_end = trainer.step == config.optimiser.steps
             if trainer.step % every == 0 or is_end:
                 write_metrics(metrics, trainer.step, taken.values)
             report(trainer.step, taken.values, trainer.loader.waited_s)
-            due = evaluate is not None and config.evaluate_every > 0 and trainer.step % config.evaluate_every == 0
+            due = evaluate is not None and config.run.evaluate_every > 0 and trainer.step % config.run.evaluate_every == 0
             if evaluate is not None and due and not is_end:
                 write_metrics(metrics, trainer.step, {"scores": evaluate()})
-            if due or taken.is_last or (trainer.step % config.checkpoint_every == 0 and not is_end):
+            if due or taken.is_last or (trainer.step % config.run.checkpoint_every == 0 and not is_end):
                 _to_disk(metrics)
                 trainer.save()
             if taken.is_last:
-                raise Interrupted(f"{run}: stopped at step {trainer.step} of {config.steps}; the same command goes on from there")
+                raise Interrupted(f"{run}: stopped at step {trainer.step} of {config.optimiser.steps}; the same command goes on from there")
 
 
 def _to_disk(metrics: TextIO) -> None:

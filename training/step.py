@@ -88,7 +88,7 @@ def compute_gradients(model: Model, batch: Batch, objectives: Objectives, settin
     In parts, embeddings of all samples are computed first, without a graph; the losses say how they should
     change; then each part is computed again and told so (GradCache, Gao et al. 2021, arXiv 2101.06983).
     """
-    n, device = setting.config.accumulation, setting.device
+    n, device = setting.config.optimiser.accumulation, setting.device
     if n == 1:
         return _backward(compute_losses(model, batch, embed(model, batch.images, batch.text, setting), objectives, device))
     buffers = [buffer.clone() for buffer in model.buffers()]
@@ -114,9 +114,9 @@ def embed(model: Model, images: torch.Tensor, text: Text, setting: Setting) -> E
     """Send samples through the towers; float32 comes out, whatever the towers' precision."""
     config, device = setting.config, setting.device
     images = images.to(device, non_blocking=True)
-    frozen = config.train_image == "none"
+    frozen = config.model.train_image == "none"
     ready = images.float() if frozen else normalise(images, setting.preprocess["mean"], setting.preprocess["std"])
-    with torch.autocast(device.partition(":")[0], torch.bfloat16, enabled=config.precision == "bf16"):
+    with torch.autocast(device.partition(":")[0], torch.bfloat16, enabled=config.run.precision == "bf16"):
         if frozen or config.has_head:
             channels_BC, image_BD = model.finish(ready) if frozen else model.image_both(ready)
         else:

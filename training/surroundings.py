@@ -41,10 +41,10 @@ def locked(run: Path, ranks: Ranks) -> Iterator[None]:
 def torch_settings(config: TrainConfig) -> Iterator[None]:
     """Set threads, determinism and torch's seed for the block, and put all but the seed back after it."""
     threads, deterministic, fill = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
-    torch.set_num_threads(config.threads)
+    torch.set_num_threads(config.run.threads)
     memory.fill_uninitialized_memory = False  # took 12 % of a step of tiny-resnet, and guards against reading what was never written
-    torch.use_deterministic_algorithms(config.device == "cpu")  # on a GPU some pooling has no deterministic form
-    torch.manual_seed(config.seed)
+    torch.use_deterministic_algorithms(config.run.device == "cpu")  # on a GPU some pooling has no deterministic form
+    torch.manual_seed(config.run.seed)
     try:
         yield
     finally:

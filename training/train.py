@@ -1,6 +1,6 @@
 """`train`: data folders in, a run folder out. The file reads downwards as a run goes.
 
->>> train("data/bags", out="runs/first", config=TrainConfig(steps=500))  # doctest: +SKIP
+>>> train("data/bags", out="runs/first", config=train_config(steps=500))  # doctest: +SKIP
 PosixPath('/home/me/runs/first')
 """
 
@@ -73,8 +73,8 @@ def train(*data: str, out: str | Path, config: TrainConfig = TrainConfig(), eval
 def _begin(trainer: Trainer, stop: threading.Event) -> None:
     """Go to the step that is next, and say what will be done."""
     job = trainer.job
-    if job.config.train_image == "none":
-        folder = Path(job.config.features) if job.config.features else job.run / "logs" / "features"
+    if job.config.model.train_image == "none":
+        folder = Path(job.config.run.features) if job.config.run.features else job.run / "logs" / "features"
         trainer.loader.features = features_of(trainer, folder, stop.is_set)
     for problem in trainer.resume():
         print(problem, file=sys.stderr)

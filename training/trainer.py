@@ -68,7 +68,7 @@ class Trainer:
         if self.job.ranks.rank == 0:
             about = {**self.belongs, "step": self.step, "skipped": self.skipped, "evaluated": self.evaluated}
             more = {f"{kind}.{name}": tensor for kind, tensors in self._remembered().items() for name, tensor in tensors.items()}
-            checkpoints.save_checkpoint(self.job.run, self.model, self.optimizer, more, about, self.job.config.keep_checkpoints)
+            checkpoints.save_checkpoint(self.job.run, self.model, self.optimizer, more, about, self.job.config.run.keep_checkpoints)
         self.job.ranks.wait()
 
     def _remembered(self) -> dict[str, dict[str, torch.Tensor]]:
@@ -79,14 +79,14 @@ def make_trainer(job: Job) -> Trainer:
     """Return a run before its first step."""
     config, samples, words = job.config, job.samples, job.samples.vocabulary
     shape = shape_of(config, len(words), job.pretrained)
-    tokenizer = open_clip.SimpleTokenizer(context_length=config.context_length)
+    tokenizer = open_clip.SimpleTokenizer(context_length=config.model.context_length)
     fit = fit_of(job.preprocess, square_size(shape))
     loader = Loader(config, samples, job.order, fit, words_of(config, samples), tokenizer, job.ranks)
-    model = Model(shape, config.temperature)
+    model = Model(shape, config.model.temperature)
     if job.pretrained is not None:
-        start_from(model, job.pretrained, config.init_towers, config.init)
-    model.freeze(config.train_image)
-    device = f"cuda:{job.ranks.local}" if config.device == "cuda" else "cpu"
+        start_from(model, job.pretrained, config.model.init_towers, config.model.init)
+    model.freeze(config.model.train_image)
+    device = f"cuda:{job.ranks.local}" if config.run.device == "cuda" else "cpu"
     model.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     return Trainer(
         job=job,
@@ -96,5 +96,5 @@ def make_trainer(job: Job) -> Trainer:
         model=model,
         optimizer=make_optimizer(config, model),
         objectives=objectives_of(config, words.df, words.n_samples, job.ranks),
-        mean=RunningMean(model, config.ema),
+        mean=RunningMean(model, config.optimiser.ema),
     )

@@ -13,7 +13,7 @@ from fistful.bow.store import manifest
 from fistful.errors import Interrupted
 from fistful.training import loop
 from fistful.training.train import train
-from fistful.training.train_config import TrainConfig
+from fistful.training.train_config import train_config
 
 QUICK = {"steps": 4, "batch_size": 8, "warmup": 1, "threads": 1, "progress": False}
 REACHED = {
@@ -27,7 +27,7 @@ REACHED = {
 
 
 def test_train_writes_a_run_folder_that_verifies(data, tmp_path):
-    run = train(data, out=tmp_path / "run", config=TrainConfig(**QUICK))
+    run = train(data, out=tmp_path / "run", config=train_config(**QUICK))
     assert manifest.verify(run) == []
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3, 4]
@@ -56,11 +56,11 @@ def test_every_objective_goes_with_every_tower(data, tmp_path, monkeypatch, towe
 
     monkeypatch.setattr(loop, "step", watch)
     options = {**QUICK, "text_tower": tower, "objective": objective, "bank": 16 if objective in ("contrastive", "joint") else 0}
-    whole = train(data, out=tmp_path / "whole", config=TrainConfig(**options, ema=0.9))
+    whole = train(data, out=tmp_path / "whole", config=train_config(**options, ema=0.9))
     assert reached == REACHED[objective]
     with pytest.raises(Interrupted):
-        train(data, out=tmp_path / "run", config=TrainConfig(**options, ema=0.9))
-    run = train(data, out=tmp_path / "run", config=TrainConfig(**options, ema=0.9))
+        train(data, out=tmp_path / "run", config=train_config(**options, ema=0.9))
+    run = train(data, out=tmp_path / "run", config=train_config(**options, ema=0.9))
     assert (run / "manifest.json").read_bytes() == (whole / "manifest.json").read_bytes()
     losses = [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert torch.isfinite(torch.tensor(losses)).all()
@@ -70,7 +70,7 @@ def test_every_objective_goes_with_every_tower(data, tmp_path, monkeypatch, towe
 def test_open_clip_reads_a_model_with_a_bias(data, tmp_path, objective):
     import open_clip
 
-    run = train(data, out=tmp_path / "run", config=TrainConfig(**QUICK, objective=objective, text="bag"))
+    run = train(data, out=tmp_path / "run", config=train_config(**QUICK, objective=objective, text="bag"))
     model = open_clip.create_model(f"local-dir:{run / 'model'}", require_pretrained=True)
     assert model.logit_bias.item() == pytest.approx(-10, abs=0.1)
     assert model.logit_bias.item() != -10
