@@ -10,7 +10,7 @@ import pytest
 
 from fistful.bow.draw import number_of_key
 from fistful.errors import DataError, UsageError
-from fistful.training.data import samples as data_module
+from fistful.training.data import reading as data_module
 from fistful.training.data.reading import parse_folder, read_samples
 from fistful.training.data.samples import read_picture
 from fistful.training.recipes import tiny_clip, tiny_fistful, tiny_joint
