@@ -23,7 +23,7 @@ from fistful.eval.tasks.zeroshot import Predictions, summarise
 from fistful.pipelines.bags import BagsConfig, bags
 from fistful.pipelines.count import CountConfig, count
 from fistful.pipelines.engine.stage import Running
-from fistful.training.train_config import TrainConfig
+from fistful.training.train_config import train_config
 
 SIDE = 64
 RESNET = {
@@ -110,7 +110,7 @@ def report_folders(data: Path, root: Path, n: int, n_runs: int, n_steps: int) ->
 
 
 def _run(folder: Path, steps: int, seed: int) -> Path:
-    manifest.claim(folder, "train", semantic_values(TrainConfig(steps=steps, seed=seed)), [{"fingerprint": "00" * 32, "weight": 1.0}])
+    manifest.claim(folder, "train", semantic_values(train_config(steps=steps, seed=seed)), [{"fingerprint": "00" * 32, "weight": 1.0}])
     losses = 4.0 / (1 + np.arange(steps) / 200) + np.random.default_rng(seed).random(steps) / 10
     lines = [json.dumps({"step": step, "loss": round(loss, 6), "lr": 0.001}) for step, loss in enumerate(losses.tolist(), start=1)]
     write_bytes(folder, "metrics.jsonl", ("\n".join(lines) + "\n").encode())

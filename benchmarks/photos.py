@@ -29,7 +29,7 @@ from fistful.bow.store.files import read_json
 from fistful.errors import DataError, FistfulError
 from fistful.pipelines.engine.stage import Running
 from fistful.training import recipes
-from fistful.training.train_config import TrainConfig, has_bf16
+from fistful.training.train_config import TrainConfig, changed, has_bf16
 
 KEPT = 0.5
 """Fraction of words that balancing leaves, and blind thinning with it."""
@@ -121,7 +121,7 @@ class Way:
 
     def run(self, arm: str, config: TrainConfig) -> Path:
         """Return a run's folder."""
-        return self.options.out / "runs" / (f"{self.name}-{arm}" + (f"-{config.seed}" if len(self.arms[arm]) > 1 else ""))
+        return self.options.out / "runs" / (f"{self.name}-{arm}" + (f"-{config.run.seed}" if len(self.arms[arm]) > 1 else ""))
 
     def runs(self, arms: list[str], n_seeds: int | None = None) -> list[Path]:
         """Return the folders of these arms' runs, seed by seed."""
@@ -136,7 +136,7 @@ def photos(options: Options) -> Path:
     """Go the whole way, and write what was found."""
     from fistful.pipelines.bags import BagOptions, BagsConfig, bags
     from fistful.pipelines.count import CountConfig, count
-    from fistful.training.train import TEXTS
+    from fistful.training.announce import TEXTS
 
     out, clock = options.out, Clock(options.out / "logs" / "minutes.jsonl")
     with clock.stage("photos cut into parts"):
@@ -166,12 +166,12 @@ def photos(options: Options) -> Path:
 def scratch(options: Options, clock: Clock) -> Way:
     """Return the start from random weights: the demo's models, and the recipes without a word head."""
     common = {"context_length": CONTEXT, "holdout": HOLDOUT, "progress": False}
-    joint = dataclasses.replace(recipes.tiny_joint(options.steps), **common)
+    joint = changed(recipes.tiny_joint(options.steps), **common)
     plain = {"tiny-clip": recipes.tiny_clip(options.steps), "tiny-fistful": recipes.tiny_fistful(options.steps)}
     arms = {
-        "captions": dataclasses.replace(joint, text="caption"),
+        "captions": changed(joint, text="caption"),
         **_bag_arms(joint),
-        **{name: dataclasses.replace(config, **common) for name, config in plain.items()},
+        **{name: changed(config, **common) for name, config in plain.items()},
     }
     return Way("scratch", options, clock, {arm: [config] for arm, config in arms.items()}, str)
 
@@ -181,18 +181,18 @@ def frozen(options: Options, clock: Clock) -> Way:
     features = str(options.out / "features")
     recipe = recipes.photos_frozen(options.frozen_steps)
     precision = "bf16" if has_bf16("cpu") else "fp32"  # the head over thousands of words is most of the work
-    joint = dataclasses.replace(recipe, precision=precision, device="cpu", holdout=HOLDOUT, features=features, progress=False)
-    arms = {"captions": dataclasses.replace(joint, text="bag", captions="one"), **_bag_arms(joint)}
-    seeded = {arm: [dataclasses.replace(config, seed=seed) for seed in range(options.seeds)] for arm, config in arms.items()}
-    seeded["recipe"] = [dataclasses.replace(joint, steps=options.recipe_steps)]
+    joint = changed(recipe, precision=precision, device="cpu", holdout=HOLDOUT, features=features, progress=False)
+    arms = {"captions": changed(joint, text="bag", captions="one"), **_bag_arms(joint)}
+    seeded = {arm: [changed(config, seed=seed) for seed in range(options.seeds)] for arm, config in arms.items()}
+    seeded["recipe"] = [changed(joint, steps=options.recipe_steps)]
     return Way("frozen", options, clock, seeded, lambda run: f"benchmarks.photos_tower:shared {json.dumps({'run': str(run)})}")
 
 
 def _bag_arms(joint: TrainConfig) -> dict[str, TrainConfig]:
     return {
-        "bags": dataclasses.replace(joint, text="bag"),
+        "bags": changed(joint, text="bag"),
         "balanced": joint,
-        "random": dataclasses.replace(joint, rule="random", kept=KEPT),
+        "random": changed(joint, rule="random", kept=KEPT),
         "pseudo": joint,
     }
 
@@ -369,9 +369,9 @@ def main() -> None:
         results=asked.results or (asked.out if small else RESULTS),
         small=small,
         seeds=asked.seeds or (2 if small else 5),
-        steps=asked.steps or (10 if small else recipes.tiny_clip().steps),
+        steps=asked.steps or (10 if small else recipes.tiny_clip().optimiser.steps),
         frozen_steps=10 if small else FROZEN_STEPS,
-        recipe_steps=15 if small else recipes.photos_frozen().steps,
+        recipe_steps=15 if small else recipes.photos_frozen().optimiser.steps,
     )
     try:
         photos(options)

@@ -31,7 +31,7 @@ from fistful.bow.vocabulary import read_vocabulary
 from fistful.training import loop
 from fistful.training.model.model import normalise
 from fistful.training.train import train
-from fistful.training.train_config import TrainConfig
+from fistful.training.train_config import TrainConfig, train_config
 
 Rows = dict[str, Any]
 REPOSITORY = Path(__file__).parents[1]
@@ -176,8 +176,8 @@ def bags_against_captions_vit(bench: TrainingBench) -> Rows:
 def _bags_against_captions(bench: TrainingBench, model: str, batch: int, steps: int) -> Rows:
     data = bench.tars(bench.n_short)
     common = {"model": model, "image_size": SIDE, "batch_size": batch, "steps": steps, "threads": 1, "progress": False}
-    captions = TrainConfig(**common, text="caption", context_length=77)
-    bags = TrainConfig(**common, text="bag", context_length=16)
+    captions = train_config(**common, text="caption", context_length=77)
+    bags = train_config(**common, text="bag", context_length=16)
     pairs = [(rate_within(bench, data, captions), rate_within(bench, data, bags)) for _ in range(bench.turns)]
     ratios = [ours / theirs for theirs, ours in pairs]
     return {
@@ -194,21 +194,21 @@ def _bags_against_captions(bench: TrainingBench, model: str, batch: int, steps: 
 def rate_within(bench: TrainingBench, data: Path, config: TrainConfig) -> float:
     """Return samples a second of the steps after the second."""
     ends: list[float] = []
-    take_step = loop.Trainer.take_step
+    step = loop.step
 
-    def note(self: loop.Trainer, *arguments: Any) -> Any:
-        result = take_step(self, *arguments)
+    def note(*arguments: Any) -> Any:
+        result = step(*arguments)
         ends.append(time.perf_counter())
         return result
 
-    loop.Trainer.take_step = note
+    loop.step = note
     try:
         folder = bench.fresh()
         train(str(data), out=folder, config=config)
     finally:
-        loop.Trainer.take_step = take_step
+        loop.step = step
     shutil.rmtree(folder)
-    return config.batch_size * (len(ends) - 2) / (ends[-1] - ends[1])
+    return config.optimiser.batch_size * (len(ends) - 2) / (ends[-1] - ends[1])
 
 
 # The loader alone
@@ -263,9 +263,9 @@ def prepared(bench: TrainingBench, folder: Path, decode: str) -> Callable[[], np
 
     from fistful.training.data.loader import Loader
     from fistful.training.data.reading import read_samples
+    from fistful.training.job import make_order
     from fistful.training.pixels import Fit
-    from fistful.training.train import _order
-    from fistful.training.train_config import resolve
+    from fistful.training.train_config import resolve, train_config
 
     options = {
         "text": "caption",
@@ -276,13 +276,13 @@ def prepared(bench: TrainingBench, folder: Path, decode: str) -> Callable[[], np
         "cache_mb": 0,
         "decoders": 1,
     }
-    config = resolve(TrainConfig(**options, threads=1, context_length=32))
+    config = resolve(train_config(**options, threads=1, context_length=32))
     samples = read_samples((str(folder),), needs_words=False, cache=bench.fresh())
     mean, std = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
 
     def once() -> np.ndarray:
         tokenizer = open_clip.SimpleTokenizer(context_length=32)
-        loader = Loader(config, samples, _order(config, samples, samples.left_out), Fit(SIDE), samples.vocabulary, tokenizer)
+        loader = Loader(config, samples, make_order(config, samples, samples.left_out), Fit(SIDE), samples.vocabulary, tokenizer)
         batches = loader.batches(0, len(samples) // 64)
         return summary(normalise(batch.images, mean, std) for batch in batches)
 
@@ -305,7 +305,7 @@ def waiting(bench: TrainingBench) -> Rows:
     """Share of a whole run that waits for data: tiny-resnet on cached 80 px pictures, two threads."""
     run = bench.fresh()
     options = {"epochs": 3.0, "text": "bag", "augment": "crop", "progress": False}
-    train(str(bench.tars(min(bench.n_cached, bench.n_long))), out=run, config=TrainConfig(**options))
+    train(str(bench.tars(min(bench.n_cached, bench.n_long))), out=run, config=train_config(**options))
     last = json.loads((run / "logs" / "speed.jsonl").read_text().splitlines()[-1])
     return {**last, "what": "tiny-resnet, 3 epochs, random crops of kept pictures, first epoch decodes", "bar": 0.05}
 
@@ -324,28 +324,28 @@ def frozen_joint(bench: TrainingBench) -> Rows:
 
 def _frozen(bench: TrainingBench, objective: str, precision: str) -> Rows:
     """Features are made up: what is timed does not depend on their values. The words are those of real captions."""
-    from fistful.training.data import features
+    from fistful.training import frozen
 
     folder = bench.tars(min(bench.n_frozen, bench.n_long))
     repeats = bench.n_frozen / min(bench.n_frozen, bench.n_long)
     options = {"init": "fistful.training.model.pretrained:efficientnet_lite0", "train_image": "none", "text_tower": "words", "text": "bag"}
     size = min(512, bench.n_frozen)
-    config = TrainConfig(**options, objective=objective, precision=precision, batch_size=size, epochs=10, progress=False)
-    compute = features._compute
+    config = train_config(**options, objective=objective, precision=precision, batch_size=size, epochs=10, progress=False)
+    compute = frozen._compute
 
     def made_up(_trainer: Any, part: Any, _update: Any) -> np.ndarray:
         return np.random.default_rng(0).normal(size=(len(part.rows), 1280)).astype(np.float16)
 
-    features._compute = made_up
+    frozen._compute = made_up
     try:
         run = bench.fresh()
         start = time.perf_counter()
         train(f"{folder}*{repeats:g}", out=run, config=config)
         seconds = time.perf_counter() - start
     finally:
-        features._compute = compute
+        frozen._compute = compute
     steps, n_words = read_json(run / "config.json")["config"]["steps"], len(read_vocabulary(run / "model"))
-    what = f"{objective}, {precision}, {steps} steps of {config.batch_size}, {n_words} words"
+    what = f"{objective}, {precision}, {steps} steps of {config.optimiser.batch_size}, {n_words} words"
     return {"what": what, "seconds": round(seconds, 1), "bar": 60}
 
 

@@ -45,7 +45,7 @@ def warnings_of(encoder: Encoder, eval_set: EvalSet, classifier: Classifier, tal
 
 def of_any_set(encoder: Encoder, tally: ImageTally) -> list[str]:
     """Return what is not as it should be with images and model, whatever is asked of them."""
-    lines = [*getattr(encoder, "warnings", ()), *tally.notes]
+    lines = [*encoder.warnings, *tally.notes]
     if tally.letters:
         first = tally.letters[0]
         lines.insert(0, f"{len(tally.letters):,} of {tally.looked_at:,} images refused, the first {first.place} ({first.reason})")
@@ -105,14 +105,14 @@ def copied_images(tally: ImageTally) -> list[str]:
     return [f"{tally.n_copies:,} of {tally.n_in:,} images repeat an earlier one byte for byte{torn}"]
 
 
-def odd_pixels(preprocess: dict[str, Any] | None, pixels: np.ndarray) -> list[str]:
+def odd_pixels(preprocess: dict[str, Any], pixels: np.ndarray) -> list[str]:
     """Return a line if a model's normalisation moves pixels far from mean 0 and spread 1.
 
     Args:
-        preprocess: `mean` and `std` of the channels, in parts of 1; None where the encoder does not say.
+        preprocess: `mean` and `std` of the channels, in parts of 1; {} where the encoder does not say.
         pixels: uint8 (n, H, W, 3) of the set.
     """
-    if preprocess is None:
+    if not preprocess:
         return []
     shares = pixels.reshape(-1, 3) / 255.0
     mean, std = (np.array(preprocess[name], dtype=np.float64) for name in ("mean", "std"))

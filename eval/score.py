@@ -137,7 +137,7 @@ def see_all(job: EvalJob, classifiers: Sequence[Classifier]) -> JudgedSet:
         while batch := list(islice(stream, job.config.batch_size)):
             pixels = np.stack([image.pixels for image in batch])
             if not images:
-                tally.notes += odd_pixels(getattr(job.encoder, "preprocess", None), pixels)
+                tally.notes += odd_pixels(job.encoder.preprocess, pixels)
             parts.append(_judge(job, classifiers, batch, pixels))
             images += [(image.name, image.sha256, image.source, image.phash) for image in batch]
             update(len(images), f"{len(tally.letters)} refused")

@@ -106,7 +106,7 @@ def _shared_words(encoder: Encoder, captions: CaptionSet) -> _Words:
 
 def _learnt(encoder: Encoder, captions: CaptionSet) -> list[str]:
     """Return a line if the model was trained on this very folder."""
-    known = captions.digest in getattr(encoder, "trained_on", ())
+    known = captions.digest in encoder.trained_on
     return (
         ["the model was trained on this folder: the scores say what it has kept, not what it would do with new pictures"] if known else []
     )
@@ -137,7 +137,7 @@ def _see(model: str, encoder: Encoder, captions: CaptionSet, words: _Words, word
         while batch := list(islice(stream, config.batch_size)):
             pixels = np.stack([image.pixels for image in batch])
             if not images:
-                tally.notes += odd_pixels(getattr(encoder, "preprocess", None), pixels)
+                tally.notes += odd_pixels(encoder.preprocess, pixels)
             features_BD = check_features(encoder.embed_images(pixels), [image.name for image in batch], model, zeros_allowed=False)
             if encoder.word_scores is not None:
                 scores_BV = encoder.word_scores(pixels)[:, words.columns]

@@ -1,7 +1,9 @@
 """Word-balanced bags of words from captions, CLIP models trained on them, and their zero-shot scores.
 
 Every verb of the command line is a function here: `fistful.count`, `fistful.bags`, `fistful.train`,
-`fistful.evaluate`, `fistful.verify`.
+`fistful.evaluate`, `fistful.verify`. Options of training are given by name:
+
+>>> fistful.train("data/bags", out="runs/first", config=fistful.train_config(steps=500, text="bag"))  # doctest: +SKIP
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ _WHERE = {
     "Balance": "fistful.bow.balance",
     "train": "fistful.training.train",
     "TrainConfig": "fistful.training.train_config",
+    "train_config": "fistful.training.train_config",
     "evaluate": "fistful.eval.evaluate",
     "EvaluateConfig": "fistful.eval.evaluate_config",
     "classify": "fistful.eval.tasks.classify",

@@ -24,7 +24,7 @@ from fistful.pipelines.engine.stage import PASSED_OVER, Running
 from fistful.pipelines.pseudo.label import LabelConfig, LabelOptions
 from fistful.pipelines.read.sources import SourceOptions
 from fistful.pipelines.read.units import PlanOptions
-from fistful.training.train_config import TrainConfig
+from fistful.training.train_config import DataOptions, LossOptions, ModelOptions, OptimiserOptions, RunOptions, TextOptions, TrainConfig
 
 from .errors import DataError, UsageError
 from .terminal import show_in_line
@@ -34,8 +34,9 @@ from .verbs.words.look_up import WordsConfig
 from .wording import counted
 
 GROUPS = (PlanOptions, SourceOptions, WordOptions, Limits, Balance, BagOptions, LabelOptions, Running)
+TRAIN_GROUPS = (ModelOptions, DataOptions, TextOptions, LossOptions, OptimiserOptions, RunOptions)
 CONFIGS = (CountConfig, BagsConfig, TrainConfig, LabelConfig, EvaluateConfig, ClassifyConfig, ReportConfig, WordsConfig, DemoConfig)
-for options in (*GROUPS, *CONFIGS):
+for options in (*GROUPS, *TRAIN_GROUPS, *CONFIGS):
     Parameter(name="*")(options)  # their fields become options of their own, without a prefix
 
 
@@ -196,12 +197,12 @@ def train(
 
     if not data:
         raise UsageError("no DATA given; expected folders that fistful bags wrote")
-    if config.evaluate_every and not evaluate_on:
-        raise UsageError(f"--evaluate-every {config.evaluate_every}: has nothing to evaluate on; give --evaluate-on CLASS_FOLDERS")
+    if config.run.evaluate_every and not evaluate_on:
+        raise UsageError(f"--evaluate-every {config.run.evaluate_every}: has nothing to evaluate on; give --evaluate-on CLASS_FOLDERS")
     if evaluate_on and not config.has_text:
         raise UsageError(
-            f"--evaluate-on {evaluate_on[0]}: class names are scored by the text tower, and --objective {config.objective} trains none; "
-            "leave it out and ask the word head with fistful evaluate --prompts head, or use --objective joint"
+            f"--evaluate-on {evaluate_on[0]}: class names are scored by the text tower, and --objective {config.loss.objective} trains "
+            "none; leave it out and ask the word head with fistful evaluate --prompts head, or use --objective joint"
         )
     done, evaluated = _finished(out), None
     if evaluate_on:
@@ -211,7 +212,7 @@ def train(
     run(*data, out=out, config=config, evaluate=evaluated)
     if os.environ.get("RANK", "0") == "0":  # one of several processes speaks
         steps = read_json(Path(out) / manifest.CONFIG)["config"]["steps"]
-        print(f"{done}{counted(steps, 'step')} of {config.batch_size} samples; the model lies in {out}/model")
+        print(f"{done}{counted(steps, 'step')} of {config.optimiser.batch_size} samples; the model lies in {out}/model")
         if evaluate_on:
             print(_scores(Path(out)))
         sets = shlex.join(word for name in evaluate_on for word in ("--data", name)) or "--data CLASS_FOLDERS"
@@ -222,7 +223,7 @@ def _scores(run: Path) -> str:
     """Say what was noted of a run's accuracy: at the end, and where it was best of the steps that --evaluate-every looked at."""
     from fistful.bow.store.model_folder import BEST_FOLDER
     from fistful.training.checkpoint import best_step
-    from fistful.training.loop import METRICS
+    from fistful.training.metrics_file import METRICS
 
     def said(scores: dict[str, float]) -> str:
         return ", ".join(f"{name} {100 * value:.1f} %" for name, value in scores.items())

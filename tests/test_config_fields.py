@@ -23,7 +23,7 @@ from fistful.pipelines.count import CountConfig, count
 from fistful.pipelines.engine.stage import Running
 from fistful.pipelines.read.units import PlanOptions
 from fistful.training.train import train
-from fistful.training.train_config import TrainConfig
+from fistful.training.train_config import TrainConfig, changed, train_config
 from tests.support.data_folder import make_data
 from tests.support.folders import contents
 from tests.support.pictures import picture
@@ -176,6 +176,6 @@ def test_execution_options_of_training_change_no_byte(tmp_path: Path) -> None:
     assert {name for name, role, _ in walk_fields(TrainConfig()) if role == "execution"} == {*changes}
 
     data = make_data(tmp_path / "data")
-    short = TrainConfig(steps=3, batch_size=4, warmup=1, progress=False)
+    short = train_config(steps=3, batch_size=4, warmup=1, progress=False)
     plain = contents(train(data, out=tmp_path / "plain", config=short))
-    assert contents(train(data, out=tmp_path / "changed", config=dataclasses.replace(short, **changes))) == plain
+    assert contents(train(data, out=tmp_path / "changed", config=changed(short, **changes))) == plain

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,18 +16,14 @@ from fistful.bow.store.identity import canonical_json, sha256_hex, versions_of
 from fistful.errors import Interrupted
 from fistful.progress import progress_bar
 
+from .data.features import KIND, Features, Part
 from .data.samples import TrainingSamples
 from .model.model import Model, normalise
 from .model.tokens import ROWS
-
-if TYPE_CHECKING:
-    from ..loop import Trainer
-from .data.features import KIND, Features, Part
+from .trainer import Trainer
 
 FORMAT = 2
 """Part of every key: another way to compute features leaves older files behind."""
-
-
 PACKAGES = ("torch", "timm", "open_clip_torch", "pillow", "simplejpeg")
 """Whose versions decide what comes out."""
 
@@ -38,20 +34,20 @@ def features_of(trainer: Trainer, folder: Path, stopped: Callable[[], bool]) -> 
     Raises:
         Interrupted: If `stopped` says so between two units; what is there stays.
     """
-    model, samples, pictures, ranks = trainer.model, trainer.samples, trainer.loader.pictures, trainer.ranks
+    job, model, samples, ranks = trainer.job, trainer.model, trainer.job.samples, trainer.job.ranks
     parts = list_parts(samples, folder, decided_by(trainer))
     model.eval()
     mine = parts[ranks.rank :: ranks.size]
-    with progress_bar("features", sum(len(part.rows) for part in mine), trainer.config.progress and ranks.rank == 0) as update:
+    with progress_bar("features", sum(len(part.rows) for part in mine), job.config.run.progress and ranks.rank == 0) as update:
         done = 0
         for part in mine:
             if stopped():
-                raise Interrupted(f"{trainer.run}: stopped while computing features; the same command goes on from there")
+                raise Interrupted(f"{job.run}: stopped while computing features; the same command goes on from there")
             if not part.path.exists():
                 _write(part, _compute(trainer, part, lambda n, done=done: update(done + n, "pictures")))
             done += len(part.rows)
     ranks.wait()
-    return Features(parts, len(samples), pictures)
+    return Features(parts, len(samples), trainer.loader.pictures)
 
 
 def decided_by(trainer: Trainer) -> str:
@@ -59,9 +55,10 @@ def decided_by(trainer: Trainer) -> str:
 
     Precision is not among it: features are computed in float32 whatever the run's.
     """
-    config = trainer.config
-    how = {"decode": config.decode, "device": config.device, "threads": config.threads, "kind": KIND.__name__, "format": FORMAT}
-    return sha256_hex(canonical_json({**how, "tower": tower_digest(trainer.model, trainer.preprocess), "versions": versions_of(*PACKAGES)}))
+    decode, run = trainer.job.config.data.decode, trainer.job.config.run
+    how = {"decode": decode, "device": run.device, "threads": run.threads, "kind": KIND.__name__, "format": FORMAT}
+    tower = tower_digest(trainer.model, trainer.job.preprocess)
+    return sha256_hex(canonical_json({**how, "tower": tower, "versions": versions_of(*PACKAGES)}))
 
 
 def tower_digest(model: Model, preprocess: dict[str, Any]) -> str:
@@ -89,7 +86,7 @@ def list_parts(samples: TrainingSamples, folder: Path, decided: str) -> list[Par
 def _compute(trainer: Trainer, part: Part, update: Callable[[int], None]) -> np.ndarray:
     """Return features (n, F); NaN where a picture is broken."""
     pictures, found = trainer.loader.pictures, []
-    with ThreadPoolExecutor(1) as ahead, ThreadPoolExecutor(trainer.config.decoders) as decoders, torch.inference_mode():
+    with ThreadPoolExecutor(1) as ahead, ThreadPoolExecutor(trainer.job.config.run.decoders) as decoders, torch.inference_mode():
 
         def load(start: int) -> list[np.ndarray | None]:
             return list(decoders.map(pictures.picture, part.rows[start : start + ROWS].tolist()))
@@ -105,12 +102,12 @@ def _compute(trainer: Trainer, part: Part, update: Callable[[int], None]) -> np.
 
 
 def _of_batch(trainer: Trainer, images: list[np.ndarray | None]) -> np.ndarray:
-    size, preprocess = trainer.loader.size, trainer.preprocess
+    size, preprocess = trainer.loader.size, trainer.job.preprocess
     filled = np.zeros((ROWS, size, size, 3), np.uint8)
     for place, image in enumerate(images):
         if image is not None:
             filled[place] = image
-    batch = normalise(torch.from_numpy(filled).to(trainer.device), preprocess["mean"], preprocess["std"])
+    batch = normalise(torch.from_numpy(filled).to(trainer.setting.device), preprocess["mean"], preprocess["std"])
     out = trainer.model.frozen_features(batch).float().cpu().numpy()[: len(images)].astype(KIND)
     out[[place for place, image in enumerate(images) if image is None]] = np.nan
     return out

@@ -2,7 +2,8 @@
 
 An objective looks at what the towers made of a batch and returns one number:
 
->>> objectives_of(TrainConfig(objective="joint"), np.array([3, 1]), 4, Ranks()).keys()
+>>> from fistful.training.train_config import train_config
+>>> objectives_of(train_config(objective="joint"), np.array([3, 1]), 4, Ranks()).keys()
 dict_keys(['contrastive', 'words'])
 """
 
@@ -70,13 +71,13 @@ def objectives_of(config: TrainConfig, df: np.ndarray, n_samples: int, ranks: Ra
         ranks: Whose texts and images are each other's negatives.
     """
     found: dict[str, tuple[float, Objective]] = {}
-    if config.objective in ("contrastive", "joint"):
-        found["contrastive"] = 1.0, Contrastive(ranks, config.bank)
+    if config.loss.objective in ("contrastive", "joint"):
+        found["contrastive"] = 1.0, Contrastive(ranks, config.loss.bank)
     if config.has_bias:
         found["sigmoid"] = 1.0, Sigmoid(ranks)
     if config.has_head:
-        weight = config.word_weight if config.has_text else 1.0
-        found["words"] = weight, WordLoss(torch.from_numpy(idf(df, n_samples)), torch.bfloat16 if config.precision == "bf16" else None)
+        weight = config.loss.word_weight if config.has_text else 1.0
+        found["words"] = weight, WordLoss(torch.from_numpy(idf(df, n_samples)), torch.bfloat16 if config.run.precision == "bf16" else None)
     return found
 
 

@@ -18,29 +18,29 @@ MOMENTUM = 0.9
 
 def learning_rate(config: TrainConfig, step: int) -> float:
     """Return the learning rate of a step: a line up, then half a cosine down to zero."""
-    if step < config.warmup:
-        return config.lr * (step + 1) / config.warmup
-    done = (step - config.warmup) / max(config.steps - config.warmup, 1)
-    return config.lr * 0.5 * (1 + math.cos(math.pi * done))
+    if step < config.optimiser.warmup:
+        return config.optimiser.lr * (step + 1) / config.optimiser.warmup
+    done = (step - config.optimiser.warmup) / max(config.optimiser.steps - config.optimiser.warmup, 1)
+    return config.optimiser.lr * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def make_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
     """Return the optimiser of what is trainable, with weight decay on matrices only."""
     trained = [p for p in model.parameters() if p.requires_grad]
     matrices, others = ([p for p in trained if (p.ndim >= 2) == wanted] for wanted in (True, False))
-    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    groups = [{"params": matrices, "weight_decay": config.optimiser.weight_decay}, {"params": others, "weight_decay": 0.0}]
     groups = [group for group in groups if group["params"]]
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=config.lr, momentum=MOMENTUM, fused=True)
-    return torch.optim.AdamW(groups, lr=config.lr, betas=BETAS, eps=EPSILON, fused=True)
+    if config.optimiser.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=config.optimiser.lr, momentum=MOMENTUM, fused=True)
+    return torch.optim.AdamW(groups, lr=config.optimiser.lr, betas=BETAS, eps=EPSILON, fused=True)
 
 
 def clip_gradients(config: TrainConfig, model: nn.Module) -> torch.Tensor:
     """Scale gradients down to the longest one allowed, and return their length before that."""
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     norm = nn.utils.get_total_norm(gradients, foreach=True)
-    if config.clip_norm:
-        factor = (config.clip_norm / (norm + 1e-6)).clamp(max=1.0)
+    if config.optimiser.clip_norm:
+        factor = (config.optimiser.clip_norm / (norm + 1e-6)).clamp(max=1.0)
         for gradient in gradients:
             gradient.mul_(factor)
     return norm

@@ -3,19 +3,19 @@
 Each value is its source's unless the docstring says that it is our choice. Hours and results that were not
 measured by us are marked.
 
->>> recipe("tiny-clip").text
+>>> recipe("tiny-clip").text.text
 'caption'
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from fistful.bow.store.identity import walk_fields
 from fistful.errors import UsageError
 
-from .train_config import TrainConfig
+from .train_config import TrainConfig, changed, train_config
 
 
 def fistful(seed: int = 0) -> TrainConfig:
@@ -31,7 +31,7 @@ def fistful(seed: int = 0) -> TrainConfig:
     Hours: 18 on eight A100, says the source. Untested by us.
     Expected: 31.5 % top-1 on ImageNet, says the source, with further images without captions; from scratch far less (clip).
     """
-    return TrainConfig(
+    return train_config(
         model="timm:resnet50",
         embed_dim=768,
         text_tower="words",
@@ -58,7 +58,7 @@ def clip(seed: int = 0) -> TrainConfig:
     Command: `fistful train DATA --out RUN --recipe clip`
     Hours: not measured. Expected: 17 to 20 % top-1 on ImageNet from 3 million pairs (open_clip issues 448 and 930). Untested by us.
     """
-    return TrainConfig(
+    return train_config(
         model="RN50",
         text="caption",
         context_length=77,
@@ -80,7 +80,7 @@ def joint(seed: int = 0) -> TrainConfig:
     Command: `fistful train DATA --out RUN --recipe joint`
     Hours, result: not measured. Untested by us.
     """
-    return dataclasses.replace(clip(seed), text="balanced", context_length=0, objective="joint")
+    return changed(clip(seed), text="balanced", context_length=0, objective="joint")
 
 
 def cc3m_8gpu(seed: int = 0) -> TrainConfig:
@@ -92,7 +92,7 @@ def cc3m_8gpu(seed: int = 0) -> TrainConfig:
     Hours: some 8 on eight A100, by the rate that the paper reports for its own. Untested by us.
     Expected: captions 17 to 20 % top-1 on ImageNet (16.9 SW-CLIP; 18.5 open_clip issue 448; near 20 issue 930). Untested by us.
     """
-    return dataclasses.replace(clip(seed), batch_size=1_024, precision="bf16", device="cuda", world_size=8)
+    return changed(clip(seed), batch_size=1_024, precision="bf16", device="cuda", world_size=8)
 
 
 def tiny_clip(steps: int = 600, seed: int = 0) -> TrainConfig:
@@ -103,7 +103,7 @@ def tiny_clip(steps: int = 600, seed: int = 0) -> TrainConfig:
     Hours: 0.03 on two cores (88 s). Expected: on the 22,905 photos of `make photos` 1.5 % top-1 on Tiny-ImageNet
         (guessing gives 0.5) and 10.4 % on CIFAR-10 (10); one seed.
     """
-    return TrainConfig(steps=steps, seed=seed, text="caption")
+    return train_config(steps=steps, seed=seed, text="caption")
 
 
 def tiny_fistful(steps: int = 600, seed: int = 0) -> TrainConfig:
@@ -113,7 +113,7 @@ def tiny_fistful(steps: int = 600, seed: int = 0) -> TrainConfig:
     Command: `fistful train DATA --out RUN --recipe tiny-fistful`
     Hours: 0.02 on two cores (71 s). Expected: as for tiny-clip 1.4 % and 15.3 %; one seed.
     """
-    return TrainConfig(steps=steps, seed=seed, text="balanced")
+    return train_config(steps=steps, seed=seed, text="balanced")
 
 
 def tiny_joint(steps: int = 600, seed: int = 0) -> TrainConfig:
@@ -123,7 +123,7 @@ def tiny_joint(steps: int = 600, seed: int = 0) -> TrainConfig:
     Command: `fistful train DATA --out RUN --recipe tiny-joint`
     Hours: 0.02 on two cores (80 s). Expected: as for tiny-clip 1.4 % and 13.7 %; one seed.
     """
-    return TrainConfig(steps=steps, seed=seed, text="balanced", objective="joint")
+    return train_config(steps=steps, seed=seed, text="balanced", objective="joint")
 
 
 def photos_frozen(steps: int = 500, seed: int = 0) -> TrainConfig:
@@ -135,7 +135,7 @@ def photos_frozen(steps: int = 500, seed: int = 0) -> TrainConfig:
     Hours: 0.03 on two cores (90 s; 62 s with --precision bf16), the features not counted.
     Expected: as for tiny-clip 3.9 % and 24.1 %, by the word head 8.9 % and 39.1 %; one seed, and a tower that saw ImageNet's labels.
     """
-    return TrainConfig(
+    return train_config(
         init="fistful.training.model.pretrained:efficientnet_lite0",
         train_image="none",
         text_tower="words",
@@ -179,6 +179,5 @@ def _recipes() -> dict[str, Callable[[], TrainConfig]]:
 
 def changes(name: str) -> dict[str, Any]:
     """Return the options that a recipe sets, by name."""
-    plain, chosen = TrainConfig(), recipe(name)
-    pairs = ((field.name, getattr(chosen, field.name)) for field in dataclasses.fields(plain))
-    return {key: value for key, value in pairs if value != getattr(plain, key)}
+    both = zip(walk_fields(TrainConfig()), walk_fields(recipe(name)), strict=True)
+    return {option: value for (option, _, plain), (_, _, value) in both if value != plain}

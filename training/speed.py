@@ -39,13 +39,13 @@ def report_speed(logs: Path, first: int, config: TrainConfig, show: bool, write:
     """
     start = last = time.perf_counter()
     line: dict[str, float] = {}
-    board = _board(logs) if write and config.tensorboard else None
+    board = _board(logs) if write and config.run.tensorboard else None
 
     def report(step: int, values: Mapping[str, float | None], waited_s: float) -> None:
         nonlocal last
         now = time.perf_counter()
         seconds = max(now - start, 1e-9)
-        rate, waiting = (step - first) * config.batch_size / seconds, waited_s / seconds
+        rate, waiting = (step - first) * config.optimiser.batch_size / seconds, waited_s / seconds
         line.update(step=step, seconds=round(seconds, 3), samples_per_s=round(rate, 1), waiting_share=round(waiting, 4))
         loss = values["loss"]
         update(step - first, f"loss {math.nan if loss is None else loss:.3f}, {rate:.0f} samples/s, {waiting:.0%} waiting for data")
@@ -57,7 +57,7 @@ def report_speed(logs: Path, first: int, config: TrainConfig, show: bool, write:
             _append(logs / "speed.jsonl", line)
 
     try:
-        with progress_bar("train", config.steps - first, show) as update:
+        with progress_bar("train", config.optimiser.steps - first, show) as update:
             yield report
     finally:
         if board is not None:

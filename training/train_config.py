@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from fistful.bow.balance import Balance
 from fistful.bow.store.identity import check_numbers, execution, semantic
@@ -19,9 +19,14 @@ MAX_THREADS = 1_024
 """More than any machine has processors for; a number beyond is a slip of the hand."""
 
 
+def _check(config: Any, name: str, good: bool, expected: str) -> None:
+    if not good:
+        raise UsageError(f"--{name.replace('_', '-')} {getattr(config, name)}: expected {expected}")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class TrainConfig:
-    """How a model is trained."""
+class ModelOptions:
+    """The towers, and the weights that they start from."""
 
     model: str = semantic("auto")
     """tiny-resnet, tiny-vit, tiny-rn, an open_clip model name, timm:NAME, or a folder with open_clip_config.json; auto: what --init is."""
@@ -37,6 +42,49 @@ class TrainConfig:
     """Which part of the image tower learns; none: its features are computed once, and only what follows them is trained."""
     text_tower: Literal["transformer", "words"] = semantic("transformer")
     """transformer: open_clip's; words: the mean of the words' vectors, for bags."""
+    context_length: int = semantic(0)
+    """Text positions of the transformer; 0: as few, of 16 to 77, as hold 99 of 100 texts whole. Give it where runs are to be compared."""
+    temperature: float = semantic(0.07)
+    """Softmax temperature at the start; learnt from there, never below 0.01."""
+
+    def __post_init__(self) -> None:
+        _check(self, "image_size", self.image_size >= 0, "0 or more")
+        _check(self, "embed_dim", self.embed_dim >= 0, "0 or more")
+        _check(self, "context_length", self.context_length >= 0, "0 or more")
+        _check(self, "context_length", self.context_length == 0 or self.context_length >= 4, "0, or 4 or more")
+        _check(self, "temperature", 0.01 <= self.temperature <= 100, "0.01 to 100")
+        check_numbers(self)
+        if self.init_towers == "both" and not self.init:
+            raise UsageError("--init-towers both: says what to take from --init, found none; give --init")
+        if self.train_image != "all" and not self.init:
+            raise UsageError(f"--train-image {self.train_image}: would keep random weights; give --init")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class DataOptions:
+    """Which samples are shown, and how their pictures are read."""
+
+    exclude: str = semantic("")
+    """File of samples to leave out, a line each: KEYs, or keys of the source. Its content counts, not its name."""
+    holdout: float = semantic(0.0)
+    """Share of the captioned pictures that are not shown, copies neither, so that fistful label can measure on them; 0 to 0.5."""
+    pseudo_share: float = semantic(0.5)
+    """Largest share of pseudo-labelled samples in a batch, 0 to 1."""
+    augment: Literal["none", "crop", "resized"] = semantic("none")
+    """crop: a window of each picture's middle square; resized: open_clip's random resized crop. Another one each epoch."""
+    decode: Literal["full", "scaled"] = semantic("full")
+    """scaled: decode JPEGs at the smallest size that is still larger than needed: faster, pixels differ a little."""
+
+    def __post_init__(self) -> None:
+        _check(self, "holdout", 0 <= self.holdout <= 0.5, "0 to 0.5")
+        _check(self, "pseudo_share", 0 <= self.pseudo_share <= 1, "0 to 1")
+        check_numbers(self)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class TextOptions:
+    """What a sample's text is."""
+
     text: Literal["caption", "bag", "balanced"] = semantic("balanced")
     """What is learnt from: one caption a sample and epoch, its full bag, or its bag thinned anew each epoch."""
     intact: float = semantic(0.0)
@@ -53,20 +101,53 @@ class TrainConfig:
     """As for fistful bags, with a rule of its own."""
     n_words: int | None = semantic(None)
     """As for fistful bags, with a rule of its own."""
+
+    def __post_init__(self) -> None:
+        _check(self, "intact", 0 <= self.intact <= 1, "0 to 1")
+        check_numbers(self)
+        self.balance()
+        if self.rule != "data" and self.text != "balanced":
+            raise UsageError(f"--rule {self.rule}: thins balanced bags, found --text {self.text}; use --text balanced")
+        if self.intact and self.text == "caption":
+            raise UsageError(f"--intact {self.intact}: all texts are captions already, found --text caption; use --text bag or balanced")
+        if self.captions == "one" and self.text == "caption":
+            raise UsageError("--captions one: says whose words make a bag, found --text caption, which takes one caption anyway")
+
+    def balance(self) -> Balance | None:
+        """Return the rule that thins bags; None for the data folder's own."""
+        options = {name: getattr(self, name) for name in ("threshold", "kept", "alpha", "n_words")}
+        if self.rule == "data":
+            if given := [f"--{name.replace('_', '-')}" for name, value in options.items() if value is not None]:
+                raise UsageError(f"--rule data: takes no {' and no '.join(given)}; name the rule that they belong to")
+            return None
+        return Balance(rule=self.rule, **options)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class LossOptions:
+    """What is minimised."""
+
     objective: Literal["contrastive", "joint", "words", "sigmoid", "joint-sigmoid"] = semantic("contrastive")
     """contrastive: image against text; sigmoid: pair by pair; words: predict the bag's words; joint: pairs and words."""
     word_weight: float = semantic(1.0)
     """joint: weight of the word loss beside the other one."""
     bank: int = semantic(0)
     """contrastive: earlier embeddings kept as further negatives."""
-    pseudo_share: float = semantic(0.5)
-    """Largest share of pseudo-labelled samples in a batch, 0 to 1."""
     confidence: bool = semantic(False)
     """Weigh pseudo-labelled samples, and their words, by how likely fistful label found them to be right."""
-    exclude: str = semantic("")
-    """File of samples to leave out, a line each: KEYs, or keys of the source. Its content counts, not its name."""
-    holdout: float = semantic(0.0)
-    """Share of the captioned pictures that are not shown, copies neither, so that fistful label can measure on them; 0 to 0.5."""
+
+    def __post_init__(self) -> None:
+        _check(self, "word_weight", self.word_weight >= 0, "0 or more")
+        _check(self, "bank", self.bank >= 0, "0 or more")
+        check_numbers(self)
+        if self.bank and self.objective not in ("contrastive", "joint"):
+            raise UsageError(f"--bank {self.bank}: adds negatives to the contrastive loss, found --objective {self.objective}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class OptimiserOptions:
+    """How weights change."""
+
     steps: int = semantic(1_000)
     """Optimiser steps."""
     epochs: float = semantic(0.0)
@@ -87,16 +168,24 @@ class TrainConfig:
     """Longest gradient, as one vector; longer ones are scaled down. 0: any."""
     ema: float = semantic(0.0)
     """Decay of a running mean of the weights, which then is the model; it rises to it over the first steps. 0: the last weights are."""
-    temperature: float = semantic(0.07)
-    """Softmax temperature at the start; learnt from there, never below 0.01."""
-    context_length: int = semantic(0)
-    """Text positions of the transformer; 0: as few, of 16 to 77, as hold 99 of 100 texts whole. Give it where runs are to be compared."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "accumulation"):
+            _check(self, name, getattr(self, name) >= 1, "1 or more")
+        _check(self, "steps", self.steps <= MAX_STEPS, f"at most {MAX_STEPS:,}")
+        for name in ("warmup", "weight_decay", "epochs", "clip_norm"):
+            _check(self, name, getattr(self, name) >= 0, "0 or more")
+        _check(self, "lr", self.lr > 0, "a number above 0")
+        _check(self, "ema", 0 <= self.ema < 1, "0, or a number below 1 such as 0.999")
+        check_numbers(self)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class RunOptions:
+    """Where a run computes, and what it keeps."""
+
     precision: Literal["fp32", "bf16"] = semantic("fp32")
     """bf16 only where the machine has units for it."""
-    augment: Literal["none", "crop", "resized"] = semantic("none")
-    """crop: a window of each picture's middle square; resized: open_clip's random resized crop. Another one each epoch."""
-    decode: Literal["full", "scaled"] = semantic("full")
-    """scaled: decode JPEGs at the smallest size that is still larger than needed: faster, pixels differ a little."""
     device: Literal["auto", "cpu", "cuda"] = semantic("auto")
     """Where to compute; auto: a GPU if there is one."""
     threads: int = semantic(0)
@@ -125,85 +214,90 @@ class TrainConfig:
     """Show a progress bar (a line every 10 s without a terminal)."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "accumulation", "checkpoint_every", "keep_checkpoints", "decoders"):
+        for name in ("checkpoint_every", "keep_checkpoints", "decoders"):
             _check(self, name, getattr(self, name) >= 1, "1 or more")
-        _check(self, "steps", self.steps <= MAX_STEPS, f"at most {MAX_STEPS:,}")
-        for name in ("warmup", "weight_decay", "word_weight", "threads", "seed", "image_size", "embed_dim", "bank", "epochs", "clip_norm"):
-            _check(self, name, getattr(self, name) >= 0, "0 or more")
-        for name in ("world_size", "evaluate_every", "cache_mb", "context_length"):
+        for name in ("threads", "seed", "world_size", "evaluate_every", "cache_mb"):
             _check(self, name, getattr(self, name) >= 0, "0 or more")
         _check(self, "threads", self.threads <= MAX_THREADS, f"at most {MAX_THREADS}")
-        _check(self, "lr", self.lr > 0, "a number above 0")
-        _check(self, "temperature", 0.01 <= self.temperature <= 100, "0.01 to 100")
-        _check(self, "pseudo_share", 0 <= self.pseudo_share <= 1, "0 to 1")
-        _check(self, "intact", 0 <= self.intact <= 1, "0 to 1")
-        _check(self, "ema", 0 <= self.ema < 1, "0, or a number below 1 such as 0.999")
-        _check(self, "holdout", 0 <= self.holdout <= 0.5, "0 to 0.5")
-        _check(self, "context_length", self.context_length == 0 or self.context_length >= 4, "0, or 4 or more")
         check_numbers(self)
-        self.balance()
-        _check_together(self)
 
-    def balance(self) -> Balance | None:
-        """Return the rule that thins bags; None for the data folder's own."""
-        options = {name: getattr(self, name) for name in ("threshold", "kept", "alpha", "n_words")}
-        if self.rule == "data":
-            if given := [f"--{name.replace('_', '-')}" for name, value in options.items() if value is not None]:
-                raise UsageError(f"--rule data: takes no {' and no '.join(given)}; name the rule that they belong to")
-            return None
-        return Balance(rule=self.rule, **options)
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig:
+    """Options of `fistful train`; `train_config` makes one of options by name."""
+
+    model: ModelOptions = ModelOptions()
+    data: DataOptions = DataOptions()
+    text: TextOptions = TextOptions()
+    loss: LossOptions = LossOptions()
+    optimiser: OptimiserOptions = OptimiserOptions()
+    run: RunOptions = RunOptions()
+
+    def __post_init__(self) -> None:
+        model, text = self.model, self.text
+        if model.text_tower == "words" and text.text == "caption" and self.has_text:
+            raise UsageError("--text-tower words: reads words of the vocabulary, found --text caption; use --text bag or balanced")
+        if text.rule != "data" and not self.has_text:
+            raise UsageError(
+                f"--rule {text.rule}: thins what the text tower reads, and --objective words has none: its loss weighs words by idf; "
+                "leave --rule out, or use --objective joint"
+            )
+        if text.intact and model.text_tower == "words":
+            raise UsageError(f"--intact {text.intact}: the words tower reads no captions; use --text-tower transformer")
+        if model.train_image == "none" and self.data.augment != "none":
+            raise UsageError(
+                f"--augment {self.data.augment}: a frozen tower sees each picture once; use --augment none or --train-image last"
+            )
 
     @property
     def has_head(self) -> bool:
         """Whether words are predicted."""
-        return self.objective in ("words", "joint", "joint-sigmoid")
+        return self.loss.objective in ("words", "joint", "joint-sigmoid")
 
     @property
     def has_text(self) -> bool:
         """Whether there is a text tower."""
-        return self.objective != "words"
+        return self.loss.objective != "words"
 
     @property
     def has_bias(self) -> bool:
         """Whether pairs are told right from wrong one by one, which needs a learnt bias."""
-        return self.objective in ("sigmoid", "joint-sigmoid")
+        return self.loss.objective in ("sigmoid", "joint-sigmoid")
 
     @property
     def needs_words(self) -> bool:
         """Whether anything reads words of the vocabulary."""
-        return self.has_head or self.text_tower == "words" or self.text != "caption"
+        return self.has_head or self.model.text_tower == "words" or self.text.text != "caption"
 
 
-def _check(config: TrainConfig, name: str, good: bool, expected: str) -> None:
-    if not good:
-        raise UsageError(f"--{name.replace('_', '-')} {getattr(config, name)}: expected {expected}")
+def train_config(**options: Any) -> TrainConfig:
+    """Return a configuration with some options given by name.
+
+    >>> train_config(steps=5, text="bag").optimiser.steps
+    5
+
+    Raises:
+        TypeError: If there is no such option.
+        UsageError: If a value is not what the option expects.
+    """
+    return changed(TrainConfig(), **options)
 
 
-def _check_together(config: TrainConfig) -> None:
-    """Refuse options that make no sense beside each other."""
-    if config.text_tower == "words" and config.text == "caption" and config.objective != "words":
-        raise UsageError("--text-tower words: reads words of the vocabulary, found --text caption; use --text bag or balanced")
-    if config.rule != "data" and not config.has_text:
-        raise UsageError(
-            f"--rule {config.rule}: thins what the text tower reads, and --objective words has none: its loss weighs words by idf; "
-            "leave --rule out, or use --objective joint"
-        )
-    if config.rule != "data" and config.text != "balanced":
-        raise UsageError(f"--rule {config.rule}: thins balanced bags, found --text {config.text}; use --text balanced")
-    if config.intact and config.text == "caption":
-        raise UsageError(f"--intact {config.intact}: all texts are captions already, found --text caption; use --text bag or balanced")
-    if config.intact and config.text_tower == "words":
-        raise UsageError(f"--intact {config.intact}: the words tower reads no captions; use --text-tower transformer")
-    if config.captions == "one" and config.text == "caption":
-        raise UsageError("--captions one: says whose words make a bag, found --text caption, which takes one caption anyway")
-    if config.bank and config.objective not in ("contrastive", "joint"):
-        raise UsageError(f"--bank {config.bank}: adds negatives to the contrastive loss, found --objective {config.objective}")
-    if config.init_towers == "both" and not config.init:
-        raise UsageError("--init-towers both: says what to take from --init, found none; give --init")
-    if config.train_image != "all" and not config.init:
-        raise UsageError(f"--train-image {config.train_image}: would keep random weights; give --init")
-    if config.train_image == "none" and config.augment != "none":
-        raise UsageError(f"--augment {config.augment}: a frozen tower sees each picture once; use --augment none or --train-image last")
+def changed(config: TrainConfig, **options: Any) -> TrainConfig:
+    """Return the configuration with some options, given by name, changed.
+
+    Raises:
+        TypeError: If there is no such option.
+        UsageError: If a value is not what the option expects.
+    """
+    groups = {}
+    for field in dataclasses.fields(config):
+        group = getattr(config, field.name)
+        own = {of_group.name for of_group in dataclasses.fields(group)} & options.keys()
+        groups[field.name] = dataclasses.replace(group, **{name: options.pop(name) for name in own})
+    if options:
+        raise TypeError(f"{', '.join(sorted(options))}: no such option of fistful train")
+    return TrainConfig(**groups)
 
 
 def resolve(config: TrainConfig) -> TrainConfig:
@@ -212,21 +306,22 @@ def resolve(config: TrainConfig) -> TrainConfig:
     Raises:
         UsageError: If the machine lacks what is asked for.
     """
-    device = choose_device(config.device)
-    if config.precision == "bf16" and not config.force and not has_bf16(device):
+    device = choose_device(config.run.device)
+    if config.run.precision == "bf16" and not config.run.force and not has_bf16(device):
         raise UsageError(
             "--precision bf16: this processor has no bf16 units (avx512_bf16, amx_bf16), where it is some 20 times slower; "
             "use fp32, or --force"
         )
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
-    if config.world_size not in (0, world_size):
-        raise UsageError(f"--world-size {config.world_size}: found {world_size} processes; start as many with torchrun --nproc-per-node")
+    asked = config.run.world_size
+    if asked not in (0, world_size):
+        raise UsageError(f"--world-size {asked}: found {world_size} processes; start as many with torchrun --nproc-per-node")
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return dataclasses.replace(
+    return changed(
         config,
-        model=config.model if config.model != "auto" or config.init else "tiny-resnet",
+        model=config.model.model if config.model.model != "auto" or config.model.init else "tiny-resnet",
         device=device,
-        threads=config.threads or max(1, len(os.sched_getaffinity(0)) // here),
+        threads=config.run.threads or max(1, len(os.sched_getaffinity(0)) // here),
         world_size=world_size,
     )
 

@@ -67,7 +67,7 @@ def build_classifiers(
 
 
 def _key(encoder: Encoder, prompts: Prompts) -> str:
-    return weights_key(encoder.fingerprint, prompts.texts, getattr(encoder, "device", "cpu"))
+    return weights_key(encoder.fingerprint, prompts.texts, encoder.device)
 
 
 def _find(encoder: Encoder, prompts: Prompts, cache: Path) -> Kept | None:

@@ -132,9 +132,8 @@ def options_for(encoder: Encoder, otherwise: WordOptions) -> WordOptions:
         encoder: The model.
         otherwise: What is taken where it does not say; its head's words of several words are phrases then.
     """
-    recorded: WordOptions | None = getattr(encoder, "word_options", None)
-    if recorded is not None:
-        return recorded
+    if encoder.word_options is not None:
+        return encoder.word_options
     phrases = "".join(f"{word}\n" for word in encoder.words or () if " " in word)
     return dataclasses.replace(otherwise, phrases=otherwise.inlined().phrases + phrases) if phrases else otherwise
 

@@ -23,7 +23,7 @@ from fistful.eval.evaluate import evaluate
 from fistful.eval.evaluate_config import EvaluateConfig
 from fistful.eval.results import read_results
 from fistful.training.train import train
-from fistful.training.train_config import TrainConfig
+from fistful.training.train_config import train_config
 from tests.support.clip_encoder import save_tiny_clip
 from tests.support.data_folder import make_data
 
@@ -106,7 +106,7 @@ def test_an_untrained_open_clip_model_gets_the_same_figures_and_build_joins_both
 
 
 def test_the_model_of_a_run_gets_the_same_figures(packages, pictures, tmp_path):
-    run = train(make_data(tmp_path / "data"), out=tmp_path / "run", config=TrainConfig(steps=3, batch_size=4, warmup=1, progress=False))
+    run = train(make_data(tmp_path / "data"), out=tmp_path / "run", config=train_config(steps=3, batch_size=4, warmup=1, progress=False))
     theirs = clip_benchmark_eval(packages, run / "model", pictures, tmp_path / "theirs.json")
     (ours,) = read_results(evaluate(str(run), data=(str(pictures),), out=tmp_path / "r", config=CONFIG))
     assert_agrees(theirs, ours)

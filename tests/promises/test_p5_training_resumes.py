@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fistful.training.train import train
-from fistful.training.train_config import TrainConfig
+from fistful.training.train_config import train_config
 from tests.support.data_folder import make_data
 
 OPTIONS = {"steps": 7, "batch_size": 8, "warmup": 1, "progress": False, "augment": "crop", "checkpoint_every": 2}
@@ -18,16 +18,16 @@ OPTIONS = {"steps": 7, "batch_size": 8, "warmup": 1, "progress": False, "augment
 KILLED = """
 import os, signal, sys
 from fistful.training import loop
-from fistful.training.train_config import TrainConfig
+from fistful.training.train_config import train_config
 from fistful.training.train import train
 
 data, out, what, when, options = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), eval(sys.argv[5])
-take_step, replace, seen = loop.Trainer.take_step, os.replace, []
+step, replace, seen = loop.step, os.replace, []
 
-def die_in_step(self, batch, stop):
+def die_in_step(model, batch, *more):
     if what == "step" and batch.step == when:
         os.kill(os.getpid(), signal.SIGKILL)
-    return take_step(self, batch, stop)
+    return step(model, batch, *more)
 
 def die_at_write(source, target):
     seen.append(target)
@@ -37,8 +37,8 @@ def die_at_write(source, target):
     if what == "after write" and len(seen) == when:
         os.kill(os.getpid(), signal.SIGKILL)
 
-loop.Trainer.take_step, os.replace = die_in_step, die_at_write
-train(data, out=out, config=TrainConfig(**options))
+loop.step, os.replace = die_in_step, die_at_write
+train(data, out=out, config=train_config(**options))
 print(len(seen))
 """
 
@@ -67,7 +67,7 @@ def run_killed(data: str, out: Path, what: str, when: int, options: dict) -> sub
 def whole(data, tmp_path_factory):
     """An uninterrupted run."""
     options = {**OPTIONS, "threads": 2, "objective": "joint"}
-    return options, train(data, out=tmp_path_factory.mktemp("whole") / "run", config=TrainConfig(**options))
+    return options, train(data, out=tmp_path_factory.mktemp("whole") / "run", config=train_config(**options))
 
 
 @pytest.mark.parametrize(("what", "when"), SOME)
@@ -75,7 +75,7 @@ def test_a_killed_run_ends_with_the_bytes_of_one_that_was_not(data, whole, tmp_p
     options, expected = whole
     killed = run_killed(data, tmp_path / "run", what, when, options)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    run = train(data, out=tmp_path / "run", config=TrainConfig(**options))
+    run = train(data, out=tmp_path / "run", config=train_config(**options))
     assert contents(expected) == contents(run)
 
 
@@ -86,7 +86,7 @@ def test_a_run_killed_around_any_write_ends_with_the_same_bytes(data, whole, tmp
     options, expected = whole
     killed = run_killed(data, tmp_path / "run", what, when, options)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    run = train(data, out=tmp_path / "run", config=TrainConfig(**options))
+    run = train(data, out=tmp_path / "run", config=train_config(**options))
     assert contents(expected) == contents(run)
 
 
@@ -98,5 +98,5 @@ def test_the_number_of_writes_above_is_all_of_them(data, whole, tmp_path):
 
 def test_when_checkpoints_are_written_changes_no_byte(data, whole, tmp_path):
     options, expected = whole
-    config = TrainConfig(**{**options, "checkpoint_every": 1, "keep_checkpoints": 1})
+    config = train_config(**{**options, "checkpoint_every": 1, "keep_checkpoints": 1})
     assert contents(expected) == contents(train(data, out=tmp_path / "run", config=config))

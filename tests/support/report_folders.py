@@ -25,7 +25,7 @@ from fistful.bow.vocabulary import Limits, choose_words, count_table, write_voca
 from fistful.eval.results import classes_table, predictions_table, result_name
 from fistful.eval.sets.class_names import ClassName
 from fistful.eval.tasks.zeroshot import Predictions
-from fistful.training.train_config import TrainConfig
+from fistful.training.train_config import train_config
 
 HOSTILE = (
     "<script>hacked=1;alert(1)</script>",
@@ -90,7 +90,7 @@ def _write_unit(folder: Path, unit: int, n: int, n_words: int, pseudo: bool) -> 
 
 def make_run(folder: Path, steps: int = 50, **options: Any) -> Path:
     """Write a run folder with its losses; the model is left out."""
-    manifest.claim(folder, "train", semantic_values(TrainConfig(steps=steps, **options)), [{"fingerprint": "cd" * 32, "weight": 1.0}])
+    manifest.claim(folder, "train", semantic_values(train_config(steps=steps, **options)), [{"fingerprint": "cd" * 32, "weight": 1.0}])
     losses = [4.0 / (1 + step / 20) + 0.1 * (step % 3) for step in range(1, steps + 1)]
     lines = [json.dumps({"step": step, "loss": loss, "lr": 0.001}) for step, loss in enumerate(losses, start=1)]
     (folder / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 50, "loss": null}', '{"scores": {}, "step": 50}']) + "\n")

@@ -16,7 +16,7 @@ from fistful.eval.tasks.kept_classifiers import weights_key
 from fistful.pipelines.pseudo.label import LabelConfig, LabelOptions, label
 from fistful.training.device import choose_device, device_named
 from fistful.training.model.load import load_encoder
-from fistful.training.train_config import TrainConfig, resolve
+from fistful.training.train_config import TrainConfig, resolve, train_config
 
 NO_GPU = "--device cuda: found no GPU that torch can use; use --device cpu"
 
@@ -28,16 +28,16 @@ def without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_auto_is_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [choose_device(asked) for asked in ("auto", "cpu")] == ["cpu", "cpu"]
-    assert resolve(TrainConfig()).device == "cpu"
+    assert resolve(TrainConfig()).run.device == "cpu"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert [choose_device(asked) for asked in ("auto", "cpu", "cuda")] == ["cuda", "cpu", "cuda"]
-    assert resolve(TrainConfig()).device == "cuda"
+    assert resolve(TrainConfig()).run.device == "cuda"
 
 
 def test_a_gpu_that_is_not_there_is_refused_by_every_verb(tmp_path: Path) -> None:
     model, out = "tests.support.colours:ColourEncoder", str(tmp_path / "out")
     calls: list[Any] = [
-        lambda: resolve(TrainConfig(device="cuda")),
+        lambda: resolve(train_config(device="cuda")),
         lambda: evaluate(model, data=("none",), out=out, config=EvaluateConfig(device="cuda")),
         lambda: label("none", model=model, like=tmp_path, out=out, config=LabelConfig(label=LabelOptions(device="cuda"))),
         lambda: classify(_folder(tmp_path), str(tmp_path), names=str(_names(tmp_path)), config=ClassifyConfig(device="cuda")),

@@ -16,7 +16,7 @@ import torch
 
 from fistful.bow.store import manifest
 from fistful.training.train import train
-from fistful.training.train_config import TrainConfig
+from fistful.training.train_config import train_config
 
 QUICK = {"steps": 6, "batch_size": 8, "warmup": 1, "threads": 1, "progress": False, "text": "bag", "checkpoint_every": 2}
 
@@ -24,20 +24,20 @@ RANK = """
 import json, os, signal, sys
 from fistful.errors import FistfulError
 from fistful.training import loop
-from fistful.training.train_config import TrainConfig
+from fistful.training.train_config import train_config
 from fistful.training.train import train
 
 data, out, options, rank, step, number = sys.argv[1], sys.argv[2], json.loads(sys.argv[3]), *map(int, sys.argv[4:7])
-take_step = loop.Trainer.take_step
+take_step = loop.step
 
-def hit(self, batch, stop):
-    if batch.step == step and self.ranks.rank == rank:
+def hit(model, batch, *more):
+    if batch.step == step and int(os.environ.get("RANK", "0")) == rank:
         os.kill(os.getpid(), number)
-    return take_step(self, batch, stop)
+    return take_step(model, batch, *more)
 
-loop.Trainer.take_step = hit
+loop.step = hit
 try:
-    train(data, out=out, config=TrainConfig(**options))
+    train(data, out=out, config=train_config(**options))
 except FistfulError as error:
     print(error, file=sys.stderr)
     sys.exit(error.exit_code)
@@ -77,7 +77,7 @@ def losses(run: Path) -> list[float]:
 def test_two_processes_learn_what_one_learns(data, tmp_path, objective):
     """With towers that keep no batch statistics: the same losses and weights up to rounding."""
     options = {**QUICK, "model": "tiny-vit", "objective": objective, "bank": 16 if objective == "joint" else 0}
-    alone = train(data, out=tmp_path / "alone", config=TrainConfig(**options))
+    alone = train(data, out=tmp_path / "alone", config=train_config(**options))
     assert [rank.returncode for rank in run_ranks(data, tmp_path / "two", options)] == [0, 0]
     assert manifest.verify(tmp_path / "two") == []
     np.testing.assert_allclose(losses(tmp_path / "two"), losses(alone), rtol=1e-3)
@@ -109,7 +109,7 @@ def test_what_is_at_fault_is_said_by_all_before_the_first_step(data, tmp_path):
     odd = run_ranks(data, tmp_path / "odd", {**QUICK, "batch_size": 9})
     assert [rank.returncode for rank in odd] == [2, 2]
     assert all("--batch-size 9: is not a multiple of 2, the number of processes" in rank.messages for rank in odd)
-    train(data, out=tmp_path / "one", config=TrainConfig(**QUICK))
+    train(data, out=tmp_path / "one", config=train_config(**QUICK))
     other = run_ranks(data, tmp_path / "one", QUICK)
     assert [rank.returncode for rank in other] == [2, 2]
     assert all("belongs to another configuration (world_size: 1 there, 2 asked)" in rank.messages for rank in other)

@@ -9,9 +9,10 @@ import pytest
 
 from fistful.bow.store import manifest
 from fistful.errors import DataError, UsageError
+from fistful.training.metrics_file import check_learnt
 from fistful.training.model.load import load_encoder
-from fistful.training.train import check_learnt, train
-from fistful.training.train_config import TrainConfig
+from fistful.training.train import train
+from fistful.training.train_config import train_config
 
 QUICK = {"steps": 3, "batch_size": 8, "warmup": 1, "threads": 1, "progress": False, "text": "bag", "model": "tiny-vit"}
 
@@ -36,16 +37,16 @@ def lines(run):
 def test_an_evaluation_that_cannot_work_fails_before_the_first_step(data, tmp_path):
     run, evaluate = tmp_path / "run", Evaluation(1)
     with pytest.raises(DataError, match="the set is gone"):
-        train(data, out=run, config=TrainConfig(**QUICK), evaluate=evaluate)
+        train(data, out=run, config=train_config(**QUICK), evaluate=evaluate)
     assert not (run / "metrics.jsonl").exists()
     assert not (run / "logs" / "evaluated").exists()
-    train(data, out=run, config=TrainConfig(**QUICK), evaluate=None)  # the folder is free for another call
+    train(data, out=run, config=train_config(**QUICK), evaluate=None)  # the folder is free for another call
     assert manifest.verify(run) == []
 
 
 def test_the_early_evaluation_leaves_no_trace(data, tmp_path):
-    plain = train(data, out=tmp_path / "plain", config=TrainConfig(**QUICK))
-    run = train(data, out=tmp_path / "run", config=TrainConfig(**QUICK), evaluate=Evaluation())
+    plain = train(data, out=tmp_path / "plain", config=train_config(**QUICK))
+    run = train(data, out=tmp_path / "run", config=train_config(**QUICK), evaluate=Evaluation())
     assert lines(run) == [*lines(plain), {"step": 3, "scores": {"score": 2.0}}]
     weights = "model/open_clip_model.safetensors"
     assert (run / weights).read_bytes() == (plain / weights).read_bytes()
@@ -54,11 +55,11 @@ def test_the_early_evaluation_leaves_no_trace(data, tmp_path):
 def test_a_last_evaluation_that_fails_leaves_a_model_and_only_it_is_done_again(write_data, tmp_path):
     data, run, evaluate = write_data(tmp_path / "data"), tmp_path / "run", Evaluation(2)
     with pytest.raises(DataError, match="the set is gone"):
-        train(data, out=run, config=TrainConfig(**QUICK), evaluate=evaluate)
+        train(data, out=run, config=train_config(**QUICK), evaluate=evaluate)
     fingerprint = load_encoder(str(run)).fingerprint
     assert not (run / "manifest.json").exists()
     shutil.rmtree(tmp_path / "data" / "shards")  # a step would miss its pictures
-    train(data, out=run, config=TrainConfig(**QUICK), evaluate=evaluate)
+    train(data, out=run, config=train_config(**QUICK), evaluate=evaluate)
     assert load_encoder(str(run)).fingerprint == fingerprint
     assert [line["step"] for line in lines(run)] == [1, 2, 3, 3]
     assert lines(run)[-1]["scores"] == {"score": 3.0}
@@ -67,7 +68,7 @@ def test_a_last_evaluation_that_fails_leaves_a_model_and_only_it_is_done_again(w
 
 
 def test_a_model_that_is_not_whole_is_no_model(data, tmp_path):
-    run = train(data, out=tmp_path / "run", config=TrainConfig(**QUICK))
+    run = train(data, out=tmp_path / "run", config=train_config(**QUICK))
     (run / "manifest.json").unlink()
     (run / "model" / "fistful.json").unlink()  # written last
     with pytest.raises(UsageError, match="training is not finished"):
@@ -75,7 +76,7 @@ def test_a_model_that_is_not_whole_is_no_model(data, tmp_path):
 
 
 def test_a_run_whose_steps_were_all_skipped_learnt_nothing_and_says_so(data, tmp_path):
-    config = TrainConfig(**{**QUICK, "model": "auto", "init": "tests.support.pretrained:no_numbers"})
+    config = train_config(**{**QUICK, "model": "auto", "init": "tests.support.pretrained:no_numbers"})
     for _ in range(2):  # said by the same command again too
         with pytest.raises(DataError, match="nothing was learnt: the loss was no number in any of 3 steps, and all were skipped"):
             train(data, out=tmp_path / "run", config=config)
@@ -83,7 +84,7 @@ def test_a_run_whose_steps_were_all_skipped_learnt_nothing_and_says_so(data, tmp
 
 
 def test_a_loss_that_never_moves_is_said(data, tmp_path):
-    config = TrainConfig(**{**QUICK, "batch_size": 1})  # one picture, one text: always right
+    config = train_config(**{**QUICK, "batch_size": 1})  # one picture, one text: always right
     with pytest.raises(DataError, match="nothing was learnt: the loss was 0 from the first step to the last"):
         train(data, out=tmp_path / "run", config=config)
 
@@ -100,4 +101,4 @@ def test_a_run_of_broken_pictures_alone_learnt_nothing(write_data, tmp_path):
     for n, frozen in enumerate(("all", "none")):
         init = {"init": "tests.support.pretrained:small", "train_image": "none", "model": "auto"} if frozen == "none" else {}
         with pytest.raises(DataError, match="this picture and 15 in its place cannot be decoded"):
-            train(data, out=tmp_path / str(n), config=TrainConfig(**{**QUICK, **init}))
+            train(data, out=tmp_path / str(n), config=train_config(**{**QUICK, **init}))

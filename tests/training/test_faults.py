@@ -16,9 +16,10 @@ import torch
 from fistful.bow.store import manifest
 from fistful.errors import DataError, Interrupted, UsageError
 from fistful.training import checkpoint, loop
+from fistful.training import step as step_module
 from fistful.training.data.reading import read_samples
 from fistful.training.train import train
-from fistful.training.train_config import TrainConfig, has_bf16
+from fistful.training.train_config import has_bf16, train_config
 
 QUICK = {"steps": 4, "batch_size": 8, "warmup": 1, "threads": 1, "progress": False, "text": "bag", "model": "tiny-resnet"}
 
@@ -28,16 +29,16 @@ def weights(run):
 
 
 def test_the_same_command_again_finds_the_run_done(data, tmp_path):
-    run = train(data, out=tmp_path / "run", config=TrainConfig(**QUICK))
+    run = train(data, out=tmp_path / "run", config=train_config(**QUICK))
     before = weights(run)
-    assert train(data, out=run, config=TrainConfig(**QUICK)) == run
+    assert train(data, out=run, config=train_config(**QUICK)) == run
     assert weights(run) == before
 
 
 def test_another_configuration_is_refused_naming_the_field(data, tmp_path):
-    run = train(data, out=tmp_path / "run", config=TrainConfig(**QUICK))
+    run = train(data, out=tmp_path / "run", config=train_config(**QUICK))
     with pytest.raises(UsageError) as error:
-        train(data, out=run, config=TrainConfig(**{**QUICK, "seed": 1}))
+        train(data, out=run, config=train_config(**{**QUICK, "seed": 1}))
     assert str(error.value) == f"{run}: belongs to another configuration (seed: 0 there, 1 asked); choose another --out"
 
 
@@ -46,23 +47,23 @@ def test_a_run_folder_in_use_is_refused(data, tmp_path):
     with open(tmp_path / "run" / "logs" / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(UsageError, match="another train is at work on this run folder"):
-            train(data, out=tmp_path / "run", config=TrainConfig(**QUICK))
+            train(data, out=tmp_path / "run", config=train_config(**QUICK))
 
 
 def test_a_stopped_run_goes_on_to_the_same_bytes(data, tmp_path, monkeypatch):
-    whole = train(data, out=tmp_path / "whole", config=TrainConfig(**QUICK))
-    take_step = loop.Trainer.take_step
+    whole = train(data, out=tmp_path / "whole", config=train_config(**QUICK))
+    step = loop.step
 
-    def stop_in_the_third(self, batch, stop):
+    def stop_in_the_third(model, batch, *more):
         if batch.step == 2:
             os.kill(os.getpid(), signal.SIGTERM)
-        return take_step(self, batch, stop)
+        return step(model, batch, *more)
 
-    monkeypatch.setattr(loop.Trainer, "take_step", stop_in_the_third)
+    monkeypatch.setattr(loop, "step", stop_in_the_third)
     with pytest.raises(Interrupted, match=r"stopped at step 3 of 4; the same command goes on from there"):
-        train(data, out=tmp_path / "run", config=TrainConfig(**QUICK))
+        train(data, out=tmp_path / "run", config=train_config(**QUICK))
     assert [p.name for p in checkpoint.list_checkpoints(tmp_path / "run")] == ["step-0000000003.pt"]
-    run = train(data, out=tmp_path / "run", config=TrainConfig(**QUICK))
+    run = train(data, out=tmp_path / "run", config=train_config(**QUICK))
     assert weights(run) == weights(whole)
     assert (run / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
     assert (run / "manifest.json").read_bytes() == (whole / "manifest.json").read_bytes()
@@ -70,22 +71,22 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(data, tmp_path, monkeypatch):
 
 def interrupted(data, run, monkeypatch, at=3, **options):
     """Train until a step and stop there, with a checkpoint of each step."""
-    take_step = loop.Trainer.take_step
+    step = loop.step
     with monkeypatch.context() as patch:
 
-        def stop_at(self, batch, stop):
+        def stop_at(model, batch, *more):
             if batch.step == at - 1:
                 os.kill(os.getpid(), signal.SIGTERM)
-            return take_step(self, batch, stop)
+            return step(model, batch, *more)
 
-        patch.setattr(loop.Trainer, "take_step", stop_at)
+        patch.setattr(loop, "step", stop_at)
         with pytest.raises(Interrupted):
-            train(data, out=run, config=TrainConfig(**QUICK, checkpoint_every=1, **options))
+            train(data, out=run, config=train_config(**QUICK, checkpoint_every=1, **options))
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty"])
 def test_a_broken_checkpoint_falls_back_to_the_one_before(data, tmp_path, monkeypatch, damage, capsys):
-    whole = train(data, out=tmp_path / "whole", config=TrainConfig(**QUICK))
+    whole = train(data, out=tmp_path / "whole", config=train_config(**QUICK))
     run = tmp_path / "run"
     interrupted(data, run, monkeypatch)
     newest = checkpoint.list_checkpoints(run)[-1]
@@ -93,7 +94,7 @@ def test_a_broken_checkpoint_falls_back_to_the_one_before(data, tmp_path, monkey
     if damage == "flip":
         content[len(content) // 2] ^= 1
     newest.write_bytes({"flip": content, "cut": content[: len(content) // 2], "empty": b""}[damage])
-    train(data, out=run, config=TrainConfig(**QUICK))
+    train(data, out=run, config=train_config(**QUICK))
     assert "cannot be read" in capsys.readouterr().err
     assert weights(run) == weights(whole)
 
@@ -104,7 +105,7 @@ def test_if_no_checkpoint_can_be_read_the_run_says_so(data, tmp_path, monkeypatc
     for path in checkpoint.list_checkpoints(run):
         path.write_bytes(b"")
     with pytest.raises(DataError, match="none of 2 checkpoints can be read; remove the folder to start from step 0"):
-        train(data, out=run, config=TrainConfig(**QUICK))
+        train(data, out=run, config=train_config(**QUICK))
 
 
 def test_a_checkpoint_of_another_run_is_refused(data, tmp_path, monkeypatch):
@@ -113,7 +114,7 @@ def test_a_checkpoint_of_another_run_is_refused(data, tmp_path, monkeypatch):
     newest = checkpoint.list_checkpoints(tmp_path / "b")[-1]
     (tmp_path / "a" / "checkpoints" / newest.name).write_bytes(newest.read_bytes())
     with pytest.raises(DataError, match="it belongs to another run, remove it"):
-        train(data, out=tmp_path / "a", config=TrainConfig(**QUICK))
+        train(data, out=tmp_path / "a", config=train_config(**QUICK))
 
 
 def test_a_checkpoint_that_would_run_code_is_not_run(data, tmp_path, monkeypatch):
@@ -127,13 +128,13 @@ def test_a_checkpoint_that_would_run_code_is_not_run(data, tmp_path, monkeypatch
     for path in checkpoint.list_checkpoints(run):
         torch.save({"about": "{}", "tensors": Evil()}, path)
     with pytest.raises(DataError, match="can be read"):
-        train(data, out=run, config=TrainConfig(**QUICK))
+        train(data, out=run, config=train_config(**QUICK))
     assert not (tmp_path / "evil").exists()
 
 
 def test_data_given_twice_is_refused(data, tmp_path):
     with pytest.raises(UsageError, match=r"given twice; bags\*2 shows its samples twice an epoch"):
-        train(data, f"{data}*3", out=tmp_path / "run", config=TrainConfig(**QUICK))
+        train(data, f"{data}*3", out=tmp_path / "run", config=train_config(**QUICK))
 
 
 @pytest.mark.parametrize("alone", [True, False])
@@ -141,7 +142,7 @@ def test_a_weight_that_shows_no_sample_is_refused(data, write_data, tmp_path, al
     other = write_data(tmp_path / "other", n=24)
     folders = [f"{other}*0.02"] if alone else [data, f"{other}*0.02"]
     with pytest.raises(UsageError) as error:
-        train(*folders, out=tmp_path / "run", config=TrainConfig(**QUICK))
+        train(*folders, out=tmp_path / "run", config=train_config(**QUICK))
     said = f"{other}*0.02: an epoch shows none of its 24 samples; give {other}*0.042 or more, or leave it out"
     assert str(error.value) == said
 
@@ -151,7 +152,7 @@ def test_a_folder_that_is_left_out_whole_is_said(data, write_data, tmp_path, cap
     keys = read_samples((data,)).keys.to_pylist()
     (tmp_path / "keys.txt").write_text("\n".join(keys))  # its keys are those of the first twelve too
     more = write_data(tmp_path / "more", n=96, units=1)
-    train(more, other, out=tmp_path / "run", config=TrainConfig(**QUICK, exclude=str(tmp_path / "keys.txt")))
+    train(more, other, out=tmp_path / "run", config=train_config(**QUICK, exclude=str(tmp_path / "keys.txt")))
     assert capsys.readouterr().err == f"train: {other}: no sample of it is shown\n"
 
 
@@ -160,19 +161,19 @@ def test_a_batch_without_room_for_a_pseudo_labelled_sample_is_refused(data, writ
     with pytest.raises(
         UsageError, match=r"^--batch-size 1 --pseudo-share 0.5: a batch has no room for a pseudo-labelled sample; use a larger"
     ):
-        train(data, pseudo, out=tmp_path / "run", config=TrainConfig(**{**QUICK, "batch_size": 1}))
+        train(data, pseudo, out=tmp_path / "run", config=train_config(**{**QUICK, "batch_size": 1}))
 
 
 def test_excluding_everything_is_said(data, tmp_path):
     keys = read_samples((data,)).keys.to_pylist()
     (tmp_path / "keys.txt").write_text("\n".join(keys))
     with pytest.raises(UsageError, match=r"--exclude .*keys.txt --holdout 0.0: leave no sample to learn from"):
-        train(data, out=tmp_path / "run", config=TrainConfig(**QUICK, exclude=str(tmp_path / "keys.txt")))
+        train(data, out=tmp_path / "run", config=train_config(**QUICK, exclude=str(tmp_path / "keys.txt")))
 
 
 def test_broken_pictures_are_replaced_by_a_pure_function_and_counted(write_data, tmp_path):
     data = write_data(tmp_path / "data", broken=[3, 4, 5])
-    runs = [train(data, out=tmp_path / name, config=TrainConfig(**{**QUICK, "steps": 12})) for name in "ab"]
+    runs = [train(data, out=tmp_path / name, config=train_config(**{**QUICK, "steps": 12})) for name in "ab"]
     assert weights(runs[0]) == weights(runs[1])
     lines = [json.loads(line) for line in (runs[0] / "logs" / "replaced.jsonl").read_text().splitlines()]
     assert len(lines) == 3
@@ -182,55 +183,56 @@ def test_broken_pictures_are_replaced_by_a_pure_function_and_counted(write_data,
 def test_data_of_broken_pictures_only_is_an_error(write_data, tmp_path):
     data = write_data(tmp_path / "data", broken=range(48))
     with pytest.raises(DataError, match="this picture and 15 in its place cannot be decoded"):
-        train(data, out=tmp_path / "run", config=TrainConfig(**QUICK))
+        train(data, out=tmp_path / "run", config=train_config(**QUICK))
 
 
 def test_a_missing_shard_is_named(write_data, tmp_path):
     data = write_data(tmp_path / "data")
     os.unlink(f"{data}/shards/00001.tar")
     with pytest.raises(DataError, match=r"shards/00001.tar: missing"):
-        train(data, out=tmp_path / "run", config=TrainConfig(**QUICK))
+        train(data, out=tmp_path / "run", config=train_config(**QUICK))
 
 
 def test_a_loss_that_is_no_number_changes_nothing_and_too_many_end_the_run(data, tmp_path, monkeypatch):
-    compute, before = loop.Trainer.compute_gradients, {}
+    compute, before = step_module.compute_gradients, {}
 
-    def spoilt(self, batch):
-        state = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
-        parts = compute(self, batch)
+    def spoilt(model, batch, *more):
+        state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        parts = compute(model, batch, *more)
         if batch.step >= 2:
             before.setdefault("state", state)
-            before["trainer"] = self
+            before["model"] = model
             parts = {name: loss * np.nan for name, loss in parts.items()}
         return parts
 
-    monkeypatch.setattr(loop.Trainer, "compute_gradients", spoilt)
+    monkeypatch.setattr(step_module, "compute_gradients", spoilt)
     with pytest.raises(DataError, match=r"the loss was no number in 11 steps, at last in step 12 \(samples 0000"):
-        train(data, out=tmp_path / "run", config=TrainConfig(**{**QUICK, "steps": 30}))
-    after = before["trainer"].model.state_dict()
+        train(data, out=tmp_path / "run", config=train_config(**{**QUICK, "steps": 30}))
+    after = before["model"].state_dict()
     assert all(torch.equal(tensor, after[name]) for name, tensor in before["state"].items())
-    assert before["trainer"].skipped == list(range(2, 13))
+    skipped = [json.loads(line)["step"] for line in (tmp_path / "run" / "logs" / "skipped-0.jsonl").read_text().splitlines()]
+    assert skipped == list(range(2, 13))
 
 
 def test_folders_of_different_vocabularies_are_refused(data, write_data, tmp_path):
     other = write_data(tmp_path / "other", words=["zebra"])
     with pytest.raises(DataError, match="has another vocabulary than"):
-        train(data, other, out=tmp_path / "run", config=TrainConfig(**QUICK))
+        train(data, other, out=tmp_path / "run", config=train_config(**QUICK))
 
 
 def test_real_and_pseudo_labelled_folders_train_together(data, write_data, tmp_path):
     pseudo = write_data(tmp_path / "pseudo", pseudo=True)
-    run = train(data, f"{pseudo}*2", out=tmp_path / "run", config=TrainConfig(**QUICK, objective="joint"))
+    run = train(data, f"{pseudo}*2", out=tmp_path / "run", config=train_config(**QUICK, objective="joint"))
     assert manifest.verify(run) == []
     with pytest.raises(UsageError, match="all samples are pseudo-labelled"):
-        train(pseudo, out=tmp_path / "pseudo-only", config=TrainConfig(**QUICK))
+        train(pseudo, out=tmp_path / "pseudo-only", config=train_config(**QUICK))
 
 
 def test_an_unfinished_data_folder_is_refused(write_data, tmp_path):
     data = write_data(tmp_path / "data")
     os.unlink(f"{data}/manifest.json")
     with pytest.raises(UsageError, match="is not finished"):
-        train(data, out=tmp_path / "run", config=TrainConfig(**QUICK))
+        train(data, out=tmp_path / "run", config=train_config(**QUICK))
     assert not (tmp_path / "run" / "config.json").exists()
 
 
@@ -262,7 +264,7 @@ def test_an_unfinished_data_folder_is_refused(write_data, tmp_path):
 )
 def test_a_configuration_at_fault_says_what_to_do(options, message):
     with pytest.raises(UsageError) as error:
-        TrainConfig(**options)
+        train_config(**options)
     assert str(error.value) == message
 
 
@@ -277,7 +279,7 @@ def test_a_configuration_at_fault_says_what_to_do(options, message):
 )
 def test_a_call_at_fault_says_what_to_do(data, tmp_path, options, message):
     with pytest.raises(UsageError) as error:
-        train(data, out=tmp_path / "run", config=TrainConfig(**{**QUICK, **options}))
+        train(data, out=tmp_path / "run", config=train_config(**{**QUICK, **options}))
     assert str(error.value).startswith(message)
 
 
@@ -290,20 +292,20 @@ def test_bf16_is_refused_where_the_processor_has_no_units_for_it(tmp_path):
 
 def test_signals_and_torchs_settings_are_put_back(data, tmp_path):
     before = signal.getsignal(signal.SIGTERM), torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    train(data, out=tmp_path / "run", config=TrainConfig(**QUICK))
+    train(data, out=tmp_path / "run", config=train_config(**QUICK))
     assert before == (signal.getsignal(signal.SIGTERM), torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())
 
 
 def test_train_works_outside_the_main_thread(data, tmp_path):
     results = []
-    thread = threading.Thread(target=lambda: results.append(train(data, out=tmp_path / "run", config=TrainConfig(**QUICK))))
+    thread = threading.Thread(target=lambda: results.append(train(data, out=tmp_path / "run", config=train_config(**QUICK))))
     thread.start()
     thread.join()
     assert results == [tmp_path / "run"]
 
 
 def test_an_evaluation_is_noted_in_the_metrics(data, tmp_path):
-    run = train(data, out=tmp_path / "run", config=TrainConfig(**QUICK), evaluate=lambda encoder: {"size": float(encoder.image_size)})
+    run = train(data, out=tmp_path / "run", config=train_config(**QUICK), evaluate=lambda encoder: {"size": float(encoder.image_size)})
     assert json.loads((run / "metrics.jsonl").read_text().splitlines()[-1]) == {"step": 4, "scores": {"size": 64.0}}
     assert len(read_samples((data,))) == 48
 
@@ -311,7 +313,7 @@ def test_an_evaluation_is_noted_in_the_metrics(data, tmp_path):
 @pytest.mark.parametrize("tower", ["transformer", "words"])
 def test_empty_bags_do_no_harm(write_data, tmp_path, tower):
     data = write_data(tmp_path / "data", wordless=range(0, 48, 3))
-    run = train(data, out=tmp_path / "run", config=TrainConfig(**QUICK, objective="joint", text_tower=tower))
+    run = train(data, out=tmp_path / "run", config=train_config(**QUICK, objective="joint", text_tower=tower))
     losses = [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert len(losses) == 4
     assert None not in losses
@@ -321,7 +323,7 @@ def test_samples_held_out_are_not_shown_in_place_of_broken_ones_either(write_dat
     from fistful.training.data.holdout import hidden_rows
 
     data = write_data(tmp_path / "data", broken=range(0, 48, 2))
-    config = TrainConfig(**{**QUICK, "steps": 20}, holdout=0.4)
+    config = train_config(**{**QUICK, "steps": 20}, holdout=0.4)
     train(data, out=tmp_path / "run", config=config)
     rows = np.unique(np.concatenate([batch.rows for batch in seen]))
     hidden = hidden_rows(config, read_samples((data,)), tmp_path / "cache")
@@ -331,9 +333,9 @@ def test_samples_held_out_are_not_shown_in_place_of_broken_ones_either(write_dat
 
 def test_bf16_trains_where_it_is_allowed(data, tmp_path, monkeypatch):
     monkeypatch.setattr("fistful.training.train_config.has_bf16", lambda device: True)
-    run = train(data, out=tmp_path / "run", config=TrainConfig(**{**QUICK, "steps": 2}, objective="joint", precision="bf16"))
+    run = train(data, out=tmp_path / "run", config=train_config(**{**QUICK, "steps": 2}, objective="joint", precision="bf16"))
     losses = [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
-    exact = train(data, out=tmp_path / "exact", config=TrainConfig(**{**QUICK, "steps": 2}, objective="joint"))
+    exact = train(data, out=tmp_path / "exact", config=train_config(**{**QUICK, "steps": 2}, objective="joint"))
     expected = [json.loads(line)["loss"] for line in (exact / "metrics.jsonl").read_text().splitlines()]
     assert losses == pytest.approx(expected, rel=0.02)
     assert losses != expected
@@ -342,4 +344,4 @@ def test_bf16_trains_where_it_is_allowed(data, tmp_path, monkeypatch):
 def test_bf16_is_refused_elsewhere(data, tmp_path, monkeypatch):
     monkeypatch.setattr("fistful.training.train_config.has_bf16", lambda device: False)
     with pytest.raises(UsageError, match="this processor has no bf16 units"):
-        train(data, out=tmp_path / "run", config=TrainConfig(**QUICK, precision="bf16"))
+        train(data, out=tmp_path / "run", config=train_config(**QUICK, precision="bf16"))

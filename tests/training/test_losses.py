@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 
 from fistful.training.distributed import Ranks
 from fistful.training.losses import Contrastive, Seen, Sigmoid, WordLoss, idf, objectives_of
-from fistful.training.train_config import TrainConfig
+from fistful.training.train_config import train_config
 
 
 def random(*shape, seed=0):
@@ -161,6 +161,6 @@ def test_idf_by_hand_and_never_below_its_floor():
     ],
 )
 def test_a_joint_objective_is_the_sum_of_its_parts(objective, names):
-    config = TrainConfig(objective=objective, word_weight=0.5)
+    config = train_config(objective=objective, word_weight=0.5)
     found = objectives_of(config, np.array([3, 2, 1]), 10, Ranks())
     assert [(name, weight) for name, (weight, _) in found.items()] == [(n, 0.5 if n == "words" and len(names) > 1 else 1.0) for n in names]

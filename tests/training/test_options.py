@@ -13,12 +13,13 @@ from fistful.bow.store import manifest
 from fistful.cli import run as command
 from fistful.errors import DataError, UsageError
 from fistful.training import loop
+from fistful.training import step as step_module
 from fistful.training.data.reading import read_samples
 from fistful.training.model.export import read_model
 from fistful.training.model.load import load_encoder
 from fistful.training.recipes import changes, recipe
 from fistful.training.train import train
-from fistful.training.train_config import TrainConfig
+from fistful.training.train_config import train_config
 from tests.support.data_folder import change_column
 
 QUICK = {"steps": 5, "batch_size": 8, "warmup": 1, "threads": 1, "progress": False, "text": "bag"}
@@ -35,8 +36,8 @@ def losses(run):
 @pytest.mark.parametrize(("tower", "objective"), [("transformer", "joint"), ("words", "joint"), ("transformer", "sigmoid")])
 def test_accumulation_changes_nothing_but_rounding(data, tmp_path, tower, objective):
     options = {**QUICK, "model": "tiny-vit", "text_tower": tower, "objective": objective}
-    whole = losses(train(data, out=tmp_path / "whole", config=TrainConfig(**options)))
-    parts = losses(train(data, out=tmp_path / "parts", config=TrainConfig(**options, accumulation=3)))
+    whole = losses(train(data, out=tmp_path / "whole", config=train_config(**options)))
+    parts = losses(train(data, out=tmp_path / "parts", config=train_config(**options, accumulation=3)))
     np.testing.assert_allclose(parts, whole, rtol=1e-3)
 
 
@@ -46,15 +47,15 @@ def test_accumulation_drops_the_same_when_it_computes_a_part_again(data, tmp_pat
     vision = {"image_size": 64, "patch_size": 8, "width": 64, "head_width": 32, "layers": 1, "patch_dropout": 0.5}
     tower = {"embed_dim": 32, "vision_cfg": vision, "text_cfg": {"vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}}
     (tmp_path / "tower" / "open_clip_config.json").write_text(json.dumps({"model_cfg": tower}))
-    found, embed = [], loop.Trainer.embed
+    found, embed = [], step_module.embed
 
-    def watch(self, images, text):
-        embedded = embed(self, images, text)
+    def watch(*arguments):
+        embedded = embed(*arguments)
         found.append(embedded[0].detach().clone())
         return embedded
 
-    monkeypatch.setattr(loop.Trainer, "embed", watch)
-    config = TrainConfig(**{**QUICK, "steps": 2}, model=str(tmp_path / "tower"), accumulation=2)
+    monkeypatch.setattr(step_module, "embed", watch)
+    config = train_config(**{**QUICK, "steps": 2}, model=str(tmp_path / "tower"), accumulation=2)
     train(data, out=tmp_path / "run", config=config)
     assert len(found) == 8
     for first, again in ((0, 2), (1, 3), (4, 6), (5, 7)):
@@ -63,39 +64,41 @@ def test_accumulation_drops_the_same_when_it_computes_a_part_again(data, tmp_pat
 
 
 def test_gradients_are_clipped_to_their_longest(data, tmp_path, monkeypatch):
-    lengths, apply = [], loop.Trainer._apply
+    lengths, step = [], loop.step
 
-    def watch(self):
-        lengths.append(float(torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])))
-        apply(self)
+    def watch(model, *more):
+        taken = step(model, *more)
+        lengths.append(float(torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])))
+        return taken
 
-    monkeypatch.setattr(loop.Trainer, "_apply", watch)
-    train(data, out=tmp_path / "free", config=TrainConfig(**QUICK))
-    train(data, out=tmp_path / "clipped", config=TrainConfig(**QUICK, clip_norm=0.01))
+    monkeypatch.setattr(loop, "step", watch)
+    train(data, out=tmp_path / "free", config=train_config(**QUICK))
+    train(data, out=tmp_path / "clipped", config=train_config(**QUICK, clip_norm=0.01))
     assert min(lengths[:5]) > 0.01
     assert lengths[5:] == pytest.approx([0.01] * 5, rel=1e-3)
 
 
 def test_a_gradient_that_is_no_number_changes_nothing(data, tmp_path, monkeypatch):
-    clip = loop.clip_gradients
-    monkeypatch.setattr(loop, "clip_gradients", lambda config, model: clip(config, model) * torch.nan)
+    clip = step_module.clip_gradients
+    monkeypatch.setattr(step_module, "clip_gradients", lambda config, model: clip(config, model) * torch.nan)
     with pytest.raises(DataError, match="the loss was no number in 11 steps"):
-        train(data, out=tmp_path / "run", config=TrainConfig(**{**QUICK, "steps": 20}))
+        train(data, out=tmp_path / "run", config=train_config(**{**QUICK, "steps": 20}))
     (line, *_) = [json.loads(line) for line in (tmp_path / "run" / "logs" / "skipped-0.jsonl").read_text().splitlines()]
     assert (line["step"], len(line["keys"])) == (0, 8)
 
 
 def test_a_running_mean_of_the_weights_is_the_model(data, tmp_path, monkeypatch):
-    steps, apply = [], loop.Trainer._apply
+    steps, step = [], loop.step
 
-    def watch(self):
+    def watch(model, *more):
         if not steps:
-            steps.append(self.model.scale_parameter.item())
-        apply(self)
-        steps.append(self.model.scale_parameter.item())
+            steps.append(model.scale_parameter.item())
+        taken = step(model, *more)
+        steps.append(model.scale_parameter.item())
+        return taken
 
-    monkeypatch.setattr(loop.Trainer, "_apply", watch)
-    run = train(data, out=tmp_path / "run", config=TrainConfig(**QUICK, ema=0.3))
+    monkeypatch.setattr(loop, "step", watch)
+    run = train(data, out=tmp_path / "run", config=train_config(**QUICK, ema=0.3))
     expected = steps[0]
     for value, decay in zip(steps[1:], (1 / 10, 2 / 11, 3 / 12, 0.3, 0.3), strict=True):  # (1 + n) / (10 + n), never above --ema
         expected = decay * expected + (1 - decay) * value
@@ -104,14 +107,14 @@ def test_a_running_mean_of_the_weights_is_the_model(data, tmp_path, monkeypatch)
 
 def test_the_best_of_several_evaluations_is_kept(data, tmp_path):
     scores = iter([0.9, 0.2, 0.5, 0.4])  # the first before the first step, which only shows that it works
-    config = TrainConfig(**{**QUICK, "steps": 6}, evaluate_every=2, ema=0.9)
+    config = train_config(**{**QUICK, "steps": 6}, evaluate_every=2, ema=0.9)
     run = train(data, out=tmp_path / "run", config=config, evaluate=lambda encoder: {"score": next(scores)})
     assert [(line["step"], line["scores"]) for line in lines(run) if "scores" in line] == [
         (2, {"score": 0.2}),
         (4, {"score": 0.5}),
         (6, {"score": 0.4}),
     ]
-    short = train(data, out=tmp_path / "short", config=TrainConfig(**{**QUICK, "steps": 6}, ema=0.9))
+    short = train(data, out=tmp_path / "short", config=train_config(**{**QUICK, "steps": 6}, ema=0.9))
     best, last = load_encoder(str(run / "best")), load_encoder(str(run))
     assert best.fingerprint != last.fingerprint
     assert (short / "model" / "open_clip_model.safetensors").read_bytes() == (run / "model" / "open_clip_model.safetensors").read_bytes()
@@ -125,7 +128,7 @@ def test_an_interrupted_run_remembers_its_best(data, tmp_path):
 
     from fistful.errors import Interrupted
 
-    config = TrainConfig(**{**QUICK, "steps": 8}, evaluate_every=2, checkpoint_every=3, keep_checkpoints=1)
+    config = train_config(**{**QUICK, "steps": 8}, evaluate_every=2, checkpoint_every=3, keep_checkpoints=1)
     known = {1: 0.0, 2: 0.5, 3: 0.9, 4: 0.1, 5: 0.3}
 
     def score(calls, stop_at=0):
@@ -148,7 +151,7 @@ def test_an_interrupted_run_remembers_its_best(data, tmp_path):
 def test_intact_samples_keep_their_caption_each_epoch(data, tmp_path, seen):
     import open_clip
 
-    train(data, out=tmp_path / "run", config=TrainConfig(**{**QUICK, "steps": 12}, intact=0.5, seed=2))
+    train(data, out=tmp_path / "run", config=train_config(**{**QUICK, "steps": 12}, intact=0.5, seed=2))
     samples = read_samples((data,))
     intact = draw_share(samples.number, 0.5, 2)
     tokenizer = open_clip.SimpleTokenizer()
@@ -163,7 +166,7 @@ def test_intact_samples_keep_their_caption_each_epoch(data, tmp_path, seen):
 def test_the_words_of_one_caption_are_its_bag(write_data, tmp_path, seen):
     """Each sample's captions are made different for this."""
     folder = change_column(write_data(tmp_path / "data"), "captions", lambda row, captions: ["red", "square bar"])
-    train(folder, out=tmp_path / "run", config=TrainConfig(**{**QUICK, "steps": 12}, captions="one", text_tower="words"))
+    train(folder, out=tmp_path / "run", config=train_config(**{**QUICK, "steps": 12}, captions="one", text_tower="words"))
     samples = read_samples((folder,))
     bags = set()
     for batch in seen:
@@ -175,25 +178,25 @@ def test_the_words_of_one_caption_are_its_bag(write_data, tmp_path, seen):
 def test_excluded_samples_are_not_shown(data, tmp_path, seen, capsys):
     samples = read_samples((data,))
     (tmp_path / "out.txt").write_text(f"{samples.keys[3].as_py()}\n17\n\nnobody\n")  # a KEY, and a key of the source
-    config = TrainConfig(**{**QUICK, "steps": 20}, exclude=str(tmp_path / "out.txt"))
+    config = train_config(**{**QUICK, "steps": 20}, exclude=str(tmp_path / "out.txt"))
     run = train(data, out=tmp_path / "run", config=config)
     shown = {int(row) for batch in seen for row in batch.rows}
     assert len(shown) == 46
     assert 3 not in shown
     (tmp_path / "moved.txt").write_bytes((tmp_path / "out.txt").read_bytes())
-    assert train(data, out=run, config=TrainConfig(**{**QUICK, "steps": 20}, exclude=str(tmp_path / "moved.txt"))) == run
+    assert train(data, out=run, config=train_config(**{**QUICK, "steps": 20}, exclude=str(tmp_path / "moved.txt"))) == run
     (tmp_path / "marked.txt").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "out.txt").read_bytes())  # as Notepad saves it
-    assert train(data, out=run, config=TrainConfig(**{**QUICK, "steps": 20}, exclude=str(tmp_path / "marked.txt"))) == run
-    train(data, out=tmp_path / "said", config=TrainConfig(**{**QUICK, "steps": 1, "progress": True}, exclude=str(tmp_path / "marked.txt")))
+    assert train(data, out=run, config=train_config(**{**QUICK, "steps": 20}, exclude=str(tmp_path / "marked.txt"))) == run
+    train(data, out=tmp_path / "said", config=train_config(**{**QUICK, "steps": 1, "progress": True}, exclude=str(tmp_path / "marked.txt")))
     assert "; 1 of 3 lines of --exclude name no sample with a picture\n" in capsys.readouterr().err
     (tmp_path / "none.txt").write_text("nobody\n")
     with pytest.raises(DataError, match=r"none of its 1 lines is a KEY or source key of the data, such as 00000_0000000"):
-        train(data, out=tmp_path / "b", config=TrainConfig(**QUICK, exclude=str(tmp_path / "none.txt")))
+        train(data, out=tmp_path / "b", config=train_config(**QUICK, exclude=str(tmp_path / "none.txt")))
 
 
 def test_confidence_weighs_pseudo_labelled_samples_and_their_words(data, write_data, tmp_path, seen):
     pseudo = change_column(write_data(tmp_path / "pseudo", pseudo=True), "scores", lambda row, scores: [0.25, 0.75])
-    train(data, pseudo, out=tmp_path / "run", config=TrainConfig(**QUICK, objective="joint", confidence=True))
+    train(data, pseudo, out=tmp_path / "run", config=train_config(**QUICK, objective="joint", confidence=True))
     for batch in seen:
         is_pseudo = batch.rows >= 48
         assert batch.weights.tolist() == [0.5 if p else 1.0 for p in is_pseudo]
@@ -202,20 +205,20 @@ def test_confidence_weighs_pseudo_labelled_samples_and_their_words(data, write_d
 
 
 def test_epochs_decide_the_steps(data, tmp_path):
-    run = train(data, out=tmp_path / "run", config=TrainConfig(**QUICK, epochs=0.5))
+    run = train(data, out=tmp_path / "run", config=train_config(**QUICK, epochs=0.5))
     assert manifest.read_config(run)["config"]["steps"] == 3
     assert len(losses(run)) == 3
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_optimisers_learn(data, tmp_path, optimizer):
-    run = train(data, out=tmp_path / "run", config=TrainConfig(**{**QUICK, "steps": 30, "lr": 0.01}, optimizer=optimizer))
+    run = train(data, out=tmp_path / "run", config=train_config(**{**QUICK, "steps": 30, "lr": 0.01}, optimizer=optimizer))
     assert np.mean(losses(run)[-5:]) < np.mean(losses(run)[:5])
 
 
 def test_random_resized_crops_and_scaled_decoding_train(data, tmp_path, seen):
     for decode in ("full", "scaled"):
-        config = TrainConfig(**QUICK, augment="resized", decode=decode)
+        config = train_config(**QUICK, augment="resized", decode=decode)
         assert manifest.verify(train(data, out=tmp_path / decode, config=config)) == []
     full, scaled = (batch.images.numpy().astype(int) for batch in (seen[0], seen[5]))
     assert not np.array_equal(seen[0].images, seen[1].images)
@@ -240,7 +243,7 @@ def test_random_resized_crops_and_scaled_decoding_train(data, tmp_path, seen):
 )
 def test_options_that_make_no_sense_together_are_refused(options, message):
     with pytest.raises(UsageError) as error:
-        TrainConfig(**options)
+        train_config(**options)
     assert str(error.value) == message
 
 

@@ -32,10 +32,10 @@ def hidden_rows(config: TrainConfig, samples: TrainingSamples, cache: Path) -> n
     Raises:
         DataError: If a shard is missing.
     """
-    if not config.holdout:
+    if not config.data.holdout:
         return samples.left_out
     contents = _contents(config, samples, cache)
-    held = held_out(contents, config.holdout) & ~samples.pseudo
+    held = held_out(contents, config.data.holdout) & ~samples.pseudo
     return samples.left_out | np.isin(contents, contents[held])
 
 
@@ -45,7 +45,7 @@ def _contents(config: TrainConfig, samples: TrainingSamples, cache: Path) -> np.
         return np.load(path, allow_pickle=False)
     places, shard_of = np.unique(np.stack([samples.folder, samples.unit], axis=1), axis=0, return_inverse=True)
     shards = [samples.shard(folder, unit) for folder, unit in places.tolist()]
-    with progress_bar("hold-out", len(samples), config.progress) as update:
+    with progress_bar("hold-out", len(samples), config.run.progress) as update:
         found = picture_contents(shards, shard_of.reshape(-1), samples.offset, samples.size, lambda n: update(n, "pictures"))
     with atomic_file(cache, path.name) as file:
         np.lib.format.write_array(file, found, allow_pickle=False)  # pyright: ignore[reportArgumentType]

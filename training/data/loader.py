@@ -84,9 +84,9 @@ class Loader:
     ) -> None:
         self._config, self._samples, self.order, self.size = config, samples, order, how.size
         self._vocabulary, self._ranks = vocabulary, ranks
-        self._bag_tokens = BagTokens(tokenizer, samples.vocabulary.words, config.context_length)
-        self._caption_tokens = CaptionTokens(tokenizer, config.context_length)
-        self._of_captions = caption_bags(samples) if config.captions == "one" else None
+        self._bag_tokens = BagTokens(tokenizer, samples.vocabulary.words, config.model.context_length)
+        self._caption_tokens = CaptionTokens(tokenizer, config.model.context_length)
+        self._of_captions = caption_bags(samples) if config.text.captions == "one" else None
         self.pictures = Pictures(config, samples, order, how)
         self.features: Features | None = None
         """What takes the place of pictures where the image tower is frozen."""
@@ -95,7 +95,7 @@ class Loader:
 
     def batches(self, first: int, steps: int) -> Iterator[Batch]:
         """Yield the batches of the steps from `first` on, made ahead in threads."""
-        with ThreadPoolExecutor(self._config.decoders) as decoders, ThreadPoolExecutor(1) as maker:
+        with ThreadPoolExecutor(self._config.run.decoders) as decoders, ThreadPoolExecutor(1) as maker:
             queue: deque[Future[Batch]] = deque()
             try:
                 for step in range(first, steps):
@@ -113,7 +113,7 @@ class Loader:
         """Make this rank's share of the batch of a step."""
         rows, epochs = (part[self._ranks.rank :: self._ranks.size] for part in self.order.batch(step))
         rows, images = self._images(rows, epochs, decoders)
-        samples, weighted = self._samples, self._config.confidence
+        samples, weighted = self._samples, self._config.loss.confidence
         # the head learns whole bags, whatever the text tower reads: its loss weighs words by idf already
         targeted = rows if self._config.has_head else rows[:0]
         targets = samples.bags.pick(targeted)
@@ -135,14 +135,14 @@ class Loader:
             return rows, torch.from_numpy(found)
         images = np.empty((len(rows), self.size, self.size, 3), np.uint8)
         used = rows.copy()
-        crops = self._config.augment != "none"
-        draws = pixels.crop_draws(self._config.seed, self._samples.number[rows], epochs) if crops else None
+        crops = self._config.data.augment != "none"
+        draws = pixels.crop_draws(self._config.run.seed, self._samples.number[rows], epochs) if crops else None
 
         def fill(places: range) -> None:
             for place in places:
                 used[place], images[place] = self.pictures.get(int(rows[place]), None if draws is None else draws[place])
 
-        n = self._config.decoders
+        n = self._config.run.decoders
         list(decoders.map(fill, [range(i, len(rows), n) for i in range(n)]))
         return used, torch.from_numpy(images)
 
@@ -150,10 +150,10 @@ class Loader:
         config, samples = self._config, self._samples
         captioned = reads_caption(config, samples, rows)
         bags: Ragged = bags_of(config, samples, self._vocabulary, rows[~captioned], epochs[~captioned], self._of_captions)
-        if config.text_tower == "words":
+        if config.model.text_tower == "words":
             return torch.from_numpy(bags.values), torch.from_numpy(bags.offsets[:-1].copy())
-        tokens = np.empty((len(rows), config.context_length), np.int64)
+        tokens = np.empty((len(rows), config.model.context_length), np.int64)
         tokens[~captioned] = self._bag_tokens(bags)
         if captioned.any():
-            tokens[captioned] = self._caption_tokens(captions_of(samples, rows[captioned], epochs[captioned], config.seed))
+            tokens[captioned] = self._caption_tokens(captions_of(samples, rows[captioned], epochs[captioned], config.run.seed))
         return (torch.from_numpy(tokens),)

@@ -25,7 +25,7 @@ class Pictures:
     def __init__(self, config: TrainConfig, samples: TrainingSamples, order: Order, how: Fit) -> None:
         self._config, self._samples, self._order, self._how = config, samples, order, how
         self._kept: dict[int, np.ndarray] = {}
-        self._room = config.cache_mb << 20
+        self._room = config.run.cache_mb << 20
         self.broken: dict[int, str] = {}
         """Why a row could not be used."""
 
@@ -44,7 +44,7 @@ class Pictures:
             picture = self._source(row)
             if picture is not None:
                 return row, picture if draws is None else self._crop(picture, draws)
-            row = int(members[int(mix_all(self._config.seed, REPLACE_SALT, place, attempt) % np.uint64(len(members)))])
+            row = int(members[int(mix_all(self._config.run.seed, REPLACE_SALT, place, attempt) % np.uint64(len(members)))])
         raise DataError(
             f"{self._samples.name(place)}: this picture and {ATTEMPTS - 1} in its place cannot be decoded "
             f"({self.broken[place]}); fistful verify {self._samples.folders[self._samples.folder[place]]} tells what changed"
@@ -64,7 +64,7 @@ class Pictures:
         return pixels.fit(self._decode(self.get(row)[0], self._how.size), self._how) if found is None else found
 
     def _crop(self, picture: np.ndarray, draws: np.ndarray) -> np.ndarray:
-        if self._config.augment == "crop":
+        if self._config.data.augment == "crop":
             return pixels.random_window(picture, self._how, draws)
         return pixels.resized_box(picture, self._how, pixels.random_box(picture.shape[1], picture.shape[0], draws))
 
@@ -74,13 +74,13 @@ class Pictures:
             return None
         if (picture := self._kept.get(row)) is not None:
             return picture
-        kept = self._how.kept(self._config.augment)
+        kept = self._how.kept(self._config.data.augment)
         try:
             picture = self._decode(row, kept.size)
         except Refused as refused:
             self.broken[row] = f"{refused.reason}: {refused.detail}"
             return None
-        if self._config.augment != "resized":
+        if self._config.data.augment != "resized":
             picture = pixels.fit(picture, kept)
         if self._room >= picture.nbytes:
             self._room -= picture.nbytes  # two threads may both take the last of it: a picture more, no more
@@ -88,4 +88,4 @@ class Pictures:
         return picture
 
     def _decode(self, row: int, side: int) -> np.ndarray:
-        return pixels.decode(read_picture(self._samples, row), side if self._config.decode == "scaled" else 0)
+        return pixels.decode(read_picture(self._samples, row), side if self._config.data.decode == "scaled" else 0)

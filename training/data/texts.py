@@ -48,10 +48,10 @@ def bags_of(
         of_captions: With --captions one, each caption's bag (`caption_bags`).
     """
     bags = samples.bags.pick(rows) if of_captions is None else _of_one_caption(config, samples, rows, epochs, of_captions)
-    if config.text != "balanced" or not len(rows):
+    if config.text.text != "balanced" or not len(rows):
         return bags
     places = [np.flatnonzero(epochs == epoch) for epoch in np.unique(epochs)]  # a few: one, or one a showing of the epoch
-    drawn = [vocabulary.thin(bags.pick(here), samples.number[rows[here]], config.seed, int(epochs[here[0]]))[0] for here in places]
+    drawn = [vocabulary.thin(bags.pick(here), samples.number[rows[here]], config.run.seed, int(epochs[here[0]]))[0] for here in places]
     lengths = np.concatenate([part.lengths() for part in drawn])
     joined = Ragged(np.concatenate([[0], np.cumsum(lengths)]), np.concatenate([part.values for part in drawn]))
     return joined.pick(np.argsort(np.concatenate(places)))
@@ -74,7 +74,7 @@ def caption_bags(samples: TrainingSamples) -> Ragged:
 def _of_one_caption(config: TrainConfig, samples: TrainingSamples, rows: np.ndarray, epochs: np.ndarray, of_captions: Ragged) -> Ragged:
     """Pseudo-labelled samples have no captions, and keep their bag."""
     first = samples.captions.offsets.to_numpy()[rows].astype(np.int64) - samples.captions.offsets[0].as_py()
-    chosen, lengths = chosen_captions(samples, rows, epochs, config.seed)
+    chosen, lengths = chosen_captions(samples, rows, epochs, config.run.seed)
     return of_captions.pick(np.where(lengths > 0, first + chosen, len(of_captions) - len(samples) + rows))
 
 
@@ -100,14 +100,14 @@ def captions_of(samples: TrainingSamples, rows: np.ndarray, epochs: np.ndarray, 
 def intact_rows(config: TrainConfig, samples: TrainingSamples, rows: np.ndarray) -> np.ndarray:
     """Return which samples keep their caption as text: the same ones each epoch, and as fistful bags draws them."""
     has_caption = np.diff(samples.captions.offsets.to_numpy())[rows] > 0
-    return draw_share(samples.number[rows], config.intact, config.seed) & has_caption
+    return draw_share(samples.number[rows], config.text.intact, config.run.seed) & has_caption
 
 
 def reads_caption(config: TrainConfig, samples: TrainingSamples, rows: np.ndarray) -> np.ndarray:
     """Return for which samples the text tower reads a caption; of the others, including all without one, it reads the bag."""
-    if config.text == "caption":
+    if config.text.text == "caption":
         return np.diff(samples.captions.offsets.to_numpy())[rows] > 0
-    return intact_rows(config, samples, rows) if config.intact else np.zeros(len(rows), bool)
+    return intact_rows(config, samples, rows) if config.text.intact else np.zeros(len(rows), bool)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -150,9 +150,9 @@ def measure_texts(
         rows = rows[np.linspace(0, len(rows) - 1, LOOKED_AT, dtype=np.int64)]
     captioned, tokens = reads_caption(config, samples, rows), np.full(len(rows), 2, np.int64)
     some, epochs = rows[captioned], np.zeros(len(rows), np.int64)
-    texts = captions_of(samples, some, epochs[captioned], config.seed)
+    texts = captions_of(samples, some, epochs[captioned], config.run.seed)
     tokens[captioned] += np.array([len(tokenizer.encode(shorten(text))) for text in texts], np.int64)
-    of_captions = caption_bags(samples) if config.captions == "one" else None
+    of_captions = caption_bags(samples) if config.text.captions == "one" else None
     bags = bags_of(config, samples, vocabulary, rows[~captioned], epochs[~captioned], of_captions)
     words, places = np.unique(bags.values, return_inverse=True)
     of_word = np.array([len(tokenizer.encode(shorten(vocabulary.words[word]))) for word in words.tolist()], np.int64)

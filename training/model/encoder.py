@@ -7,11 +7,18 @@ An encoder is named by a spec: a run folder, its model/ folder, an open_clip loc
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from fistful.errors import UsageError
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
+
+    from fistful.bow.words import WordOptions
+
+DEFAULTS: dict[str, Any] = {"warnings": (), "trained_on": (), "word_options": None, "preprocess": {}, "device": "cpu"}
+"""What holds where an encoder of a user's own leaves these members out."""
 
 
 @runtime_checkable
@@ -32,6 +39,16 @@ class Encoder(Protocol):
     """The words that `word_scores` has columns for; None without a word head."""
     word_scores: Callable[[np.ndarray], np.ndarray] | None
     """uint8 (n, H, W, 3) -> float32 (n, V), the head's logits standardised per word; None without a word head."""
+    warnings: tuple[str, ...]
+    """What should be known before its scores are believed; may be left out: nothing."""
+    trained_on: tuple[str, ...]
+    """Fingerprints of the data folders that it learnt from; may be left out: not known."""
+    word_options: WordOptions | None
+    """How the captions that it learnt from became words; may be left out, or None: not known."""
+    preprocess: dict[str, Any]
+    """`mean` and `std` of the channels, in parts of 1, by which it normalises pixels; may be left out: {}, not known."""
+    device: str
+    """Where it computes, whose last digits may be others elsewhere; may be left out: cpu."""
 
     def prepare(self, image: Image.Image) -> np.ndarray:
         """Resize and crop an RGB picture to uint8 (H, W, 3), as open_clip does for evaluation."""
@@ -48,3 +65,18 @@ class Encoder(Protocol):
     def n_cut(self, texts: list[str]) -> int:
         """Return how many of the texts are longer than the context and lose their end."""
         ...
+
+
+def with_defaults(encoder: Any, spec: str) -> Encoder:
+    """Return an encoder with the members that it may leave out.
+
+    Raises:
+        UsageError: If it lacks one and takes no attribute.
+    """
+    for name, default in DEFAULTS.items():
+        if not hasattr(encoder, name):
+            try:
+                setattr(encoder, name, default)
+            except AttributeError:
+                raise UsageError(f"{spec}: {type(encoder).__name__} lacks {name} and takes no attributes; expected an encoder") from None
+    return encoder

@@ -74,17 +74,17 @@ class Shape:
 def shape_of(config: TrainConfig, n_words: int, pretrained: Pretrained | None = None) -> Shape:
     """Return the model that a (resolved) configuration asks for."""
     cfg = chosen_config(config, pretrained)
-    if config.image_size:
-        cfg = {**cfg, "vision_cfg": {**cfg["vision_cfg"], "image_size": config.image_size}}
-    if config.embed_dim:
-        cfg = {**cfg, "embed_dim": config.embed_dim}
-    tower = config.text_tower if config.has_text else None
+    if config.model.image_size:
+        cfg = {**cfg, "vision_cfg": {**cfg["vision_cfg"], "image_size": config.model.image_size}}
+    if config.model.embed_dim:
+        cfg = {**cfg, "embed_dim": config.model.embed_dim}
+    tower = config.model.text_tower if config.has_text else None
     kept = {k: v for k, v in cfg.items() if k not in ("text_cfg", "custom_text", "init_logit_scale", "init_logit_bias")}
     if tower == "transformer":
         text = cfg.get("text_cfg", {})
         if text.get("hf_model_name") or text.get("hf_tokenizer_name"):
-            raise UsageError(f"--model {config.model}: its text tower comes from a model hub; use --text-tower words")
-        kept |= {k: v for k, v in cfg.items() if k == "custom_text"} | {"text_cfg": {**text, "context_length": config.context_length}}
+            raise UsageError(f"--model {config.model.model}: its text tower comes from a model hub; use --text-tower words")
+        kept |= {k: v for k, v in cfg.items() if k == "custom_text"} | {"text_cfg": {**text, "context_length": config.model.context_length}}
         kept |= {"init_logit_bias": FIRST_BIAS} if config.has_bias else {}
     needs_words = config.has_head or tower == "words"
     return Shape(model_cfg=kept, text_tower=tower, n_words=n_words if needs_words else 0, head=config.has_head, bias=config.has_bias)
@@ -96,14 +96,14 @@ def chosen_config(config: TrainConfig, pretrained: Pretrained | None) -> dict[st
     Raises:
         UsageError: If there is none.
     """
-    if config.model != "auto":
-        return model_config(config.model)
+    if config.model.model != "auto":
+        return model_config(config.model.model)
     if pretrained is None:
         return MODELS[DEFAULT_MODEL]
     if pretrained.model_cfg is not None:
         return {"text_cfg": SMALL_TEXT, **pretrained.model_cfg}
     if pretrained.vision_cfg is None:
-        raise UsageError(f"--init {config.init}: holds weights alone; say which tower they belong to, as in --model timm:resnet50")
+        raise UsageError(f"--init {config.model.init}: holds weights alone; say which tower they belong to, as in --model timm:resnet50")
     return {"embed_dim": 256, "vision_cfg": pretrained.vision_cfg, "text_cfg": SMALL_TEXT}
 
 

@@ -47,12 +47,12 @@ def preprocess_of(config: TrainConfig, pretrained: Pretrained | None) -> dict[st
         UsageError: If that is something that training cannot do.
     """
     said: Mapping[str, Any] = {}
-    where = f"--model {config.model}"
-    folder = Path(config.model)
+    where = f"--model {config.model.model}"
+    folder = Path(config.model.model)
     if (folder / CONFIG_FILE).is_file():
         said = read_json(folder / CONFIG_FILE).get("preprocess_cfg") or {}
     if pretrained is not None:
-        where = f"--init {config.init}"
+        where = f"--init {config.model.init}"
         if pretrained.preprocess_cfg is not None:
             said = pretrained.preprocess_cfg
         elif pretrained.vision_cfg is None:

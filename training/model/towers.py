@@ -59,13 +59,9 @@ class TowerEncoder:
     words: list[str] | None = None
     word_scores: Callable[[np.ndarray], np.ndarray] | None = None
     warnings: tuple[str, ...] = ()
-    """What should be known before its scores are believed."""
     trained_on: tuple[str, ...] = ()
-    """Fingerprints of the data folders that it learnt from, where they are known."""
     word_options: WordOptions | None = None
-    """How the captions that it learnt from became words, where it is known."""
     device: str = "cpu"
-    """Where it computes."""
 
     def prepare(self, image: Image.Image) -> np.ndarray:
         """Resize and crop an RGB picture to uint8 (H, W, 3), as open_clip does for evaluation."""

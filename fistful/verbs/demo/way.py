@@ -134,15 +134,15 @@ def _make_bags(folder: Path, config: DemoConfig, clock: _Clock) -> Path:
 
 def recipes(config: DemoConfig) -> dict[str, TrainConfig]:
     """Return how each model is trained: all alike but for their text."""
-    from fistful.training.train_config import TrainConfig
+    from fistful.training.train_config import changed, train_config
 
-    base = TrainConfig(objective="joint", steps=config.steps, seed=config.seed, context_length=CONTEXT, lr=2e-3, holdout=HOLDOUT)
+    base = train_config(objective="joint", steps=config.steps, seed=config.seed, context_length=CONTEXT, lr=2e-3, holdout=HOLDOUT)
     return {
-        "captions": dataclasses.replace(base, text="caption"),
-        "bags": dataclasses.replace(base, text="bag"),
-        "balanced": dataclasses.replace(base, text="balanced"),
-        "random": dataclasses.replace(base, text="balanced", rule="random", kept=KEPT),
-        "pseudo": dataclasses.replace(base, text="balanced"),
+        "captions": changed(base, text="caption"),
+        "bags": changed(base, text="bag"),
+        "balanced": changed(base, text="balanced"),
+        "random": changed(base, text="balanced", rule="random", kept=KEPT),
+        "pseudo": changed(base, text="balanced"),
     }
 
 

@@ -9,6 +9,7 @@ from fistful.bow.words import WordOptions
 from fistful.errors import UsageError
 from fistful.eval.sets.class_names import ClassName
 from fistful.eval.tasks.prompts import build_prompts, class_words, options_for, read_templates
+from fistful.training.model.encoder import with_defaults
 from tests.support.colours import ColourEncoder
 
 CLASSES = [ClassName("0", "the dog's bowl", ("bowl", "dish {c}")), ClassName("1", "The Who")]
@@ -39,13 +40,13 @@ def test_the_head_is_asked_for_words_and_phrases_stay_whole():
 
 
 def test_names_become_words_as_the_captions_did_that_the_model_learnt_from():
-    model, mine, others = ColourEncoder(), WordOptions(min_length=2), WordOptions(stop_words=True)
+    model, mine, others = with_defaults(ColourEncoder(), "colours"), WordOptions(min_length=2), WordOptions(stop_words=True)
     assert options_for(model, others) == others  # it has no words, and does not say
     model.words = ["cat", "fire hydrant"]
     assert class_words(["a fire hydrant"], options_for(model, others)) == [["a", "fire hydrant"]]
     both = options_for(model, WordOptions(phrases="bird of prey\n"))
     assert class_words(["bird of prey on a fire hydrant"], both) == [["bird of prey", "fire hydrant"]]
-    model.word_options = mine  # pyright: ignore[reportAttributeAccessIssue]
+    model.word_options = mine
     assert options_for(model, others) == mine
 
 

@@ -184,16 +184,16 @@ def test_copies_of_one_picture_are_one_picture_held_out(world: dict[str, Any], t
 
 def test_a_model_of_ours_must_have_learnt_from_the_data_and_held_some_out(world: dict[str, Any], tmp_path: Path) -> None:
     from fistful.training.train import train
-    from fistful.training.train_config import TrainConfig
+    from fistful.training.train_config import train_config
 
     data = str(world["like"])
     base = {"steps": 2, "batch_size": 8, "objective": "joint", "progress": False, "threads": 1, "context_length": 8}
-    everything = train(data, out=tmp_path / "everything", config=TrainConfig(**base))
+    everything = train(data, out=tmp_path / "everything", config=train_config(**base))
     with pytest.raises(UsageError) as error:
         run({**world, "model": str(everything)}, tmp_path / "p1", by="head")
     assert str(error.value) == f"{everything}: held no captioned images out, so nothing can be measured; train with --holdout 0.1"
 
-    some = train(data, out=tmp_path / "some", config=TrainConfig(**base, holdout=0.1))
+    some = train(data, out=tmp_path / "some", config=train_config(**base, holdout=0.1))
     folders = [
         run({**world, "model": str(some)}, tmp_path / name, r, by="head", min_precision=0.0) for name, r in (("one", QUIET), ("two", PAIR))
     ]

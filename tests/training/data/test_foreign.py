@@ -17,7 +17,7 @@ from fistful.training.data import foreign
 from fistful.training.data.reading import read_samples
 from fistful.training.data.samples import read_picture
 from fistful.training.train import train
-from fistful.training.train_config import TrainConfig
+from fistful.training.train_config import train_config
 from tests.support.data_folder import picture_bytes, sample
 
 QUICK = {"steps": 3, "batch_size": 8, "warmup": 1, "threads": 1, "progress": False}
@@ -102,7 +102,7 @@ def test_tars_are_indexed_once(tars, tmp_path):
     ],
 )
 def test_training_on_tars(tars, tmp_path, options):
-    run = train(str(tars), out=tmp_path / "run", config=TrainConfig(**QUICK, **options))
+    run = train(str(tars), out=tmp_path / "run", config=train_config(**QUICK, **options))
     assert manifest.verify(run) == []
 
 
@@ -111,14 +111,14 @@ def test_tars_beside_a_data_folder_take_its_vocabulary(tars, data, tmp_path):
     assert samples.weights == [1.0, 2.0]
     assert samples.folder.tolist() == [0] * 48 + [1] * 48
     assert samples.bags.lengths().tolist() == [2] * 96
-    run = train(data, f"{tars}*2", out=tmp_path / "run", config=TrainConfig(**QUICK, objective="joint"))
+    run = train(data, f"{tars}*2", out=tmp_path / "run", config=train_config(**QUICK, objective="joint"))
     assert manifest.verify(run) == []
 
 
 def test_balanced_text_of_tars_alone_needs_a_rule(tars, tmp_path):
     with pytest.raises(UsageError, match="--text balanced: tars have no rule of their own; give --rule, or use --text bag"):
-        train(str(tars), out=tmp_path / "run", config=TrainConfig(**QUICK))
-    run = train(str(tars), out=tmp_path / "run", config=TrainConfig(**QUICK, text="bag"))  # the folder is still free
+        train(str(tars), out=tmp_path / "run", config=train_config(**QUICK))
+    run = train(str(tars), out=tmp_path / "run", config=train_config(**QUICK, text="bag"))  # the folder is still free
     assert manifest.verify(run) == []
 
 

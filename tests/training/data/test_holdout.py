@@ -15,11 +15,11 @@ from fistful.pipelines.pseudo.label import held_pictures
 from fistful.training.data.holdout import hidden_rows
 from fistful.training.data.reading import read_samples
 from fistful.training.train import train
-from fistful.training.train_config import TrainConfig
+from fistful.training.train_config import train_config
 from tests.support.data_folder import make_data
 
 QUICK = {"steps": 1, "batch_size": 8, "warmup": 1, "threads": 1, "progress": False, "text": "bag"}
-HALF = TrainConfig(holdout=0.5, progress=False)
+HALF = train_config(holdout=0.5, progress=False)
 
 
 @pytest.fixture
@@ -64,10 +64,10 @@ def test_contents_are_read_once_a_run(write_data, tmp_path):
 
 
 def test_a_run_says_how_it_held_out_and_is_no_longer_the_run_of_earlier_versions(data, tmp_path):
-    run = train(data, out=tmp_path / "run", config=TrainConfig(**QUICK, holdout=0.2))
+    run = train(data, out=tmp_path / "run", config=train_config(**QUICK, holdout=0.2))
     assert json.loads((run / "model" / "fistful.json").read_text())["lineage"]["holdout_by"] == "content"
     config = json.loads((run / "config.json").read_text())
     assert config["config"].pop("holdout_by") == "content"
     (run / "config.json").write_text(json.dumps({**config, "id": "earlier"}))
     with pytest.raises(UsageError, match="belongs to another configuration \\(holdout_by: None there, 'content' asked\\)"):
-        train(data, out=run, config=TrainConfig(**QUICK, holdout=0.2))
+        train(data, out=run, config=train_config(**QUICK, holdout=0.2))

@@ -16,9 +16,9 @@ from fistful.training.data.features import OPEN_TABLES, Features, Part
 from fistful.training.data.loader import Loader
 from fistful.training.data.reading import read_samples
 from fistful.training.data.samples import read_picture
+from fistful.training.job import make_order
 from fistful.training.pixels import Fit
-from fistful.training.train import _order
-from fistful.training.train_config import TrainConfig
+from fistful.training.train_config import train_config
 from tests.support.data_folder import picture, picture_bytes, sample
 
 N_SHARDS = 400
@@ -40,9 +40,9 @@ def many_shards(tmp_path_factory):
 
 
 def loader_of(samples, size=16, **options):
-    config = TrainConfig(**{"text": "bag", "context_length": 16, "world_size": 1, "batch_size": 40, **options})
-    tokenizer = open_clip.SimpleTokenizer(context_length=config.context_length)
-    order = _order(config, samples, np.zeros(len(samples), bool))
+    config = train_config(**{"text": "bag", "context_length": 16, "world_size": 1, "batch_size": 40, **options})
+    tokenizer = open_clip.SimpleTokenizer(context_length=config.model.context_length)
+    order = make_order(config, samples, np.zeros(len(samples), bool))
     return Loader(config, samples, order, Fit(size), samples.vocabulary, tokenizer)
 
 

@@ -57,5 +57,5 @@ def test_a_word_that_the_vocabulary_lacks_is_noticed(write_data, tmp_path):
 
 
 def test_recipes_differ_in_what_their_names_say():
-    assert (tiny_clip().text, tiny_fistful().text, tiny_joint().objective) == ("caption", "balanced", "joint")
-    assert tiny_fistful(seed=3).seed == 3
+    assert (tiny_clip().text.text, tiny_fistful().text.text, tiny_joint().loss.objective) == ("caption", "balanced", "joint")
+    assert tiny_fistful(seed=3).run.seed == 3

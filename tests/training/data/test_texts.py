@@ -14,9 +14,10 @@ from fistful.bow.ragged import Ragged
 from fistful.errors import UsageError
 from fistful.training.data.reading import read_samples
 from fistful.training.data.texts import BagTokens, CaptionTokens, TextLengths, bags_of, captions_of, measure_texts, reads_caption
+from fistful.training.job import settle_by_data
 from fistful.training.model.weights import Pretrained
-from fistful.training.train import _of_data, train
-from fistful.training.train_config import TrainConfig
+from fistful.training.train import train
+from fistful.training.train_config import TrainConfig, train_config
 from tests.support.data_folder import change_column, make_data
 
 
@@ -39,12 +40,12 @@ def words_of(samples, bags):
 
 
 def test_a_full_bag_has_all_words_in_the_order_of_first_appearance(samples):
-    bags = bags_of(TrainConfig(text="bag"), samples, samples.vocabulary, np.array([0, 1]), np.array([0, 0]))
+    bags = bags_of(train_config(text="bag"), samples, samples.vocabulary, np.array([0, 1]), np.array([0, 0]))
     assert words_of(samples, bags) == [["red", "square"], ["blue", "square"]]
 
 
 def test_balanced_bags_are_drawn_anew_each_epoch_and_as_the_bags_job_draws_them(samples):
-    rows, config, half = np.arange(48), TrainConfig(seed=5), samples.vocabulary.balanced(Balance(rule="random", kept=0.5))
+    rows, config, half = np.arange(48), train_config(seed=5), samples.vocabulary.balanced(Balance(rule="random", kept=0.5))
     drawn = [bags_of(config, samples, half, rows, np.full(48, epoch)) for epoch in (0, 1)]
     assert words_of(samples, drawn[0]) != words_of(samples, drawn[1])
     expected, _ = draw_bags(samples.bags, samples.number, half.keep_u32, 5, 1, blind=True)
@@ -98,8 +99,8 @@ def test_the_context_is_the_smallest_multiple_of_8_that_holds_99_of_100_texts(to
 )
 def test_a_text_is_as_long_as_its_tokens(samples, options):
     tokenizer, rows, first = open_clip.SimpleTokenizer(), np.arange(48), np.zeros(48, np.int64)
-    config = TrainConfig(**options)
-    rule = config.balance()
+    config = train_config(**options)
+    rule = config.text.balance()
     vocabulary = samples.vocabulary if rule is None else samples.vocabulary.balanced(rule)
     bags = [" ".join(words) for words in words_of(samples, bags_of(config, samples, vocabulary, rows, first))]
     captioned = reads_caption(config, samples, rows)
@@ -109,7 +110,7 @@ def test_a_text_is_as_long_as_its_tokens(samples, options):
 
 
 def test_the_context_is_chosen_from_the_data_and_nothing_of_it_is_cut(long_data, tmp_path, capsys):
-    run = train(long_data, out=tmp_path / "run", config=TrainConfig(**QUICK, text="bag"))
+    run = train(long_data, out=tmp_path / "run", config=train_config(**QUICK, text="bag"))
     tokenizer, words = open_clip.SimpleTokenizer(), read_samples((long_data,)).vocabulary.words
     longest = 2 + len(tokenizer.encode(" ".join(words)))
     assert longest > 16
@@ -121,7 +122,7 @@ def test_the_context_is_chosen_from_the_data_and_nothing_of_it_is_cut(long_data,
 
 
 def test_what_a_given_context_cuts_off_is_counted_and_said(long_data, tmp_path, capsys):
-    run = train(long_data, out=tmp_path / "run", config=TrainConfig(**QUICK, text="bag", context_length=16))
+    run = train(long_data, out=tmp_path / "run", config=train_config(**QUICK, text="bag", context_length=16))
     told = json.loads((run / "logs" / "texts.json").read_text())
     assert (told["texts"], told["texts_cut"], told["context_length"]) == (24, 12, 16)
     longest = told["tokens_cut"] // 12 + 16
@@ -132,7 +133,7 @@ def test_what_a_given_context_cuts_off_is_counted_and_said(long_data, tmp_path, 
 
 def test_with_captions_pseudo_labelled_samples_are_read_by_their_bag_and_that_is_said(data, write_data, tmp_path, capsys, seen):
     labelled = _captionless(write_data(tmp_path / "labelled", n=24, units=1, pseudo=True))
-    train(data, labelled, out=tmp_path / "run", config=TrainConfig(**{**QUICK, "steps": 9}, text="caption"))
+    train(data, labelled, out=tmp_path / "run", config=train_config(**{**QUICK, "steps": 9}, text="caption"))
     assert capsys.readouterr().err == "train: 24 of 72 samples have no caption: their bag is their text\n"
     shown = [tokens for batch in seen for row, tokens in zip(batch.rows, batch.text[0], strict=True) if row >= 48]
     texts = [open_clip.SimpleTokenizer().decode(tokens[tokens > 0].tolist()) for tokens in shown]
@@ -148,7 +149,7 @@ def _captionless(folder):
 def test_captions_that_nobody_has_are_refused(write_data, tmp_path):
     labelled = _captionless(write_data(tmp_path / "labelled", n=24, units=1, pseudo=True))
     with pytest.raises(UsageError) as error:
-        train(labelled, out=tmp_path / "run", config=TrainConfig(**QUICK, text="caption", pseudo_share=1))
+        train(labelled, out=tmp_path / "run", config=train_config(**QUICK, text="caption", pseudo_share=1))
     assert str(error.value) == (
         "--text caption: found no sample with a caption; use --text bag or balanced, or add a folder that has captions"
     )
@@ -156,12 +157,12 @@ def test_captions_that_nobody_has_are_refused(write_data, tmp_path):
 
 def test_empty_texts_are_said(write_data, tmp_path, capsys):
     wordless = write_data(tmp_path / "data", n=24, wordless=[3, 5])
-    train(wordless, out=tmp_path / "run", config=TrainConfig(**QUICK, text="bag"))
+    train(wordless, out=tmp_path / "run", config=train_config(**QUICK, text="bag"))
     assert capsys.readouterr().err == "train: 2 of 24 samples have no word: their text is empty; --exclude leaves them out\n"
 
 
 def test_a_text_tower_that_is_taken_over_bounds_the_context():
-    config, found = TrainConfig(init="x", init_towers="both"), Pretrained(image={}, model_cfg={"text_cfg": {"context_length": 20}})
+    config, found = train_config(init="x", init_towers="both"), Pretrained(image={}, model_cfg={"text_cfg": {"context_length": 20}})
     lengths, order = TextLengths(np.array([50])), None
-    assert _of_data(config, order, lengths, found).context_length == 20
-    assert _of_data(TrainConfig(init="x"), order, lengths, found).context_length == 56
+    assert settle_by_data(config, order, lengths, found).model.context_length == 20
+    assert settle_by_data(train_config(init="x"), order, lengths, found).model.context_length == 56

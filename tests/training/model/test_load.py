@@ -13,7 +13,7 @@ from fistful.training.model.encoder import Encoder
 from fistful.training.model.export import read_model
 from fistful.training.model.load import load_encoder
 from fistful.training.train import train
-from fistful.training.train_config import TrainConfig
+from fistful.training.train_config import train_config
 from tests.support.data_folder import picture_bytes
 
 QUICK = {"steps": 3, "batch_size": 8, "warmup": 1, "threads": 1, "progress": False}
@@ -21,13 +21,13 @@ QUICK = {"steps": 3, "batch_size": 8, "warmup": 1, "threads": 1, "progress": Fal
 
 @pytest.fixture(scope="module", params=["tiny-resnet", "tiny-vit", "tiny-rn"])
 def joint_run(request, data, tmp_path_factory):
-    config = TrainConfig(**QUICK, model=request.param, objective="joint", text="bag")
+    config = train_config(**QUICK, model=request.param, objective="joint", text="bag")
     return train(data, out=tmp_path_factory.mktemp("run") / "run", config=config)
 
 
 @pytest.fixture(scope="module")
 def words_run(data, tmp_path_factory):
-    return train(data, out=tmp_path_factory.mktemp("run") / "run", config=TrainConfig(**QUICK, text_tower="words", text="bag"))
+    return train(data, out=tmp_path_factory.mktemp("run") / "run", config=train_config(**QUICK, text_tower="words", text="bag"))
 
 
 def pictures(n):
@@ -118,7 +118,7 @@ def test_open_clip_refuses_a_model_that_it_cannot_express(words_run):
 
 
 def test_a_model_without_a_text_tower_says_so(data, tmp_path):
-    run = train(data, out=tmp_path / "run", config=TrainConfig(**QUICK, objective="words", text="bag"))
+    run = train(data, out=tmp_path / "run", config=train_config(**QUICK, objective="words", text="bag"))
     encoder = load_encoder(str(run))
     images = np.stack([encoder.prepare(image) for image in pictures(2)])
     assert encoder.embed_images(images).shape[0] == 2
@@ -157,7 +157,14 @@ def test_a_spec_that_names_nothing_is_refused(spec, message):
 
 
 def test_a_factory_is_called_with_its_arguments():
-    assert load_encoder('builtins:dict {"a": 1}') == {"a": 1}
+    assert load_encoder('types:SimpleNamespace {"a": 1}').a == 1
+
+
+def test_what_an_encoder_of_ones_own_leaves_out_is_filled_in():
+    encoder = load_encoder('types:SimpleNamespace {"device": "cuda"}')
+    assert (encoder.warnings, encoder.trained_on, encoder.word_options, encoder.preprocess, encoder.device) == ((), (), None, {}, "cuda")
+    with pytest.raises(UsageError, match=r"^builtins:dict: dict lacks warnings and takes no attributes; expected an encoder$"):
+        load_encoder("builtins:dict")
 
 
 def test_equal_files_have_equal_fingerprints(joint_run, words_run):
@@ -166,5 +173,5 @@ def test_equal_files_have_equal_fingerprints(joint_run, words_run):
 
 
 def test_an_encoder_says_where_it_computes(data, tmp_path):
-    config = TrainConfig(steps=1, batch_size=8, warmup=1, threads=1, progress=False, objective="joint", text_tower="words")
+    config = train_config(steps=1, batch_size=8, warmup=1, threads=1, progress=False, objective="joint", text_tower="words")
     assert load_encoder(str(train(data, out=tmp_path / "run", config=config)), "cpu").device == "cpu"

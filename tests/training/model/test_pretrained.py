@@ -20,7 +20,7 @@ from fistful.training.model.load import load_encoder
 from fistful.training.model.model import Model, shape_of
 from fistful.training.model.pretrained import efficientnet_lite0, load_pretrained, start_from
 from fistful.training.train import train
-from fistful.training.train_config import TrainConfig
+from fistful.training.train_config import train_config
 from tests.support.data_folder import picture_bytes
 from tests.support.pretrained import small
 
@@ -33,7 +33,7 @@ def tower_of(run):
 
 
 def test_a_frozen_tower_keeps_its_weights_and_says_what_it_has_seen(data, tmp_path):
-    run = train(data, out=tmp_path / "run", config=TrainConfig(**QUICK, init=SEEN, train_image="none", objective="joint"))
+    run = train(data, out=tmp_path / "run", config=train_config(**QUICK, init=SEEN, train_image="none", objective="joint"))
     trunk = tower_of(run).trunk.state_dict()
     assert all(torch.equal(trunk[name.removeprefix("trunk.")], t) for name, t in small().image.items() if "classifier" not in name)
     assert load_encoder(str(run)).saw_imagenet_labels is True
@@ -44,17 +44,17 @@ def test_a_frozen_tower_keeps_its_weights_and_says_what_it_has_seen(data, tmp_pa
 
 def test_features_are_computed_once_and_shared(write_data, tmp_path):
     data, shared = write_data(tmp_path / "data"), str(tmp_path / "features")
-    config = TrainConfig(**QUICK, init=SEEN, train_image="none", features=shared)
+    config = train_config(**QUICK, init=SEEN, train_image="none", features=shared)
     train(data, out=tmp_path / "a", config=config)
     (folder,) = (tmp_path / "features").iterdir()
     assert [np.load(path).shape[0] for path in sorted(folder.glob("*.npy"))] == [24, 24]
     shutil.rmtree(tmp_path / "data" / "shards")  # nobody looks at a picture again
-    train(data, out=tmp_path / "b", config=TrainConfig(**{**QUICK, "seed": 1}, init=SEEN, train_image="none", features=shared))
+    train(data, out=tmp_path / "b", config=train_config(**{**QUICK, "seed": 1}, init=SEEN, train_image="none", features=shared))
 
 
 def test_features_are_kept_apart_by_all_that_decides_them(write_data, tmp_path):
     shared, n = tmp_path / "features", 0
-    base = TrainConfig(**QUICK, init=SEEN, train_image="none", features=str(shared))
+    base = train_config(**QUICK, init=SEEN, train_image="none", features=str(shared))
     data, other = write_data(tmp_path / "a"), write_data(tmp_path / "b", n=36)
     squash = f'{SEEN} {{"preprocess_cfg": {{"resize_mode": "squash"}}}}'
     for config, folder in [
@@ -73,8 +73,8 @@ def test_features_are_kept_apart_by_all_that_decides_them(write_data, tmp_path):
 
 @pytest.mark.parametrize("model", [SEEN, "tiny-vit"])
 def test_cached_features_are_what_the_tower_computes(data, tmp_path, model):
-    init = model if model == SEEN else str(train(data, out=tmp_path / "first", config=TrainConfig(**QUICK, model=model)))
-    config = TrainConfig(**QUICK, init=init, train_image="none", features=str(tmp_path / "features"))
+    init = model if model == SEEN else str(train(data, out=tmp_path / "first", config=train_config(**QUICK, model=model)))
+    config = train_config(**QUICK, init=init, train_image="none", features=str(tmp_path / "features"))
     run = train(data, out=tmp_path / "run", config=config)
     (file,) = (tmp_path / "features").glob("*/00001.npy")  # the odd samples
     encoder = load_encoder(str(run))
@@ -91,7 +91,7 @@ def boom() -> None:
 
 def test_an_error_in_a_function_of_ones_own_is_not_a_defect_of_ours(data, tmp_path):
     with pytest.raises(UsageError, match=r"test_pretrained:boom: ValueError: nope \(raised by this function of yours\)"):
-        train(data, out=tmp_path / "run", config=TrainConfig(**QUICK, init=f"{__name__}:boom"))
+        train(data, out=tmp_path / "run", config=train_config(**QUICK, init=f"{__name__}:boom"))
 
 
 def lacking() -> None:
@@ -100,19 +100,19 @@ def lacking() -> None:
 
 def test_a_package_that_it_lacks_is_still_told_as_such(data, tmp_path):
     with pytest.raises(ModuleNotFoundError):
-        train(data, out=tmp_path / "run", config=TrainConfig(**QUICK, init=f"{__name__}:lacking"))
+        train(data, out=tmp_path / "run", config=train_config(**QUICK, init=f"{__name__}:lacking"))
 
 
 def test_broken_pictures_are_replaced_in_frozen_runs_too(write_data, tmp_path):
     data = write_data(tmp_path / "data", broken=[3, 4, 5])
-    run = train(data, out=tmp_path / "run", config=TrainConfig(**{**QUICK, "steps": 12}, init=SEEN, train_image="none"))
+    run = train(data, out=tmp_path / "run", config=train_config(**{**QUICK, "steps": 12}, init=SEEN, train_image="none"))
     assert len((run / "logs" / "replaced.jsonl").read_text().splitlines()) == 3
 
 
 @pytest.mark.parametrize("model", ["tiny-rn", "tiny-vit", "auto"])
 def test_the_last_block_alone_learns(data, tmp_path, model):
-    first = train(data, out=tmp_path / "first", config=TrainConfig(**QUICK, model="tiny-resnet" if model == "auto" else model))
-    run = train(data, out=tmp_path / "run", config=TrainConfig(**{**QUICK, "seed": 1}, init=str(first), train_image="last"))
+    first = train(data, out=tmp_path / "first", config=train_config(**QUICK, model="tiny-resnet" if model == "auto" else model))
+    run = train(data, out=tmp_path / "run", config=train_config(**{**QUICK, "seed": 1}, init=str(first), train_image="last"))
     before, after = tower_of(first).state_dict(), tower_of(run).state_dict()
     changed = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
     parts = {"tiny-rn": ("layer4.", "attnpool."), "tiny-vit": ("transformer.resblocks.3.", "ln_post.", "proj"), "auto": ("trunk.", "head.")}
@@ -123,27 +123,27 @@ def test_the_last_block_alone_learns(data, tmp_path, model):
 
 @pytest.mark.parametrize("model", ["tiny-rn", "tiny-vit"])
 def test_towers_that_do_not_split_are_frozen_whole(data, tmp_path, model):
-    first = train(data, out=tmp_path / "first", config=TrainConfig(**QUICK, model=model))
+    first = train(data, out=tmp_path / "first", config=train_config(**QUICK, model=model))
     options = {**QUICK, "seed": 1, "objective": "joint"}
-    run = train(data, out=tmp_path / "run", config=TrainConfig(**options, init=str(first / "model"), train_image="none"))
+    run = train(data, out=tmp_path / "run", config=train_config(**options, init=str(first / "model"), train_image="none"))
     before, after = tower_of(first).state_dict(), tower_of(run).state_dict()
     assert all(torch.equal(tensor, before[name]) for name, tensor in after.items())
 
 
 def test_both_towers_start_from_a_folder_of_open_clips(data, tmp_path):
-    first = train(data, out=tmp_path / "first", config=TrainConfig(**QUICK))
+    first = train(data, out=tmp_path / "first", config=train_config(**QUICK))
     plain = tmp_path / "plain"
     plain.mkdir()
     for name in ("open_clip_config.json", "open_clip_model.safetensors"):
         (plain / name).write_bytes((first / "model" / name).read_bytes())
     found = load_pretrained(str(plain))
-    config = TrainConfig(**QUICK, context_length=12)
+    config = train_config(**QUICK, context_length=12)
     model = Model(shape_of(config, 7, found))
     start_from(model, found, "both", "plain")
     theirs = read_model(first / "model").model.clip.state_dict()
     for name, tensor in model.clip.state_dict().items():
         assert torch.equal(tensor, theirs[name][:12] if name == "positional_embedding" else theirs[name]), name
-    run = train(data, out=tmp_path / "run", config=TrainConfig(**QUICK, init=str(plain), init_towers="both"))
+    run = train(data, out=tmp_path / "run", config=train_config(**QUICK, init=str(plain), init_towers="both"))
     assert load_encoder(str(run)).saw_imagenet_labels is None
 
 
@@ -151,13 +151,13 @@ def test_a_timm_checkpoint_needs_the_name_of_its_tower(data, tmp_path):
     path = tmp_path / "weights.pth"
     torch.save({"state_dict": timm.create_model("test_efficientnet", pretrained=False).state_dict()}, path)
     with pytest.raises(UsageError, match="say which tower they belong to, as in --model timm:resnet50"):
-        train(data, out=tmp_path / "a", config=TrainConfig(**QUICK, init=str(path)))
+        train(data, out=tmp_path / "a", config=train_config(**QUICK, init=str(path)))
     options = {"init": str(path), "model": "timm:test_efficientnet", "image_size": 64}
-    run = train(data, out=tmp_path / "b", config=TrainConfig(**QUICK, **options))
+    run = train(data, out=tmp_path / "b", config=train_config(**QUICK, **options))
     encoder = load_encoder(str(run))
     assert (encoder.saw_imagenet_labels, encoder.image_size) == (None, 64)
     with pytest.raises(UsageError, match="does not fit the image tower of --model"):
-        train(data, out=tmp_path / "c", config=TrainConfig(**QUICK, **{**options, "model": "timm:test_resnet"}))
+        train(data, out=tmp_path / "c", config=train_config(**QUICK, **{**options, "model": "timm:test_resnet"}))
 
 
 def test_weights_that_would_run_code_are_not_run(data, tmp_path):
@@ -167,7 +167,7 @@ def test_weights_that_would_run_code_are_not_run(data, tmp_path):
 
     torch.save({"x": Evil()}, tmp_path / "evil.pth")
     with pytest.raises(DataError, match="not readable weights"):
-        train(data, out=tmp_path / "run", config=TrainConfig(**QUICK, init=str(tmp_path / "evil.pth"), model="timm:test_resnet"))
+        train(data, out=tmp_path / "run", config=train_config(**QUICK, init=str(tmp_path / "evil.pth"), model="timm:test_resnet"))
     assert not (tmp_path / "evil").exists()
 
 
@@ -186,7 +186,7 @@ def test_weights_that_would_run_code_are_not_run(data, tmp_path):
 )
 def test_a_start_at_fault_says_what_to_do(data, tmp_path, options, message):
     with pytest.raises(UsageError) as error:
-        train(data, out=tmp_path / "run", config=TrainConfig(**QUICK, **options))
+        train(data, out=tmp_path / "run", config=train_config(**QUICK, **options))
     assert str(error.value).startswith(message)
 
 
@@ -205,7 +205,7 @@ def test_efficientnet_lite0_is_the_one_that_the_package_carries():
 
 def test_efficientnet_lite0_is_exported_for_open_clip(data, tmp_path):
     spec = 'fistful.training.model.pretrained:efficientnet_lite0 {"image_size": 64}'
-    run = train(data, out=tmp_path / "run", config=TrainConfig(**QUICK, init=spec, train_image="none"))
+    run = train(data, out=tmp_path / "run", config=train_config(**QUICK, init=spec, train_image="none"))
     model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{run / 'model'}")
     encoder, images = load_encoder(str(run)), [decode_image(picture_bytes(i)) for i in range(32)]
     with torch.inference_mode():
