@@ -30,6 +30,8 @@ class AccuracyOn:
         several = [eval_set.name for eval_set in self._sets if eval_set.multilabel]
         if several:
             raise UsageError(f"--evaluate-on {several[0]}: has several labels for an image; expected one, for accuracy")
+        self.names = [f"{name} acc1" for name in tell_apart([eval_set.name for eval_set in self._sets])]
+        """What the scores are called, in the order of the sets."""
         facts = [eval_set.fingerprint() for eval_set in self._sets]
         self.fingerprint = sha256_hex(canonical_json(facts))
         """Names the sets' content: part of the identity of a run that notes their scores."""
@@ -37,9 +39,9 @@ class AccuracyOn:
     def __call__(self, encoder: Encoder) -> dict[str, float]:
         """Return top-1 accuracy on each set, in their order."""
         found = {}
-        for name, eval_set in zip(tell_apart([s.name for s in self._sets]), self._sets, strict=True):
+        for name, eval_set in zip(self.names, self._sets, strict=True):
             with tempfile.TemporaryDirectory() as folder:
                 job = EvalJob("model", encoder, eval_set, WordOptions(), None, None, None, self._config)
                 (result, *_) = score_set(Path(folder), job)
-            found[f"{name} acc1"] = float(result["metrics"]["acc1"])
+            found[name] = float(result["metrics"]["acc1"])
         return found

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -213,26 +214,31 @@ def train(
     if os.environ.get("RANK", "0") == "0":  # one of several processes speaks
         steps = read_json(Path(out) / manifest.CONFIG)["config"]["steps"]
         print(f"{done}{counted(steps, 'step')} of {config.optimiser.batch_size} samples; the model lies in {out}/model")
-        if evaluate_on:
-            print(_scores(Path(out)))
+        if evaluated is not None:
+            print(_scores(Path(out), evaluated.names))
         sets = shlex.join(word for name in evaluate_on for word in ("--data", name)) or "--data CLASS_FOLDERS"
         print(f"next: fistful evaluate {shlex.quote(out)} {sets} --out RESULTS")
 
 
-def _scores(run: Path) -> str:
-    """Say what was noted of a run's accuracy: at the end, and where it was best of the steps that --evaluate-every looked at."""
+def _scores(run: Path, names: Sequence[str]) -> str:
+    """Say what was noted of a run's accuracy: at the end, and of which step RUN/best is.
+
+    Args:
+        run: The run folder.
+        names: What the scores are called, in the order of the sets: the first decides the best.
+    """
     from fistful.bow.store.model_folder import BEST_FOLDER
     from fistful.training.checkpoint import best_step
     from fistful.training.metrics_file import METRICS
 
     def said(scores: dict[str, float]) -> str:
-        return ", ".join(f"{name} {100 * value:.1f} %" for name, value in scores.items())
+        return ", ".join(f"{name} {100 * scores[name]:.1f} %" for name in names)
 
-    *noted, last = [row for row in map(json.loads, (run / METRICS).read_text().splitlines()) if "scores" in row]
-    best = best_step([[row["step"], next(iter(row["scores"].values()))] for row in noted], last["step"])
-    scores = next((row["scores"] for row in noted if row["step"] == best), None)
-    more = f"; best in step {best}: {said(scores)}, in {run / BEST_FOLDER}" if scores else ""
-    return f"zero-shot, one prompt a class: {said(last['scores'])}{more}"
+    noted = {row["step"]: row["scores"] for row in map(json.loads, (run / METRICS).read_text().splitlines()) if "scores" in row}
+    last = max(noted)
+    best = best_step([[step, scores[names[0]]] for step, scores in noted.items()], last)
+    more = f"; best in step {best}: {said(noted[best])}, in {run / BEST_FOLDER}" if best and (run / BEST_FOLDER).is_dir() else ""
+    return f"zero-shot, one prompt a class: {said(noted[last])}{more}"
 
 
 def label(*images: str, model: str, like: str, out: str, config: LabelConfig = LabelConfig()) -> None:

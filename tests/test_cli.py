@@ -423,13 +423,18 @@ def test_a_signal_to_stop_ends_with_4_and_one_line_wherever_a_verb_is(tmp_path: 
     assert (process.returncode, said) == (4, "fistful: stopped; the same command resumes\n")
 
 
-def test_the_best_step_is_one_that_was_kept_and_the_last_score_is_the_end(here: Path) -> None:
-    rows = [{"step": 2, "scores": {"a acc1": 0.5}}, {"step": 3, "loss": 1.0}, {"step": 4, "scores": {"a acc1": 0.25}}]
-    last = {"step": 5, "scores": {"a acc1": 0.75}}  # between two looks: its weights are run/model, and not run/best
-    Path("metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, last]))
-    assert _scores(Path()) == "zero-shot, one prompt a class: a acc1 75.0 %; best in step 2: a acc1 50.0 %, in best"
-    Path("metrics.jsonl").write_text(json.dumps(last) + "\n")
-    assert _scores(Path()) == "zero-shot, one prompt a class: a acc1 75.0 %"
+def test_the_best_step_is_that_of_the_weights_that_were_kept_by_the_set_given_first(here: Path) -> None:
+    rows = [
+        {"step": 2, "scores": {"a acc1": 0.5, "z acc1": 0.25}},
+        {"step": 3, "loss": 1.0},
+        {"step": 4, "scores": {"a acc1": 0.25, "z acc1": 0.5}},
+    ]
+    Path("metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    end = "zero-shot, one prompt a class: z acc1 50.0 %, a acc1 25.0 %"
+    assert _scores(Path(), ["z acc1", "a acc1"]) == end  # without --evaluate-every no other weights are kept
+    Path("best").mkdir()
+    assert _scores(Path(), ["z acc1", "a acc1"]) == f"{end}; best in step 4: z acc1 50.0 %, a acc1 25.0 %, in best"
+    assert _scores(Path(), ["a acc1", "z acc1"]).endswith("; best in step 2: a acc1 50.0 %, z acc1 25.0 %, in best")
 
 
 def test_a_set_to_evaluate_on_that_is_not_there_is_called_by_its_option(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
