@@ -17,7 +17,7 @@ from fistful.errors import UsageError
 from .data.holdout import BY, hidden_rows
 from .data.order import Order, Stream
 from .data.reading import read_keys, read_samples
-from .data.samples import Samples
+from .data.samples import TrainingSamples
 from .data.texts import LEAST_CONTEXT, MOST_CONTEXT, TextLengths, measure_texts, reads_caption
 from .distributed import Ranks
 from .model.encoder import Encoder
@@ -35,7 +35,7 @@ class Job:
 
     run: Path
     config: TrainConfig
-    samples: Samples
+    samples: TrainingSamples
     order: Order
     pretrained: Pretrained | None
     init: str
@@ -82,7 +82,7 @@ def identity_of(job: Job) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return {**semantic_values(config), "init": job.init, "exclude": exclude, **more}, inputs
 
 
-def _read(data: tuple[str, ...], config: TrainConfig, run: Path) -> tuple[Samples, np.ndarray]:
+def _read(data: tuple[str, ...], config: TrainConfig, run: Path) -> tuple[TrainingSamples, np.ndarray]:
     """Read the samples, and which of them are not shown; the first rank leaves in logs/ what the others need not find out again."""
     samples = read_samples(data, config.data.exclude, config.needs_words, run / "logs" / "foreign")
     return samples, hidden_rows(config, samples, run / "logs" / "contents")
@@ -95,7 +95,7 @@ def _read_init(config: TrainConfig) -> tuple[Pretrained | None, str]:
     return found, found.fingerprint()
 
 
-def make_order(config: TrainConfig, samples: Samples, hidden: np.ndarray) -> Order:
+def make_order(config: TrainConfig, samples: TrainingSamples, hidden: np.ndarray) -> Order:
     """Return which samples each batch shows.
 
     Raises:
@@ -127,7 +127,7 @@ def make_order(config: TrainConfig, samples: Samples, hidden: np.ndarray) -> Ord
     return order
 
 
-def _check_shown(samples: Samples, order: Order) -> None:
+def _check_shown(samples: TrainingSamples, order: Order) -> None:
     """Refuse a folder that weighs so little that no epoch shows a sample of it."""
     for number, folder in enumerate(samples.folders):
         n = sum(stream.weights[number][0] for stream in (order.real, order.pseudo))
@@ -138,7 +138,7 @@ def _check_shown(samples: Samples, order: Order) -> None:
             )
 
 
-def _text_lengths(config: TrainConfig, samples: Samples, order: Order) -> TextLengths | None:
+def _text_lengths(config: TrainConfig, samples: TrainingSamples, order: Order) -> TextLengths | None:
     """Look at the texts that the transformer will read, the same ones in every process.
 
     Raises:
@@ -152,7 +152,7 @@ def _text_lengths(config: TrainConfig, samples: Samples, order: Order) -> TextLe
     return measure_texts(config, samples, words_of(config, samples), SimpleTokenizer(), members)
 
 
-def words_of(config: TrainConfig, samples: Samples) -> Vocabulary:
+def words_of(config: TrainConfig, samples: TrainingSamples) -> Vocabulary:
     """Return the words, with the keep probabilities of the run's rule."""
     rule = config.text.balance()
     return samples.vocabulary if rule is None else samples.vocabulary.balanced(rule)
