@@ -18,6 +18,7 @@ from fistful.bow.store.images import EXTENSIONS
 from fistful.bow.store.kinds import OTHER_IMAGES, PassedOver, files_under, is_hidden, is_image, size_of, visible
 from fistful.bow.store.untar import Member, TarReader, unpacked
 from fistful.errors import DataError, UsageError
+from fistful.wording import some
 
 from .class_names import TABLE, WORDNET_ID, ClassName, name_classes, odd_names, quoted
 from .evaluation_set import EvalSet, Sample
@@ -162,6 +163,9 @@ def list_images(found: Sequence[tuple[str, int]], empty: Sequence[str], where: s
     if not inside:
         captioned = images and any(path.endswith(".txt") for path, _ in found)
         way_out = "; captioned pictures become a set for retrieval and tagging by fistful bags" if captioned else ""
+        if parquet := sorted({str(PurePosixPath(path).parent) for path, _ in found if path.lower().endswith(".parquet")}):
+            unpack = "" if Path(where).is_dir() else "unpack it, and "
+            way_out = f"; there are parquet files in {some(parquet)}: {unpack}name that folder, such as --data {Path(where) / parquet[0]}"
         raise UsageError(f"{where}: no images in class folders; expected ROOT/CLASS/IMAGE with {', '.join(EXTENSIONS)}{way_out}")
     with_images = {folder for _, folder, _ in inside}
     below = _below(inside, depth)

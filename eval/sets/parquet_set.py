@@ -17,6 +17,7 @@ from fistful.bow.store.files import parse_json
 from fistful.errors import DataError, UsageError
 from fistful.wording import some
 
+from .class_folders import SPLITS
 from .class_names import ClassName, from_folders, from_table, heard, odd_names
 from .evaluation_set import SEVERAL, EvalSet, Sample
 
@@ -30,9 +31,10 @@ def open_parquet(files: list[Path], name: str, names: str | None) -> EvalSet:
     """Open a set in parquet files of one schema.
 
     Raises:
-        UsageError: If a column or the class names are missing.
+        UsageError: If the files are of several splits, or a column or the class names are missing.
         DataError: If a file is broken, or has other columns than the first.
     """
+    _check_one_split(files)
     readers = [_open(path) for path in files]
     schema = readers[0].schema_arrow
     for path, reader in zip(files, readers, strict=True):
@@ -66,6 +68,29 @@ def missing_parts(files: list[Path]) -> list[str]:
         missing = [f"{stem}-{i:0{width}d}-of-{total}.parquet" for i in range(int(total)) if i not in there]
         lines += [f"{len(missing)} of {int(total)} parts are missing: {some(missing)}"] if missing else []
     return lines
+
+
+def _check_one_split(files: list[Path]) -> None:
+    """Refuse to pool what hubs keep apart."""
+    first = {split: path for path in reversed(files) if (split := _split_of(path.name))}
+    if len(first) > 1:
+        splits = sorted(first)
+        example = next((first[split] for split in ("test", "validation", "val") if split in first), first[splits[0]])
+        raise UsageError(
+            f"{files[0].parent}: holds files of the splits {', '.join(splits)}, which are not scored as one; name one file, such as "
+            f"--data {example}, or a folder with the files of one split alone"
+        )
+
+
+def _split_of(name: str) -> str:
+    """Return the split that a file's name says, "" for none.
+
+    >>> _split_of("test-00000-of-00001.parquet"), _split_of("Train.parquet"), _split_of("cats.parquet")
+    ('test', 'train', '')
+    """
+    part = PART.fullmatch(name)
+    stem = (part["stem"] if part else re.split(r"[-_.]\d|\.parquet$", name, maxsplit=1, flags=re.IGNORECASE)[0]).lower()
+    return stem if part or stem in SPLITS else ""
 
 
 def _open(path: Path) -> pq.ParquetFile:

@@ -125,7 +125,7 @@ def test_names_come_from_a_table_with_synonyms(tmp_path):
     assert opened.classes[1].names(True) == ("dog", "hound")
     table.write_text("\ufeff" + table.read_text("utf-8"), "utf-8")
     assert open_set(str(root), str(table)).classes == opened.classes
-    assert opened.warnings == ["names.tsv: names 1 classes without a folder ('n3'); they are not among the choices"]
+    assert opened.warnings == ["names.tsv: names 1 class without a folder ('n3'); they are not among the choices"]
 
 
 def test_one_name_a_line_is_ambiguous_unless_it_names_the_folders(tmp_path):
