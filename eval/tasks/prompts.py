@@ -100,7 +100,9 @@ def _sayer(name: str, own: Sequence[str]) -> Callable[[str], list[str]]:
         raise UsageError(
             "--prompts set: the data set brings no templates; CLIP_benchmark's layout has them in zeroshot_classification_templates.txt"
         )
-    templates = list(own) if name == "set" else read_templates(Path(name))
+    templates = (
+        check_templates(own, "--prompts set: zeroshot_classification_templates.txt") if name == "set" else read_templates(Path(name))
+    )
     return lambda c: fill(templates, c)
 
 
@@ -110,13 +112,23 @@ def read_templates(path: Path) -> list[str]:
     Raises:
         UsageError: If there are none, or one has no {c}.
     """
-    lines = [line.strip() for line in read_lines(path, f"--prompts {path}", "a template on each line, with {c} for the class name")]
-    for number, line in enumerate(lines, start=1):
+    return check_templates(
+        read_lines(path, f"--prompts {path}", "a template on each line, with {c} for the class name"), f"--prompts {path}"
+    )
+
+
+def check_templates(lines: Sequence[str], where: str) -> list[str]:
+    """Return the templates among lines, stripped; blank lines are none.
+
+    Raises:
+        UsageError: If there are none, or one has no {c}: it would say the same of every class.
+    """
+    for number, line in enumerate(map(str.strip, lines), start=1):
         if line and "{c}" not in line:
-            raise UsageError(f"--prompts {path} row {number}: found {line!r}, expected {{c}} where the class name goes")
-    templates = [line for line in lines if line]
+            raise UsageError(f"{where} row {number}: found {line!r}, expected {{c}} where the class name goes")
+    templates = [line.strip() for line in lines if line.strip()]
     if not templates:
-        raise UsageError(f"--prompts {path}: has no template")
+        raise UsageError(f"{where}: has no template")
     return templates
 
 

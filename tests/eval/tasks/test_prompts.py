@@ -76,6 +76,12 @@ def test_a_set_without_templates_of_its_own_says_so():
         say("set")
 
 
+def test_a_template_of_the_set_without_a_place_for_the_name_is_refused_as_in_a_file():
+    with pytest.raises(UsageError, match=r"--prompts set: zeroshot_.*txt row 3: found 'a photo', expected \{c\} where the class name goes"):
+        say("set", own=("a {c}", "", "a photo"))
+    assert say("set", own=("a {c}", " ", "{c}"))[1] == ["a The Who", "The Who"]
+
+
 def test_words_of_names_follow_the_word_options():
     assert class_words(["Golden the Retriever 2"], WordOptions()) == [["golden", "retriever"]]
     assert class_words(["Golden the Retriever"], WordOptions(stop_words=True)) == [["golden", "the", "retriever"]]
