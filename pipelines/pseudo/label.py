@@ -155,7 +155,7 @@ def _fitting(model: str, like: Path, by: Source) -> tuple[Encoder, float]:
 
     encoder = load_encoder(model, "cpu")  # what embeds is loaded by the workers
     if by == "head" and not encoder.word_scores:
-        raise UsageError(f"{model}: has no word head; train with --objective joint, or label with --by knn")
+        raise UsageError(f"{model}: has no word head; label with --by knn, or with a run of --objective joint")
     fraction = check_lineage(model, like)
     if by == "head" and encoder.words != read_vocabulary(like).words:
         raise DataError(

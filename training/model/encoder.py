@@ -9,15 +9,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from fistful.errors import UsageError
-
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
     from fistful.bow.words import WordOptions
 
-DEFAULTS: dict[str, Any] = {"warnings": (), "trained_on": (), "word_options": None, "preprocess": {}, "device": "cpu"}
+DEFAULTS: dict[str, Any] = {
+    "context_length": None,
+    "saw_imagenet_labels": None,
+    "words": None,
+    "word_scores": None,
+    "warnings": (),
+    "trained_on": (),
+    "word_options": None,
+    "preprocess": {},
+    "device": "cpu",
+}
 """What holds where an encoder of a user's own leaves these members out."""
 
 
@@ -65,18 +73,3 @@ class Encoder(Protocol):
     def n_cut(self, texts: list[str]) -> int:
         """Return how many of the texts are longer than the context and lose their end."""
         ...
-
-
-def with_defaults(encoder: Any, spec: str) -> Encoder:
-    """Return an encoder with the members that it may leave out.
-
-    Raises:
-        UsageError: If it lacks one and takes no attribute.
-    """
-    for name, default in DEFAULTS.items():
-        if not hasattr(encoder, name):
-            try:
-                setattr(encoder, name, default)
-            except AttributeError:
-                raise UsageError(f"{spec}: {type(encoder).__name__} lacks {name} and takes no attributes; expected an encoder") from None
-    return encoder

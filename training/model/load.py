@@ -5,7 +5,7 @@ from __future__ import annotations
 from fistful.bow.store.model_folder import OWN_FILE, find_folder
 
 from ..device import choose_device
-from .encoder import Encoder, with_defaults
+from .encoder import Encoder
 from .factory import call_factory
 
 
@@ -22,7 +22,9 @@ def load_encoder(spec: str, device: str = "auto") -> Encoder:
     """
     folder = find_folder(spec)
     if folder is None:
-        return with_defaults(call_factory(spec), spec)
+        from .own import checked
+
+        return checked(call_factory(spec), spec)
     from . import towers
 
     load = towers.own_encoder if (folder / OWN_FILE).exists() else towers.open_clip_encoder

@@ -11,7 +11,7 @@ import pytest
 from fistful.bow.store.kinds import PassedOver
 from fistful.errors import DataError, UsageError
 from fistful.eval.tasks.classify import Answer, ClassifyConfig, LoadedModel, answers_table, classify, find_images, load
-from fistful.training.model.encoder import with_defaults
+from fistful.training.model.own import checked
 from tests.support.colours import ColourEncoder
 
 
@@ -25,7 +25,7 @@ def test_a_loaded_model_classifies_images_by_any_names(squares, colours):
 def test_the_head_is_asked_for_a_phrase_as_a_whole(squares):
     encoder = ColourEncoder(head=True)
     encoder.words = ["red", "pale green", "blue"]
-    found = LoadedModel(with_defaults(encoder, "colours")).classify(
+    found = LoadedModel(checked(encoder, "colours")).classify(
         [squares / "green" / "1.png"], ["Pale green", "blue"], ClassifyConfig(prompts="head")
     )
     assert [answer.name for answer in found] == ["Pale green"]

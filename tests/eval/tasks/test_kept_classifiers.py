@@ -12,7 +12,7 @@ from fistful.eval.sets.class_names import ClassName
 from fistful.eval.tasks.classifier import Classifier, build_classifiers
 from fistful.eval.tasks.kept_classifiers import Kept, read_weights, write_weights
 from fistful.eval.tasks.prompts import build_prompts
-from fistful.training.model.encoder import with_defaults
+from fistful.training.model.own import checked
 from tests.support.colours import ColourEncoder
 
 CLASSES = [ClassName(name, name) for name in ("red", "green", "blue")]
@@ -30,7 +30,7 @@ class Counting(ColourEncoder):
 
 def build(encoder: ColourEncoder, cache: Path | None, *names: str, classes: list[ClassName] = CLASSES) -> list[Classifier]:
     sets = [build_prompts(name, classes, own=[], options=WordOptions(), synonyms=False) for name in names]
-    return build_classifiers(with_defaults(encoder, "counting"), sets, classes, cache)
+    return build_classifiers(checked(encoder, "counting"), sets, classes, cache)
 
 
 def same(first: list[Classifier], second: list[Classifier]) -> bool:

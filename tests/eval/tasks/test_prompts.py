@@ -9,7 +9,7 @@ from fistful.bow.words import WordOptions
 from fistful.errors import UsageError
 from fistful.eval.sets.class_names import ClassName
 from fistful.eval.tasks.prompts import build_prompts, class_words, options_for, read_templates
-from fistful.training.model.encoder import with_defaults
+from fistful.training.model.own import checked
 from tests.support.colours import ColourEncoder
 
 CLASSES = [ClassName("0", "the dog's bowl", ("bowl", "dish {c}")), ClassName("1", "The Who")]
@@ -40,7 +40,7 @@ def test_the_head_is_asked_for_words_and_phrases_stay_whole():
 
 
 def test_names_become_words_as_the_captions_did_that_the_model_learnt_from():
-    model, mine, others = with_defaults(ColourEncoder(), "colours"), WordOptions(min_length=2), WordOptions(stop_words=True)
+    model, mine, others = checked(ColourEncoder(), "colours"), WordOptions(min_length=2), WordOptions(stop_words=True)
     assert options_for(model, others) == others  # it has no words, and does not say
     model.words = ["cat", "fire hydrant"]
     assert class_words(["a fire hydrant"], options_for(model, others)) == [["a", "fire hydrant"]]

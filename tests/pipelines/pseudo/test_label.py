@@ -108,7 +108,9 @@ def test_a_head_of_another_vocabulary_is_refused(world: dict[str, Any], tmp_path
 def test_a_model_without_a_head_is_told_of_the_other_way(world: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(UsageError) as error:
         run({**world, "model": "tests.support.colours:ColourEncoder"}, tmp_path / "pseudo", by="head")
-    assert str(error.value) == "tests.support.colours:ColourEncoder: has no word head; train with --objective joint, or label with --by knn"
+    assert (
+        str(error.value) == "tests.support.colours:ColourEncoder: has no word head; label with --by knn, or with a run of --objective joint"
+    )
 
 
 def test_captions_are_no_images(world: dict[str, Any], tmp_path: Path) -> None:

@@ -157,14 +157,7 @@ def test_a_spec_that_names_nothing_is_refused(spec, message):
 
 
 def test_a_factory_is_called_with_its_arguments():
-    assert load_encoder('types:SimpleNamespace {"a": 1}').a == 1
-
-
-def test_what_an_encoder_of_ones_own_leaves_out_is_filled_in():
-    encoder = load_encoder('types:SimpleNamespace {"device": "cuda"}')
-    assert (encoder.warnings, encoder.trained_on, encoder.word_options, encoder.preprocess, encoder.device) == ((), (), None, {}, "cuda")
-    with pytest.raises(UsageError, match=r"^builtins:dict: dict lacks warnings and takes no attributes; expected an encoder$"):
-        load_encoder("builtins:dict")
+    assert load_encoder('tests.support.colours:ColourEncoder {"name": "mine"}').name == "mine"
 
 
 def test_equal_files_have_equal_fingerprints(joint_run, words_run):
