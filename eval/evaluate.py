@@ -33,6 +33,7 @@ from .sets import duplicates
 from .sets.caption_set import CaptionSet, open_captions
 from .sets.evaluation_set import EvalSet
 from .sets.open_set import is_written_by_us, open_set
+from .tasks.classifier import check_head
 from .tasks.coverage import Coverage, read_coverage
 from .tasks.probe import ITSELF, same_classes
 from .tasks.prompts import NAMED
@@ -70,6 +71,7 @@ def evaluate(*models: str, data: tuple[str, ...], out: str | Path, config: Evalu
     probes = _probes(config, data, sets)
     coverage = read_coverage(config.vocabulary) if config.vocabulary else None
     encoders = [load_encoder(spec, config.device) for spec in models]
+    _check_towers(encoders, sets, config)
     labels = tell_apart([model_name(encoder.name) for encoder in encoders])
     if claim(folder, "evaluate", _identity(config), _fingerprints(encoders, sets, probes, coverage, config)):
         return folder
@@ -149,6 +151,17 @@ def _probe(spec: str, eval_set: EvalSet | CaptionSet, names: str | None) -> Eval
     probe = eval_set if spec == ITSELF else open_set(spec, names, "--probe")
     same_classes(probe, eval_set)
     return probe
+
+
+def _check_towers(encoders: Sequence[Encoder], sets: Sequence[EvalSet | CaptionSet], config: EvaluateConfig) -> None:
+    """Refuse a model that lacks what its sets ask, before any other is evaluated."""
+    captions = any(isinstance(one, CaptionSet) for one in sets)
+    classes = not all(isinstance(one, CaptionSet) for one in sets)
+    for encoder in encoders:
+        if captions or (classes and {*config.prompts} != {"head"}):
+            encoder.embed_texts(["red"])  # a model without a text tower says so, and what to type
+        if classes and "head" in config.prompts:
+            check_head(encoder)
 
 
 def _unique(sets: Iterator[EvalSet | CaptionSet]) -> list[EvalSet | CaptionSet]:

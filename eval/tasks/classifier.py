@@ -101,14 +101,24 @@ def _classifier(prompts: Prompts, kept: Kept, classes: Sequence[ClassName]) -> C
 
 def _from_head(encoder: Encoder, prompts: Prompts, classes: Sequence[ClassName]) -> Classifier:
     """Score a class by the mean standardised logit of those words of its name that the head has."""
-    if encoder.words is None or encoder.word_scores is None:
-        raise UsageError(f"{encoder.name}: has no word head, which --prompts head asks; train with --objective joint or words")
+    check_head(encoder)
+    assert encoder.words is not None
     column = {word: i for i, word in enumerate(encoder.words)}
     weights_CV = np.zeros((len(classes), len(encoder.words)), np.float32)
     for row, words in enumerate(prompts.texts):
         known = [column[word] for word in words if word in column]
         weights_CV[row, known] = 1.0 / max(len(known), 1)
     return Classifier("head", weights_CV, len(classes), 0, _silent(classes, weights_CV))
+
+
+def check_head(encoder: Encoder) -> None:
+    """Check that a model has a word head.
+
+    Raises:
+        UsageError: If not.
+    """
+    if encoder.words is None or encoder.word_scores is None:
+        raise UsageError(f"{encoder.name}: has no word head, which --prompts head asks; train with --objective joint or words")
 
 
 def _silent(classes: Sequence[ClassName], weights: np.ndarray) -> list[str]:

@@ -38,7 +38,7 @@ from fistful.wording import counted, some, table
 from ..sets.class_names import ClassName, alike, heard, read_table
 from . import zeroshot
 from .classifier import Classifier, build_classifiers, check_features
-from .coverage import cover_classes, read_word_options
+from .coverage import ClassCover, cover_classes, read_word_options
 from .prompts import build_prompts, check_prompts, options_for
 
 FORMATS = (".csv", ".jsonl")
@@ -157,7 +157,7 @@ def classify(model: str, *images: str, names: str, out: str | Path | None = None
         check_above(out)
     paths, classes = find_images(images), _check_names(read_table(Path(names))[1], f"--names {names}")
     encoder, found = load_encoder(model, config.device), []
-    for line in never_learnt(model, classes):
+    for line in never_learnt(model, classes, synonyms=config.synonyms):
         print(line, file=sys.stderr)
     with progress_bar("classify", len(paths), config.progress) as update:
         for answer in answers(encoder, paths, classes, config):
@@ -221,15 +221,19 @@ def _check_call(names: Iterable[str]) -> list[ClassName]:
     return [ClassName(str(i), name) for i, name in enumerate(given)]
 
 
-def never_learnt(model: str, classes: Sequence[ClassName]) -> list[str]:
+def never_learnt(model: str, classes: Sequence[ClassName], *, synonyms: bool = False) -> list[str]:
     """Say of which names a model of ours met some words only, or none, in training; [] where all were met, or nobody knows."""
     folder = find_folder(model)
     if folder is None or not (folder / VOCABULARY).is_file():
         return []
-    covers = cover_classes(classes, dict.fromkeys(read_vocabulary(folder).words, 1.0), read_word_options(folder))
+    said = [dataclasses.replace(entry, name=name) for entry in classes for name in entry.names(synonyms)]
+    covers: dict[str, list[ClassCover]] = {}
+    for cover in cover_classes(said, dict.fromkeys(read_vocabulary(folder).words, 1.0), read_word_options(folder)):
+        covers.setdefault(cover.folder, []).append(cover)
+    best = {entry.name: min(covers[entry.folder], key=lambda c: ("all", "some", "none").index(c.cover)) for entry in classes}
     lines = []
     for kind, much in (("none", "no word"), ("some", "not every word")):
-        lost = [f"{c.name} ({' '.join(c.missing)})" for c in covers if c.cover == kind]
+        lost = [f"{name} ({' '.join(c.missing)})" for name, c in best.items() if c.cover == kind]
         lines += [f"{model}: learnt {much} of {some(lost)}"] if lost else []
     return lines
 

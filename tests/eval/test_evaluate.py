@@ -178,7 +178,7 @@ def test_what_should_be_known_of_a_score_stands_beside_it(squares, colours, tmp_
         "80 of 91 images repeat an earlier one byte for byte, 80 of them under another class",
         "2 classes have fewer images than the others' 4: 'grey' (0), 'red 7' (3)",
         "prompts name: 20 of 24 are cut off by the context of 1",
-        "prompts name: the model knows no word of 1 classes, so never chooses them: grey",
+        "prompts name: the model knows no word of 1 class, so never chooses them: grey",
         "the image tower was trained with ImageNet's labels: on ImageNet's classes this is not zero-shot",
     ]
     assert "! colours on squares: class 'grey' has no image" in results_table(tmp_path / "r")
@@ -286,6 +286,23 @@ def test_the_word_head_classifies_without_the_text_tower(squares, colours, tmp_p
     assert (head["metrics"]["acc1"], name["metrics"]["acc1"]) == (11 / 12, 11 / 12)
     with pytest.raises(UsageError, match="colours: has no word head, which --prompts head asks; train with --objective joint or words"):
         evaluate(colours(), data=(str(squares),), out=tmp_path / "s", config=config(prompts=("head",)))
+
+
+def without_text_tower():
+    from fistful.training.model.towers import _refuse_texts
+    from tests.support.colours import ColourEncoder
+
+    encoder = ColourEncoder(head=True, name="silent")
+    encoder.embed_texts = lambda texts: _refuse_texts("silent", texts)
+    return encoder
+
+
+def test_a_model_without_a_text_tower_is_refused_before_another_is_evaluated(squares, colours, tmp_path):
+    models = (colours(head=True), "tests.eval.test_evaluate:without_text_tower")
+    with pytest.raises(UsageError, match=r"silent: has no text tower .*; give it by itself, with --prompts head"):
+        evaluate(*models, data=(str(squares),), out=tmp_path / "r", config=config(prompts=("head", "name")))
+    assert not (tmp_path / "r").exists()
+    assert len(read_results(evaluate(*models, data=(str(squares),), out=tmp_path / "r", config=config(prompts=("head",))))) == 2
 
 
 def test_figures_by_frequency_split_the_covered_classes_in_three():

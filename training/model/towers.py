@@ -135,7 +135,7 @@ def _text_side(exported: Exported, name: str, device: str) -> TextSide:
 
 
 def _refuse_texts(name: str, _: list[str]) -> np.ndarray:
-    raise UsageError(f"{name}: has no text tower (it was trained with --objective words); use its word scores, or --objective joint")
+    raise UsageError(f"{name}: has no text tower (it was trained with --objective words); give it by itself, with --prompts head")
 
 
 def _none_cut(_: list[str]) -> int:

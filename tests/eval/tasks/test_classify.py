@@ -6,11 +6,15 @@ import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from fistful.bow.balance import Balance
 from fistful.bow.store.kinds import PassedOver
+from fistful.bow.vocabulary import Limits, choose_words, count_table, write_vocabulary
 from fistful.errors import DataError, UsageError
-from fistful.eval.tasks.classify import Answer, ClassifyConfig, LoadedModel, answers_table, classify, find_images, load
+from fistful.eval.sets.class_names import ClassName
+from fistful.eval.tasks.classify import Answer, ClassifyConfig, LoadedModel, answers_table, classify, find_images, load, never_learnt
 from fistful.training.model.own import checked
 from tests.support.colours import ColourEncoder
 
@@ -197,3 +201,12 @@ def test_folders_of_images_are_listed_by_the_rule_that_count_reads_by(tmp_path):
         "1 picture of a kind that is not read (.gif), such as b.gif",
         "1 hidden file or folder, such as ._a.jfif",
     ]
+
+
+def test_a_class_one_of_whose_names_was_learnt_is_not_called_unknown(tmp_path):
+    (tmp_path / "open_clip_config.json").write_text("{}")
+    counts = count_table(["dog"], np.array([3]), np.array([3]))
+    write_vocabulary(tmp_path, choose_words(counts, 3, Limits(min_count=1), Balance()))
+    classes = [ClassName("0", "canine", ("dog",)), ClassName("1", "feline", ("puss",))]
+    assert never_learnt(str(tmp_path), classes) == [f"{tmp_path}: learnt no word of canine (canine), feline (feline)"]
+    assert never_learnt(str(tmp_path), classes, synonyms=True) == [f"{tmp_path}: learnt no word of feline (feline)"]
