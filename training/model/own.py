@@ -58,7 +58,7 @@ class OwnEncoder:
         self.name: str = inner.name
         self.fingerprint: str = inner.fingerprint
         self.image_size: int = inner.image_size
-        found = {name: getattr(inner, name, default) for name, default in DEFAULTS.items()}
+        found: dict[str, Any] = {name: getattr(inner, name, default) for name, default in DEFAULTS.items()}
         self.context_length: int | None = found["context_length"]
         self.saw_imagenet_labels: bool | None = found["saw_imagenet_labels"]
         has_head = found["words"] is not None and found["word_scores"] is not None
