@@ -27,7 +27,7 @@ SYSTEM_FILES = frozenset({".ds_store", ".localized", "thumbs.db", "ehthumbs.db",
 COMPRESSED = (".gz", ".zst")
 """Ends of names of compressed files, which cannot be entered in the middle."""
 
-Why = Literal["picture", "archive", "beside", "folder", "link", "hidden"]
+Why = Literal["picture", "archive", "beside", "other", "folder", "link", "hidden"]
 WAYS: dict[Why, tuple[str, str, str]] = {
     "picture": (
         "picture of a kind that is not read",
@@ -36,6 +36,7 @@ WAYS: dict[Why, tuple[str, str, str]] = {
     ),
     "archive": ("archive of a kind that is not read", "archives of kinds that are not read", "pack them as .tar or .tar.gz"),
     "beside": ("file of another kind", "files of other kinds", "of a folder one kind is read, and --input-format says which"),
+    "other": ("file of a kind that is not read", "files of kinds that are not read", "make TSV, CSV, JSONL, parquet or a tar of them"),
     "folder": ("folder that may not be listed", "folders that may not be listed", "run it as one who may read them"),
     "link": ("linked folder that leads to what is read already", "linked folders that lead to what is read already", ""),
     "hidden": ("hidden file or folder", "hidden files and folders", "give them by name if they are meant"),

@@ -14,6 +14,7 @@ from fistful.errors import DataError, UsageError
 
 from .files import hash_file, read_json, write_json
 from .identity import FORMAT, canonical_json, config_id, sha256_hex
+from .kinds import is_hidden
 
 T = TypeVar("T")
 
@@ -170,7 +171,7 @@ def verify(folder: str | Path) -> list[str]:
     except DataError as error:
         return [str(error)]
     files = manifest["files"]
-    problems = [f"{folder / name}: not in the manifest" for name in _file_names(folder) if name not in files]
+    problems = [f"{folder / name}: not in the manifest" for name in _file_names(folder) if name not in files and not is_hidden(name)]
     for name, record in files.items():
         path = folder / name
         if not path.is_file():

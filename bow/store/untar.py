@@ -1,8 +1,8 @@
 """Tars read front to back, believing nothing that they say.
 
 Python's tarfile ends at the first header that it cannot read as if the archive ended there, and
-reads headers of any size into memory. Here an archive that breaks off, or goes on after its end, is
-an error, and a header has a largest size.
+reads headers of any size into memory. Here an archive that breaks off is an error, one that another was
+joined to (by cat) is read to the end of both, and a header has a largest size.
 
 >>> import io
 >>> from fistful.bow.store.shard import tar_bytes
@@ -121,20 +121,22 @@ class TarReader:
         block = self._read(BLOCK)
         if not block:
             raise tarfile.ReadError("no end marker")
-        if not block[0] and block.count(0) == BLOCK:
-            self._check_end()
-            return b""
-        return block
+        return block if block[0] or block.count(0) < BLOCK else self._after_end()
 
     def _read_header(self, size: int) -> bytes:
         if size > MAX_HEADER:
             raise tarfile.ReadError(f"a header of {size} bytes, at most {MAX_HEADER} are read")
         return self._exactly(size + -size % BLOCK)[:size]
 
-    def _check_end(self) -> None:
-        while block := self._read(STEP):
-            if block.count(0) < len(block):
-                raise tarfile.ReadError("goes on after its end marker")
+    def _after_end(self) -> bytes:
+        """Return the first block behind an end marker that is not empty: the header of a tar that cat joined on; b"" at the end."""
+        while blocks := self._read(STEP):
+            if blocks.count(0) < len(blocks):
+                start = len(blocks) - len(blocks.lstrip(b"\0"))
+                start -= start % BLOCK
+                self._buffer, self._at = blocks[start:] + self._buffer[self._at :], 0
+                return self._read(BLOCK)
+        return b""
 
     def _skip(self, n_bytes: int) -> None:
         if self._at + n_bytes <= len(self._buffer):

@@ -206,9 +206,24 @@ def _choose(source: str, names: list[str], input_format: str, passed: PassedOver
             for name, kind in kinds.items():
                 if kind not in wanted:
                     passed.add("beside", name, f".{extension_of(name)}")
+            _note_others(names, kinds, wanted, passed)
         if chosen:
             return chosen
     what = "tar, TSV, CSV, JSONL, image or parquet" if input_format == "auto" else input_format
     for (why, end), name in unread:
         passed.add(why, name, end)
     raise UsageError("; ".join([f"{source}: holds no {what}", *passed.lines()]))
+
+
+COMPANIONS = frozenset({"txt", "json", "md"})
+"""What lies beside pictures and tars by right: captions, statistics, a page about them."""
+
+
+def _note_others(names: list[str], kinds: dict[str, Kind], wanted: tuple[Kind, ...], passed: PassedOver) -> None:
+    """Note files of no kind that a verb reads: beside tables nearly all of them, beside pictures and tars what is no companion."""
+    usual = COMPANIONS if {"tar", "images"} & {*wanted} else frozenset({"md"})
+    for name in names:
+        base, extension = name.rpartition("/")[2], extension_of(name)
+        plain = name not in kinds and unread_kind(name) is None and "." in base and not base.startswith("_")  # Spark's _SUCCESS
+        if plain and extension not in usual:
+            passed.add("other", name, f".{extension}")

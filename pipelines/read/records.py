@@ -107,6 +107,8 @@ class CsvText:
                 return Refused("bad_row", f"not CSV ({str(error).partition(' - ')[0]})", self._lines[0])
         if strings and (self._ended or (len(self._lines) > 1 and not self._is_strict())):
             return self._only_first_line()
+        if strings and any(b'\\"' in line for line in self._lines) and not self._is_strict():  # Spark's and MySQL's way
+            return Refused("bad_row", 'a quote behind a backslash, expected a doubled one ("")', b"".join(self._lines))
         return strings
 
     def _is_strict(self) -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from fistful.bow.store.dead_letters import RAW_BYTES, REASONS
+from fistful.bow.store.files import read_json
 from fistful.bow.store.shard import tar_bytes
 from fistful.bow.vocabulary import Limits
 from fistful.errors import DataError
@@ -260,14 +261,16 @@ def test_what_stands_behind_a_broken_place_is_never_passed_over_in_silence(tmp_p
     broken[1024] ^= 1  # the second header's name: its checksum no longer fits
     (tmp_path / "0.tar").write_bytes(broken)
     (tmp_path / "1.tar").write_bytes(good[:1024])  # ends where a header would begin
-    (tmp_path / "2.tar").write_bytes(good + good)  # two archives, one after the other
+    (tmp_path / "2.tar").write_bytes(good + b"<html>" * 100)
+    (tmp_path / "3.tar").write_bytes(good + tar_bytes({"c.txt": b"red dog"}))  # two archives, one after the other: both are read
     out = count(str(tmp_path), out=tmp_path.parent / "counts-of-broken", config=CountConfig(running=QUIET))
 
     assert letters(out) == [
         ("truncated", "0.tar", "a", "archive broken after this sample (bad checksum)"),
         ("truncated", "1.tar", "a", "archive broken after this sample (no end marker)"),
-        ("truncated", "2.tar", "b", "archive broken after this sample (goes on after its end marker)"),
+        ("truncated", "2.tar", "b", "archive broken after this sample (invalid header)"),
     ]
+    assert read_json(out / "stats.json")["kept"] == 7
     check_sums(out)
 
 

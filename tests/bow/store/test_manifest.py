@@ -154,3 +154,12 @@ def test_a_file_that_is_read_again_must_be_the_one_that_was_written(tmp_path: Pa
     assert str(error.value) == (
         f"{folder}/counts/00000.parquet: is not the file that manifest.json names; fistful verify {folder} tells what else changed"
     )
+
+
+def test_what_a_file_manager_leaves_in_a_folder_is_no_difference(tmp_path: Path) -> None:
+    manifest.claim(tmp_path, "count", {}, {})
+    manifest.finish(tmp_path, {}, {})
+    (tmp_path / ".DS_Store").write_bytes(b"x")
+    assert manifest.verify(tmp_path) == []
+    (tmp_path / "more.txt").write_bytes(b"x")
+    assert len(manifest.verify(tmp_path)) == 1

@@ -126,7 +126,7 @@ SECOND_HEADER = 512 + 1024
         (tar_bytes(FILES)[: SECOND_HEADER + 100], "truncated header"),
         (tar_bytes(FILES)[: SECOND_HEADER - 1], "unexpected end of data"),
         (whole(lambda data: data.__setitem__(SECOND_HEADER, 255)), "bad checksum"),
-        (tar_bytes(FILES) + tar_bytes(FILES), "goes on after its end marker"),
+        (tar_bytes(FILES) + b"<html>404</html>" * 100, "invalid header"),
         (b"<html>404</html>" * 100, "invalid header"),
         (make_tar(tarfile.GNU_FORMAT, (member("s", tarfile.GNUTYPE_SPARSE), b"")), "a file with holes"),
         (pax(b"99 path=a\n"), "a pax header that is none"),
@@ -167,3 +167,9 @@ def test_an_announced_size_takes_no_memory() -> None:
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()
+
+
+def test_tars_that_cat_joined_are_read_one_after_the_other():
+    joined = tar_bytes({"a.txt": b"red"}) + tar_bytes({"b.txt": b"blue"}) + tar_bytes({"c.txt": b"green"})
+    tar = TarReader(io.BytesIO(joined))
+    assert [(member.name, tar.read()) for member in tar] == [("a.txt", b"red"), ("b.txt", b"blue"), ("c.txt", b"green")]

@@ -18,6 +18,7 @@ from fistful.pipelines.read.delimited import read_table
 from fistful.pipelines.read.lines import read_blocks
 from fistful.pipelines.read.rows import Row, SourceOptions
 from fistful.pipelines.read.units import Unit
+from tests.support.source_rows import read as read_file
 from tests.support.strategies import WHITE
 
 Read = tuple[list[Row], list[DeadLetter]]
@@ -187,3 +188,13 @@ def test_batches_can_be_picked_from_and_sliced() -> None:
     assert [row for part in batch.slices(3) for row in part.rows] == rows
     assert [part.n_read for part in batch.slices(3)] == [4, 0]
     assert dataclasses.replace(batch, letters=[]).keys() == ["row 1", "row 2", "row 3", "row 4"]
+
+
+def test_quotes_behind_a_backslash_are_refused_by_name_and_lose_no_word_in_silence(tmp_path):
+    # Spark's way: what the csv module makes of it is 'the \\dog\\" walks"'
+    (tmp_path / "a.csv").write_text('id,caption\n0,"the \\"dog\\" walks"\n1,"a cat"\n2,"C:\\"\n')
+    rows, letters = read_file(tmp_path / "a.csv")
+    assert [row.captions for row in rows] == [["a cat"], ["C:\\"]]
+    assert [(letter.reason, letter.detail) for letter in letters] == [
+        ("bad_row", 'a quote behind a backslash, expected a doubled one ("")')
+    ]

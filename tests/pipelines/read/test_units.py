@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fistful.bow.store.kinds import PassedOver
 from fistful.errors import UsageError
 from fistful.pipelines.read.units import PlanOptions, Unit, plan_units
 
@@ -113,3 +114,11 @@ def test_units_without_a_size_are_refused(unit_mb: float) -> None:
     with pytest.raises(UsageError) as error:
         PlanOptions(unit_mb=unit_mb)
     assert str(error.value) == f"--unit-mb {unit_mb} --unit-files 10000: expected numbers above 0"
+
+
+def test_files_of_kinds_that_nobody_reads_are_said_beside_tables(tmp_path: Path) -> None:
+    for name in ("a.csv", "b.csv.bz2", "e.xlsx", "h.txt", "_SUCCESS", "README.md"):
+        (tmp_path / name).write_bytes(b"caption\nred\n")
+    passed = PassedOver()
+    assert [unit.name for unit in plan_units((str(tmp_path),), PlanOptions(), passed)[0]] == ["a.csv"]
+    assert [said for _, said, _ in passed.said()] == ["3 files of kinds that are not read (1 .bz2, 1 .txt, 1 .xlsx), such as b.csv.bz2"]
