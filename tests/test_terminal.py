@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fistful.cli import run
-from fistful.eval.results import _aligned
 from fistful.terminal import Shown, own_stream, show, show_in_line, shown_output
+from fistful.wording import table
 from tests.support.folders import environment
 
 HOSTILE = "a\x1b]0;owned\x07\x1b[2J\x9b31m\u202egpj\u2066.exe\r\udce9"
@@ -91,7 +91,7 @@ def test_words_and_samples_are_shown_clean_as_text_and_as_json(
 
 
 def test_a_table_has_a_row_for_a_row_whatever_the_names() -> None:
-    assert _aligned([["model", "n"], ["a\n\x1b[2J", "1"]], 1).splitlines() == [
+    assert table([["model", "n"], ["a\n\x1b[2J", "1"]], {0}, rule=True) == [
         "model             n",
         "-------------------",
         "a\\u000a\\u001b[2J  1",

@@ -20,7 +20,7 @@ from fistful.bow.store.files import parse_json
 from fistful.bow.store.images import EXTENSIONS
 from fistful.bow.store.kinds import is_hidden
 from fistful.bow.store.plain_text import MARK, read_lines
-from fistful.bow.store.tar_samples import TarRefusal, read_tar_samples
+from fistful.bow.store.tar_samples import PICTURES, TarRefusal, read_tar_samples
 from fistful.errors import DataError, UsageError
 
 from .class_names import ClassName, odd_names, read_table
@@ -145,12 +145,12 @@ def _without_images(counts: dict[Path, int]) -> list[str]:
 
 
 def _count_images(shard: Path) -> int:
-    """Count samples with an image, and see that the shard is whole: webdataset would end at some breaks as if it were."""
+    """Count images by name, and see that the shard is whole: webdataset would end at some breaks as if it were."""
     if not shard.stat().st_size:
         return 0
     n_images = 0
     with open(shard, "rb") as file:
-        for found in read_tar_samples(file, lambda sample: bool(sample.picture)):
+        for found in read_tar_samples(file, lambda sample: len(PICTURES & sample.members.keys())):
             if not isinstance(found, TarRefusal):
                 n_images += found
             elif found.reason == "truncated":

@@ -14,7 +14,7 @@ import pytest
 from fistful.bow import metrics
 from fistful.eval.compare import compare_configurations, paired_retrieval
 from fistful.eval.tasks.multilabel import NAME, average_precisions, difference, summarise
-from fistful.eval.tasks.retrieval import Ranks, retrieval_figures
+from fistful.eval.tasks.retrieval import RetrievalRanks, retrieval_figures
 
 Chance = np.random.Generator
 Held = tuple[float, float, float]
@@ -61,10 +61,10 @@ def of_pair_by_class(rng: Chance, n: int, n_classes: int, gain: float) -> Held:
     return float(truth), *metrics.paired_class_mean_interval(right_NK[:, 1] * 1.0 - right_NK[:, 0], labels_N)
 
 
-def _ranks(found_NM: np.ndarray) -> Ranks:
+def _ranks(found_NM: np.ndarray) -> RetrievalRanks:
     """Return ranks at which the captions that are said to be found are found, at 5; an image that one of its own finds."""
     n, several = found_NM.shape
-    return Ranks(np.where(found_NM.any(axis=1), 0, 9), np.where(found_NM.ravel(), 0, 9), np.repeat(np.arange(n), several))
+    return RetrievalRanks(np.where(found_NM.any(axis=1), 0, 9), np.where(found_NM.ravel(), 0, 9), np.repeat(np.arange(n), several))
 
 
 def of_pair_retrieval(rng: Chance, n: int, several: int, gain: float) -> Held:
