@@ -141,12 +141,18 @@ def label(*images: str, model: str, like: str | Path, out: str | Path, config: L
     except DataError:
         _give_up(folder)
         raise
-    stats = run_stage(units, Work("fistful.pipelines.pseudo.give:label_unit", folder, job, "label"), config.running)
+    _give_words(asked, job)
+    return folder
+
+
+def _give_words(asked: DataJob, job: LabelJob) -> None:
+    """Write the shards, and close the folder with what was measured beside what was given."""
+    folder, units = asked.folder, asked.units
+    stats = run_stage(units, Work("fistful.pipelines.pseudo.give:label_unit", folder, job, "label"), asked.running)
     assert stats is not None, "a part of it is refused above"
     sizes = {f"{u.number:05d}.tar": read_json(folder / unit_name("stats", u.number, "json"))["kept"] for u in units}
     write_json(folder, "shards/sizes.json", sizes)
     close_folder(folder, len(units), {**stats, **read_json(folder / CALIBRATION / "measured.json")})
-    return folder
 
 
 def _fitting(model: str, like: Path, by: Source) -> tuple[Encoder, float]:
