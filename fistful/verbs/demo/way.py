@@ -74,12 +74,12 @@ def demo(out: str | Path, config: DemoConfig | None = None, say: Callable[[str],
     Returns:
         The folder.
     """
-    from fistful.training.train import train
-
     config = config or DemoConfig()
     folder = local_out(out)
     clock = _Clock(say)
     bagged = _make_bags(folder, config, clock)
+    from fistful.training.train import train  # after the drawings: what brings their package brings torch too
+
     pseudo = None
     for name, recipe in recipes(config).items():
         data = [str(bagged)] if name != "pseudo" else [str(bagged), str(pseudo)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
 
@@ -20,7 +19,7 @@ from fistful.training.model.load import load_encoder
 from fistful.training.model.model import Model, shape_of
 from fistful.training.model.pretrained import efficientnet_lite0, load_pretrained, start_from
 from fistful.training.train import train
-from fistful.training.train_config import train_config
+from fistful.training.train_config import changed, train_config
 from tests.support.data_folder import picture_bytes
 from tests.support.pretrained import small
 
@@ -59,15 +58,15 @@ def test_features_are_kept_apart_by_all_that_decides_them(write_data, tmp_path):
     squash = f'{SEEN} {{"preprocess_cfg": {{"resize_mode": "squash"}}}}'
     for config, folder in [
         (base, data),
-        (dataclasses.replace(base, decode="scaled"), data),
-        (dataclasses.replace(base, threads=2), data),
-        (dataclasses.replace(base, init=squash), data),
+        (changed(base, decode="scaled"), data),
+        (changed(base, threads=2), data),
+        (changed(base, init=squash), data),
         (base, other),
     ]:
         n += 1
         train(folder, out=tmp_path / str(n), config=config)
         assert len([*shared.iterdir()]) == n
-    train(data, out=tmp_path / "again", config=dataclasses.replace(base, seed=5, lr=0.1, objective="joint"))
+    train(data, out=tmp_path / "again", config=changed(base, seed=5, lr=0.1, objective="joint"))
     assert len([*shared.iterdir()]) == n
 
 
