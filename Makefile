@@ -45,7 +45,7 @@ check: .venv/installed  ## style, types, layers, spelling
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/codespell README.md CHANGELOG.md CONTRIBUTING.md docs bow pipelines training eval fistful/*.py tests benchmarks
+	$(BIN)/codespell README.md CHANGELOG.md CONTRIBUTING.md docs bow pipelines training eval fistful/*.py fistful/verbs tests benchmarks
 
 format: .venv/installed
 	$(BIN)/ruff check --fix .
