@@ -4,7 +4,7 @@ BIN := .venv/bin
 export FISTFUL_DATA ?= $(abspath ../shared/data)
 export PYTHONWARNINGS ?= ignore::DeprecationWarning
 
-.PHONY: demo photos browser test test-all bench-captions bench-training bench-evaluation check format clean
+.PHONY: demo photos docs browser test test-all bench-captions bench-training bench-labels bench-stores bench-text evidence bench-evaluation check format clean
 
 .venv/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -18,6 +18,10 @@ demo: .venv/installed  ## captions in, models, scores and a page out
 photos: .venv/installed  ## the whole way on FISTFUL_DATA's photos, twice: within 90 minutes on two cores; goes on where it was stopped
 	$(BIN)/python -m benchmarks.photos --out photos-out
 
+docs: .venv/installed  ## the site of all pages, in site/; a link that leads nowhere ends it
+	$(BIN)/sphinx-build -q -W --keep-going -E -c docs . site
+	@echo "site/index.html: open it in a browser"
+
 BROWSERS := chromium chromium-browser google-chrome
 browser:  # the report's tests open it in one; where none can be installed they are left out, and pytest's last lines say so
 	@[ "$$FISTFUL_NO_BROWSER" = 1 ] || for name in $(BROWSERS); do command -v $$name && break; done | grep -q . || \
@@ -25,7 +29,7 @@ browser:  # the report's tests open it in one; where none can be installed they 
 	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } >/dev/null || true
 
 test: .venv/installed browser  ## the tests: under ten minutes on two cores
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not slow"
+	$(BIN)/python -m pytest -q -n 3 --dist loadgroup -m "not slow"
 
 test-all: .venv/installed browser  ## the slow ones too
 	$(BIN)/python -m pip install --quiet --editable '.[dev,slow]'
@@ -37,6 +41,20 @@ bench-captions: .venv/installed  ## the figures of the caption jobs, beside plai
 bench-training: .venv/installed  ## the figures of the trainer, beside open_clip_train and webdataset: twenty minutes, a quiet machine
 	$(BIN)/python -m benchmarks.training
 
+bench-labels: .venv/installed  ## how fast label looks at pictures, beside the bare forward pass: ten minutes, a quiet machine
+	$(BIN)/python -m benchmarks.labels
+
+bench-stores: .venv/installed  ## what object stores cost, and that they hold the same bytes: half an hour, a quiet machine
+	$(BIN)/python -m pip install --quiet --editable '.[dev,slow]'
+	$(BIN)/python -m benchmarks.stores
+
+bench-text: .venv/installed  ## what text towers can tell apart, of four small models and MiniLM: half an hour, a quiet machine
+	$(BIN)/python -m benchmarks.text
+
+evidence: .venv/installed  ## what helps a student that has a fifth of the captions: hours on two cores; goes on where it was stopped
+	$(BIN)/python -m benchmarks.evidence --seeds 0 1 2 3 4 5 6 7 --out evidence-out
+	$(BIN)/python -m benchmarks.evidence --figures --out evidence-out
+
 bench-evaluation: .venv/installed  ## the figures of evaluation, beside clip_benchmark and open_clip: two hours, a quiet machine
 	$(BIN)/python -m benchmarks.evaluation
 
@@ -45,11 +63,11 @@ check: .venv/installed  ## style, types, layers, spelling
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/codespell README.md CHANGELOG.md CONTRIBUTING.md docs bow pipelines training eval fistful/*.py fistful/verbs tests benchmarks
+	$(BIN)/codespell README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md CITATION.cff docs bow pipelines training eval fistful/*.py fistful/verbs tests benchmarks
 
 format: .venv/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf demo-out photos-out build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf demo-out photos-out evidence-out site build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

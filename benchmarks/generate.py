@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import tarfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +25,7 @@ CLEAN = {"flickr30k.token.gz": 1, "coco-val2017.tsv.gz": -1, "coco-comp5329.csv.
 """Files of clean captions, and which column to take."""
 WEB = {"laion-alttext.csv.gz": 1}
 
-NEW_CLEAN, NEW_WEB = 0.15, 2.7
+NEW_CLEAN = 0.15
 """New chunks a caption."""
 
 AT_ONCE = 100_000
@@ -113,3 +114,24 @@ def _picture(rng: np.random.Generator, side: int, quality: int) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(noisy).save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()
+
+
+def write_table(tar: Path, folder: Path) -> Path:
+    """Write what a tar holds as pictures in a folder and a table that names them, once; return the table."""
+    table = folder / "table.csv"
+    if table.exists():
+        return table
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    rows = []
+    with tarfile.open(tar) as archive:
+        for member in archive:
+            stem, _, extension = member.name.partition(".")
+            data = archive.extractfile(member)
+            assert data is not None
+            if extension == "jpg":
+                (folder / "images" / member.name).write_bytes(data.read())
+            elif extension == "txt":
+                rows.append([f"images/{stem}.jpg", data.read().decode().strip()])
+    with open(folder / "table.new", "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["image_path", "caption"], *rows])
+    return (folder / "table.new").rename(table)

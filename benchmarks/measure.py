@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import datetime
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
@@ -53,6 +54,25 @@ def timed(work: Callable[[], Any], side: Executor | None = None) -> Timed:
         return new.submit(run).result()
 
 
+def linearity(sizes: Sequence[dict[str, Any]], cpu: str, peak: str) -> dict[str, Any]:
+    """Return how far CPU time is from growing with captions alone: from size to size, a million captions more.
+
+    Args:
+        sizes: Measured at rising numbers of `captions`.
+        cpu: Which of a size's figures is its time.
+        peak: Which is its memory.
+    """
+    per_million = [(b[cpu] - a[cpu]) / (b["captions"] - a["captions"]) * 1e6 for a, b in itertools.pairwise(sizes)]
+    middle = statistics.median(per_million)
+    return {
+        "bar": 0.15,
+        "sizes": [*sizes],
+        "cpu_seconds_per_million": [round(s, 3) for s in per_million],
+        "largest_deviation": round(max(abs(s / middle - 1) for s in per_million), 3),
+        "peak_unit_mb": [entry[peak] for entry in sizes],
+    }
+
+
 def children() -> float:
     """Return the CPU time of processes that have ended."""
     times = os.times()
@@ -86,6 +106,8 @@ class Setting:
     quick: bool
     """Small sizes and one turn, which only show that it works."""
     turns: int
+    captions: int | None = None
+    """The largest size, instead of the benchmark's own."""
 
     def fresh(self) -> Path:
         """Return a new folder for an output; it is gone after its row."""
@@ -109,6 +131,7 @@ def run_rows(name: str, description: str | None, rows: Sequence[Callable[[Any], 
     parser.add_argument("--rows", nargs="*", choices=[row.__name__ for row in rows])
     parser.add_argument("--quick", action="store_true", help="small sizes and one turn")
     parser.add_argument("--turns", type=int, default=5, help="alternations")
+    parser.add_argument("--captions", type=int, help="the largest size, of benchmarks that go up to many captions; 20 million if not given")
     parser.add_argument("--data", type=Path, default=os.environ.get("FISTFUL_DATA") or RESULTS.parents[2] / "shared" / "data")
     parser.add_argument("--work", type=Path, help="folder for inputs, which stay there; a temporary one if not given")
     parser.add_argument("--cache", type=Path, default=CACHE)
@@ -119,7 +142,7 @@ def run_rows(name: str, description: str | None, rows: Sequence[Callable[[Any], 
     with tempfile.TemporaryDirectory() as temporary, ThreadPoolExecutor(1) as side:
         work = asked.work or Path(temporary)
         work.mkdir(parents=True, exist_ok=True)
-        opened = bench(Setting(asked.data, work, asked.cache, asked.quick, 1 if asked.quick else asked.turns))
+        opened = bench(Setting(asked.data, work, asked.cache, asked.quick, 1 if asked.quick else asked.turns, asked.captions))
         for row in rows:
             if not asked.rows or row.__name__ in asked.rows:
                 found[row.__name__] = side.submit(row, opened).result()

@@ -1,4 +1,4 @@
-"""Our perceptual hash beside the package imagehash: `python -m benchmarks.near_duplicates` (decision record 0014).
+"""Our perceptual hash beside the package imagehash, and small pictures: `python -m benchmarks.near_duplicates` (decisions 0014, 0031).
 
 How many changed copies of photos each finds at which distance, how many unrelated photos it takes for copies,
 and how long a picture and a search take.
@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageEnhance
 
-from benchmarks.evaluation import CACHE, REPOSITORY
-from benchmarks.measure import write_results
+from benchmarks.measure import CACHE, RESULTS, write_results
+from fistful.bow.near_copies import IS, coarse, thumbnail
 from fistful.eval.sets.duplicates import MAX_DISTANCE, near, phash, popcount
+from fistful.pipelines.pseudo.held_out import LIKELIEST, near_pairs
 
 PACKAGE = "imagehash==4.3.2"
 SOURCES = {"flickr8k": 1_500, "corel5k": 1_000, "coco": 250, "bing": 250}
@@ -57,6 +58,8 @@ def changes() -> dict[str, Callable[[Image.Image], Image.Image]]:
         ),
         "4 % cut from each side": lambda i: i.crop((i.width // 25, i.height // 25, i.width * 24 // 25, i.height * 24 // 25)),
         "grey, quality 30": lambda i: saved(i.convert("L"), 30),
+        "2 of some 80 pixels cut from two sides, quality 90": lambda i: saved(i.crop((2, 2, i.width, i.height)), 90),
+        "2 of some 80 pixels cut from all sides": lambda i: i.crop((2, 2, i.width - 2, i.height - 2)),
     }
 
 
@@ -76,6 +79,26 @@ def measure(data: Path, hashes: dict[str, Callable[[Image.Image], int]]) -> dict
         row["unrelated shop photos taken for copies"] = taken(np.array([function(image) for image in shop], np.uint64))
         rows[name] = row
     return rows
+
+
+def small_pictures(data: Path) -> dict[str, Any]:
+    """Return the figures of small pictures, at the cosine that is asked for."""
+    images, shop = photos(data, SOURCES), photos(data, {"fashion": 3_000})
+    start = time.process_time()
+    plain = np.stack([thumbnail(image) for image in images])
+    row: dict[str, Any] = {"us_an_image": round(1e6 * (time.process_time() - start) / len(images)), "cosine": IS}
+    for name, change in changes().items():
+        changed = np.stack([thumbnail(change(image)) for image in images])
+        pairs = near_pairs(plain, coarse(plain), changed, LIKELIEST)
+        row[name] = round(float((pairs[:, 0] == pairs[:, 1]).sum() / len(images)), 4)
+    for name, grey in (("photos", plain), ("shop photos", np.stack([thumbnail(image) for image in shop]))):
+        half = len(grey) // 2
+        found = near_pairs(grey[half:], coarse(grey[half:]), grey[:half], LIKELIEST)
+        row[f"unrelated {name} taken for copies"] = round(len(np.unique(found[:, 0])) / half, 4)
+    start = time.process_time()
+    near_pairs(plain, coarse(plain), plain, LIKELIEST + 1)
+    row[f"seconds to look for {len(plain):,} among themselves"] = round(time.process_time() - start, 2)
+    return row
 
 
 def taken(hashes: np.ndarray) -> dict[int, float]:
@@ -105,7 +128,7 @@ def search_seconds(imagehash: Any) -> dict[str, float]:
 def main() -> None:
     """Measure and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=os.environ.get("FISTFUL_DATA") or REPOSITORY.parent / "shared" / "data")
+    parser.add_argument("--data", type=Path, default=os.environ.get("FISTFUL_DATA") or RESULTS.parents[2] / "shared" / "data")
     data = Path(parser.parse_args().data)
     folder = CACHE / "imagehash"
     if not folder.exists():
@@ -130,6 +153,7 @@ def main() -> None:
         **measure(data, hashes),
         "share of photos with imagehash's own bits": same,
         "seconds to look for 1,000 among 20,000": search_seconds(imagehash),
+        "small pictures": small_pictures(data),
     }
     for name, row in rows.items():
         print(name, row)

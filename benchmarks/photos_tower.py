@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 
 from fistful.training.model.export import read_model
-from fistful.training.model.model import splits
-from fistful.training.model.towers import TowerEncoder, encoder_of
+from fistful.training.model.tower_encoders import TowerEncoder, encoder_of
+from fistful.training.model.towers import splits
 
 
 def shared(run: str) -> TowerEncoder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import tarfile
@@ -10,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fistful.bow.tokens import import_spacy
 from fistful.bow.vocabulary import Vocabulary
-from fistful.bow.words import import_spacy
 
 
 def words_of(nlp: Any, captions: list[str]) -> list[list[str]]:
@@ -93,8 +94,27 @@ def bags_of_images(source: Path, out: Path, balancer: Any) -> None:
         writer.close()
 
 
+def bags_of_table(source: Path, out: Path, balancer: Any) -> None:
+    """Write the pictures that a CSV names, and its captions, as a shard of balanced bags, with csv, open and tarfile."""
+    import simplejpeg
+
+    nlp = import_spacy().blank("en")
+    with open(source, newline="", encoding="utf-8") as file, tarfile.open(out, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for number, row in enumerate(csv.DictReader(file)):
+            doc = nlp(row["caption"].strip())
+            bag, kept = balancer.bags([t.lower_ for t in doc if t.is_alpha and not t.is_stop])
+            data = (source.parent / row["image_path"]).read_bytes()
+            height, width, _, _ = simplejpeg.decode_jpeg_header(data)
+            if not bag or height * width > 89_478_485:
+                continue
+            key = f"00000_{number:07d}"
+            _add(tar, f"{key}.jpg", data)
+            _add(tar, f"{key}.json", _json(bag, doc.text, source.name, row["image_path"].removesuffix(".jpg"), "{}"))
+            _add(tar, f"{key}.txt", " ".join(kept).encode())
+
+
 def _json(bag: list[str], caption: str, source: str, key: str, extra: str) -> bytes:
-    fields = {"bag": bag, "caption": caption, "captions": [caption], "extra": extra, "pseudo": False, "scores": []}
+    fields = {"bag": bag, "caption": caption, "captions": [caption], "extra": extra, "pseudo": False, "scores": [1.0] * len(bag)}
     return json.dumps({**fields, "source": source, "source_key": key}, sort_keys=True, separators=(",", ":")).encode()
 
 

@@ -1,6 +1,6 @@
 """Word balancing: from document frequencies to how likely each word is kept.
 
->>> Balance(rule="cap", threshold=50).keep_probabilities(np.array([200, 50, 10])).tolist()
+>>> Balance(rule="cap", threshold=50).keep_probabilities(np.array([200, 50, 10]), 300).tolist()
 [0.25, 1.0, 1.0]
 """
 

@@ -1,12 +1,13 @@
-"""Pseudo-labels, the pure part: candidate words for an image, quotas, and which words are taken.
+"""Pseudo-labels, the pure part: candidate words for an image, how likely they are, and which are taken.
 
-A *candidate* is a word with a score. Two sources give them: neighbours among captioned images vote
-(the paper's way), or a word head's logits, held to a quota for each word.
+A *candidate* is a word with a score. Sources give them: neighbours among captioned images vote (the paper's
+way), a word head says each word's share of a bag, or a text tower compares its words with the image.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -14,7 +15,9 @@ from .draw import mix64, mix_all
 from .ragged import Ragged
 
 LIMIT = 64
-"""Candidates kept an image: bags are far shorter."""
+"""Candidates kept an image by each source, and words of its distribution: bags are far shorter."""
+LEAST = 1e-30
+"""Share below which nothing is told apart: what has a logarithm."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -29,13 +32,17 @@ class Candidates:
         """Return the candidates where a boolean mask is true."""
         return Candidates(self.words.take(keep), self.scores[keep])
 
+    def pick(self, rows: np.ndarray) -> Candidates:
+        """Return the candidates of some of the images."""
+        return Candidates(self.words.pick(rows), self.scores[self.words.places(rows)])
 
-def _best_first(rows: np.ndarray, words: np.ndarray, scores: np.ndarray, n_rows: int, limit: int) -> Candidates:
+
+def _best_first(rows: np.ndarray, words: np.ndarray, scores: np.ndarray, n_rows: int, limit: int | None) -> Candidates:
     order = np.lexsort((words, -scores, rows))
     rows, words, scores = rows[order], words[order], scores[order]
     offsets = np.searchsorted(rows, np.arange(n_rows + 1))
-    ranked = Candidates(Ragged(offsets, words), scores)
-    return ranked.filtered(np.arange(len(rows)) - offsets[rows] < limit)
+    found = Candidates(Ragged(offsets, words), scores)
+    return found if limit is None else found.filtered(np.arange(len(rows)) - offsets[rows] < limit)
 
 
 def vote(neighbours_NK: np.ndarray, cosine_NK: np.ndarray, bags: Ragged, temperature: float, limit: int = LIMIT) -> Candidates:
@@ -63,50 +70,57 @@ def vote(neighbours_NK: np.ndarray, cosine_NK: np.ndarray, bags: Ragged, tempera
     return _best_first(pairs // width, pairs % width, np.round(scores, 6), n, limit)
 
 
-def top_words(scores_NV: np.ndarray, limit: int = LIMIT) -> Candidates:
-    """Return each image's words of highest score."""
-    n, v = scores_NV.shape
+def top_words(shares_NV: np.ndarray, limit: int = LIMIT) -> Candidates:
+    """Return each image's words of largest share, each with the natural logarithm of its share to 4 digits."""
+    n, v = shares_NV.shape
     limit = min(limit, v)
-    best = np.argpartition(-scores_NV, limit - 1, axis=1)[:, :limit]
-    rounded = np.round(np.take_along_axis(scores_NV, best, axis=1).astype(np.float64), 4)
-    return _best_first(np.repeat(np.arange(n), limit), best.ravel().astype(np.int64), rounded.ravel(), n, limit)
+    best = np.argpartition(-shares_NV, limit - 1, axis=1)[:, :limit]
+    logs = logs_of(np.take_along_axis(shares_NV, best, axis=1).ravel())
+    return _best_first(np.repeat(np.arange(n), limit), best.ravel().astype(np.int64), logs, n, limit)
 
 
-def quota_thresholds(sample: Candidates, share_V: np.ndarray) -> np.ndarray:
-    """Return the score that each word must reach so that it gets its share of the images, as in real bags.
+def logs_of(shares: np.ndarray) -> np.ndarray:
+    """Return natural logarithms to 4 digits: what lies below differs between equal machines under load."""
+    return np.round(np.log(np.maximum(shares.astype(np.float64), LEAST)), 4)
+
+
+def mean_of(several: Sequence[Candidates]) -> Candidates:
+    """Return the mean score of each word over several sources; one that a source does not name has 0 there.
 
     Args:
-        sample: Candidates of a sample of the images.
-        share_V: Share of captioned images whose bag has the word.
-
-    Returns:
-        Thresholds, float64 (V,): the quota-th highest score of the word; the lowest where fewer images
-        have it as a candidate, infinity where none has.
-
-    Source:
-        Distribution matching, as in docs/decisions/0008-pseudo-labels.md.
+        several: Candidates of the same n images, scores from 0 up.
     """
-    n = len(sample.words)
-    quota = np.maximum(1, np.round(share_V * n)).astype(np.int64)
-    order = np.lexsort((-sample.scores, sample.words.values))
-    words, scores = sample.words.values[order], sample.scores[order]
-    start = np.searchsorted(words, np.arange(len(share_V) + 1))
-    found = np.diff(start)
-    thresholds = np.full(len(share_V), np.inf)
-    has = found > 0
-    thresholds[has] = scores[(start[:-1] + np.minimum(quota, found) - 1)[has]]
-    return thresholds
+    if len(several) == 1:
+        return several[0]
+    n, width = len(several[0].words), 1 + max(int(found.words.values.max(initial=0)) for found in several)
+    pairs, inverse = np.unique(np.concatenate([found.words.rows() * width + found.words.values for found in several]), return_inverse=True)
+    sums = np.bincount(inverse, weights=np.concatenate([found.scores for found in several]), minlength=len(pairs))
+    return _best_first(pairs // width, pairs % width, np.round(sums / len(several), 6), n, None)
 
 
-def margins(candidates: Candidates, thresholds_V: np.ndarray) -> Candidates:
-    """Return the candidates scored by how far they lie above their word's threshold, best first.
-
-    A word whose threshold is infinite can be given to no image, so it is no candidate.
-    """
-    candidates = candidates.filtered(np.isfinite(thresholds_V)[candidates.words.values])
+def ranked(candidates: Candidates, limit: int = LIMIT) -> Candidates:
+    """Return each image's likeliest words: shares as float16 holds them, none of 0, of equals the smaller id first."""
+    shares = candidates.scores.astype(np.float16).astype(np.float64)
     words = candidates.words
-    scores = np.round(candidates.scores - thresholds_V[words.values], 6)
-    return _best_first(words.rows(), words.values, scores, len(words), LIMIT)
+    keep = shares > 0
+    return _best_first(words.rows()[keep], words.values[keep], shares[keep], len(words), limit)
+
+
+def stacked(parts: Sequence[Candidates]) -> Candidates:
+    """Return the candidates of images after images."""
+    lengths = [np.zeros(1, np.int64), *(part.words.lengths() for part in parts)]
+    words, scores = (
+        ([part.words.values for part in parts], [part.scores for part in parts]) if parts else ([np.zeros(0, np.int64)], [np.zeros(0)])
+    )
+    return Candidates(Ragged(np.concatenate(lengths).cumsum(), np.concatenate(words)), np.concatenate(scores))
+
+
+def side_by_side(parts: Sequence[Candidates]) -> Candidates:
+    """Return the candidates of images that were judged in parts: each part has all n rows, and only one has words in a row."""
+    rows, words, scores = (
+        np.concatenate(some) for some in zip(*((part.words.rows(), part.words.values, part.scores) for part in parts), strict=True)
+    )
+    return _best_first(rows, words, scores, len(parts[0].words), None)
 
 
 def draw_sizes(sizes: np.ndarray, samples: np.ndarray, seed: int) -> np.ndarray:
@@ -122,7 +136,7 @@ def draw_sizes(sizes: np.ndarray, samples: np.ndarray, seed: int) -> np.ndarray:
 
 
 def take_best(candidates: Candidates, at_least: float, sizes_N: np.ndarray) -> Candidates:
-    """Return each image's best words: at most its size, none below the score asked for."""
+    """Return each image's best words: at most its size, none below the share asked for."""
     words = candidates.words
     place = np.arange(len(words.values)) - words.offsets[words.rows()]
     return candidates.filtered((candidates.scores >= at_least) & (place < sizes_N[words.rows()]))
@@ -133,3 +147,41 @@ def are_right(candidates: Candidates, bags: Ragged) -> np.ndarray:
     words = candidates.words
     top = int(max(words.values.max(initial=0), bags.values.max(initial=0))) + 1
     return np.isin(words.rows() * top + words.values, bags.rows() * top + bags.values)
+
+
+def draw_sizes_anew(rising: np.ndarray, samples_N: np.ndarray, seed: int, epochs_N: np.ndarray) -> np.ndarray:
+    """Draw for each image and epoch how many words its bag has, from the sizes of real bags, int64 (N).
+
+    Args:
+        rising: Sizes of real bags, none empty, smallest first.
+        samples_N: Sample numbers of the images, uint64.
+        seed: The run's seed.
+        epochs_N: Their epochs.
+    """
+    u = mix_all(seed, 0x53495A45, samples_N, epochs_N) >> np.uint64(32)
+    return rising[((u * np.uint64(len(rising))) >> np.uint64(32)).astype(np.int64)].astype(np.int64)
+
+
+def draw_words(likely: Ragged, shares: np.ndarray, sizes_N: np.ndarray, samples_N: np.ndarray, seed: int, epochs_N: np.ndarray) -> Ragged:
+    """Draw a bag for each image and epoch: words without replacement, each with the odds of its share.
+
+    Args:
+        likely: The words that N images may have.
+        shares: float32, beside likely.values: above 0.
+        sizes_N: How many words to draw; an image with no more than that gets all of them.
+        samples_N: Sample numbers of the images, uint64.
+        seed: The run's seed.
+        epochs_N: Their epochs.
+
+    Returns:
+        N bags, words in the order drawn.
+
+    Source:
+        Efraimidis and Spirakis 2006, "Weighted random sampling with a reservoir": the words of smallest -log(u) / share.
+    """
+    rows = likely.rows()
+    bits = mix_all(seed, 0x57524453, samples_N[rows], likely.values, epochs_N[rows]) >> np.uint64(11)
+    race = -np.log((bits.astype(np.float64) + 0.5) * 2.0**-53) / shares
+    drawn = Ragged(likely.offsets, likely.values[np.lexsort((likely.values, race, rows))])
+    place = np.arange(len(rows)) - likely.offsets[rows]
+    return drawn.take(place < sizes_N[rows])

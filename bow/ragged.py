@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -37,14 +38,26 @@ class Ragged:
 
     def pick(self, rows: np.ndarray) -> Ragged:
         """Return some of the rows, in the order asked for."""
-        ends = np.concatenate([[0], np.cumsum(self.lengths()[rows])])
+        ends = np.concatenate([[0], np.cumsum(self.offsets[rows + 1] - self.offsets[rows])])
         return Ragged(ends, self.values[self.places(rows)])
 
     def places(self, rows: np.ndarray) -> np.ndarray:
         """Return where the values of some rows stand, row after row."""
-        lengths = self.lengths()[rows]
+        lengths = self.offsets[rows + 1] - self.offsets[rows]  # not of all rows: there may be millions
         ends = np.concatenate([[0], np.cumsum(lengths)])
         return np.repeat(self.offsets[rows] - ends[:-1], lengths) + np.arange(ends[-1])
+
+    @staticmethod
+    def of_lists(lists: Any) -> Ragged:
+        """Return an Arrow array of lists of word ids, which may be a slice, as int64."""
+        offsets = lists.offsets.to_numpy().astype(np.int64)
+        return Ragged(offsets - offsets[0], lists.flatten().to_numpy().astype(np.int64))
+
+    @staticmethod
+    def stack(parts: Sequence[Ragged]) -> Ragged:
+        """Return the rows of several, one after the other."""
+        lengths = np.concatenate([np.zeros(1, np.int64), *(part.lengths() for part in parts)])
+        return Ragged(np.cumsum(lengths), np.concatenate([part.values for part in parts]))
 
     def join_rows(self, groups: np.ndarray) -> Ragged:
         """Return longer rows: group i holds the rows groups[i] to groups[i + 1]."""

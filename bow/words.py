@@ -15,10 +15,9 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import re
-import sys
 from array import array
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Literal, cast
+from collections.abc import Iterable, Iterator
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -26,13 +25,11 @@ import pyarrow.compute as pc
 
 from fistful.errors import UsageError
 
-from .long_chunks import LONG_CHUNK, MAX_CHUNK, tokenizer_of_long
+from .long_chunks import MAX_CHUNK
 from .phrases import Phrases, inline
 from .ragged import Ragged
 from .store.identity import check_numbers, semantic
-
-if TYPE_CHECKING:
-    from spacy.tokens import Token
+from .tokens import ChunkTokenizer
 
 Fault = Literal["not_alphabetic", "too_short", "stop_word", "denied", "too_long"]
 """Why a token is not a word."""
@@ -83,32 +80,6 @@ class WordOptions:
         return dataclasses.replace(self, deny=inline("deny", self.deny), phrases=inline("phrases", self.phrases))
 
 
-def import_spacy() -> Any:
-    """Import spaCy without torch, which its neural parts would load where it is installed: 470 MB and 1.3 s a process."""
-    blocked = "spacy" not in sys.modules and "torch" not in sys.modules
-    if blocked:
-        sys.modules["torch"] = cast(Any, None)  # Python's own way to say that there is no such package
-    try:
-        import spacy
-    finally:
-        if blocked:
-            del sys.modules["torch"]
-    return spacy
-
-
-def check_language(language: str) -> None:
-    """Check that spaCy can tokenize a language.
-
-    Raises:
-        UsageError: If it cannot.
-    """
-    try:
-        import_spacy().blank(language)
-    except (ImportError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(f"--language {language}: spaCy has no such language, or needs another package ({reason})") from None
-
-
 AT_ONCE = 20_000
 """Captions analysed at a time: their arrays are small enough for memory to be used again instead of asked of the system."""
 
@@ -118,7 +89,7 @@ class Analyzer:
 
     def __init__(self, options: WordOptions) -> None:
         self._options = options.inlined()
-        self._deny = frozenset(self._options.deny.splitlines())
+        self._unwanted: dict[str, Fault] = {}
         self.n_analysed = 0
         """Chunks that were not known yet when they were met."""
         self.forget()
@@ -135,14 +106,15 @@ class Analyzer:
         self._forget_chunks()
 
     def _forget_chunks(self) -> None:
-        self._nlp = import_spacy().blank(self._options.language)  # its own tables grow as well
-        self._tokenize_long: Any = None
+        self._tokenizer = ChunkTokenizer(self._options.language)  # its own tables grow as well
+        self._exceptions = self._tokenizer.exceptions
+        self._unwanted.update(dict.fromkeys(self._options.deny.splitlines(), "denied"))
+        if not self._options.stop_words:
+            self._unwanted.update(dict.fromkeys(self._tokenizer.stop_words, "stop_word"))
         self._rows: dict[str, int] = {}
         self._letters = 0
         self._starts = array("q", [0])
         self._flat = array("i")
-        self._exceptions = frozenset(self._nlp.tokenizer.rules or ())  # pyright: ignore[reportAttributeAccessIssue]
-        self._stop_words = frozenset(self._nlp.Defaults.stop_words)
         plain = self._options.language == "en" and self._options.alphabetic and not self._options.phrases
         self._plain = PLAIN.fullmatch if plain else None
         self._phrases = None  # their own names are looked up without them
@@ -180,51 +152,55 @@ class Analyzer:
         if len(self._rows) > MAX_CHUNKS or self._letters > MAX_LETTERS:
             self._forget_chunks()
         rows = np.fromiter(map(self._rows.get, chunks, itertools.repeat(-1)), np.int64, len(chunks))
-        new = np.flatnonzero(rows < 0).tolist()
+        places = np.flatnonzero(rows < 0)
+        new = [chunks[place] for place in places.tolist()]
         self.n_analysed += len(new)
-        for place in new:
-            chunk = chunks[place]
-            self._letters += len(chunk)
-            self._flat.extend(self._numbers_of(chunk))
-            rows[place] = self._rows[chunk] = len(self._starts) - 1
-            self._starts.append(len(self._flat))
+        self._letters += sum(map(len, new))
+        first = len(self._starts) - 1
+        self._add(new)
+        self._rows.update(zip(new, itertools.count(first)))
+        rows[places] = np.arange(first, first + len(new))
         return rows
 
-    def _numbers_of(self, chunk: str) -> list[int]:
+    def _add(self, chunks: list[str]) -> None:
+        flat, starts = self._flat, self._starts
+        known = [self._word_of_chunk(chunk) for chunk in chunks]
+        asked = (part for chunk, word in zip(chunks, known, strict=True) if word is None for part in chunk.split())
+        explained = self._explain(asked)
+        for chunk, word in zip(chunks, known, strict=True):
+            if word is None:
+                for found in itertools.islice(explained, len(chunk.split())):
+                    flat.extend(self._numbers_of(found))
+            elif word:
+                flat.append(self.number(word))
+            starts.append(len(flat))
+
+    def _numbers_of(self, tokens: list[tuple[str, Fault | None]]) -> list[int]:
+        if self._phrases:  # what is too long still parts what stands before and behind it
+            return [self._phrases.number_token("" if fault == "too_long" else text, not fault) for text, fault in tokens]
+        return [self.number(text) for text, fault in tokens if not fault]
+
+    def _word_of_chunk(self, chunk: str) -> str | None:
+        """Return the one word of a chunk, "" if it has none; None where spaCy is to be asked."""
         if self._plain and len(chunk) <= MAX_CHUNK and (match := self._plain(chunk)):
             letters = match[1]
             if chunk not in self._exceptions and letters not in self._exceptions:
                 word = letters.lower()
-                return [] if self._fault_of(word, True, word in self._stop_words) else [self.number(word)]
+                return "" if word in self._unwanted or len(word) < self._options.min_length else word
         if self._options.alphabetic and not self._phrases and not any(map(str.isalpha, chunk)):
-            return []  # the half of all chunks that are new in the long run: prices, sizes, years
-        if self._phrases:  # what is too long still parts what stands before and behind it
-            faults = self.explain(chunk)
-            return [self._phrases.number_token("" if fault == "too_long" else text, not fault) for text, fault in faults]
-        tokens = [token for part in chunk.split() for token in self._tokens_of(part)]
-        return [self.number(token.lower_) for token in tokens if not self._fault(token)]
+            return ""  # the half of all chunks that are new in the long run: prices, sizes, years
+        return None
 
-    def _tokens_of(self, chunk: str) -> Iterable[Token]:
-        if len(chunk) < LONG_CHUNK:
-            return self._nlp.make_doc(chunk)
-        if len(chunk) > MAX_CHUNK:
-            return ()
-        if self._tokenize_long is None:
-            self._tokenize_long = tokenizer_of_long(self._nlp.tokenizer)
-        return self._tokenize_long(chunk)
+    def _explain_token(self, token: str) -> tuple[str, Fault | None]:
+        word = token.lower()
+        if not (token.isalpha() or (not self._options.alphabetic and any(map(str.isalnum, token)))):
+            return word, "not_alphabetic"
+        return word, "too_short" if len(token) < self._options.min_length else self._unwanted.get(word)
 
-    def _fault(self, token: Token) -> Fault | None:
-        right = token.is_alpha or (not self._options.alphabetic and any(map(str.isalnum, token.text)))
-        return self._fault_of(token.lower_, right, token.is_stop, len(token))
-
-    def _fault_of(self, word: str, right: bool, is_stop: bool, length: int | None = None) -> Fault | None:
-        if not right:
-            return "not_alphabetic"
-        if (len(word) if length is None else length) < self._options.min_length:
-            return "too_short"
-        if is_stop and not self._options.stop_words:
-            return "stop_word"
-        return "denied" if word in self._deny else None
+    def _explain(self, chunks: Iterable[str]) -> Iterator[list[tuple[str, Fault | None]]]:
+        """Yield the tokens of each chunk as `explain` does, without phrases."""
+        for chunk, tokens in self._tokenizer.split(chunks):
+            yield [(chunk.lower(), "too_long")] if len(chunk) > MAX_CHUNK else [self._explain_token(token) for token in tokens]
 
     def tokens(self, text: str) -> list[str]:
         """Return all tokens of a text in lower case."""
@@ -232,12 +208,7 @@ class Analyzer:
 
     def explain(self, text: str) -> list[tuple[str, Fault | None]]:
         """Return each token of a text, in lower case, and why it is no word; None where it is one. A phrase is one token."""
-        found: list[tuple[str, Fault | None]] = []
-        for chunk in text.split():
-            if len(chunk) > MAX_CHUNK:
-                found.append((chunk.lower(), "too_long"))
-            else:
-                found.extend((token.lower_, self._fault(token)) for token in self._tokens_of(chunk))
+        found = list(itertools.chain.from_iterable(self._explain(text.split())))
         return self._phrases.explain(found) if self._phrases else found
 
     def number(self, word: str) -> int:

@@ -5,12 +5,12 @@ Run it after changing an option: python docs/make_reference.py
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
-import subprocess
-import sys
 from pathlib import Path
 
-from fistful.cli import VERBS
+from fistful.cli import VERBS, run
 
 TARGET = Path(__file__).with_name("reference.md")
 
@@ -30,9 +30,15 @@ def reference() -> str:
 
 def help_of(verb: str) -> str:
     """Return what `fistful VERB --help` prints, 100 columns wide."""
-    environment = {**os.environ, "COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1"}
-    done = subprocess.run([sys.executable, "-m", "fistful", verb, "--help"], env=environment, capture_output=True, text=True, check=True)
-    return "\n".join(line.rstrip() for line in done.stdout.strip().splitlines())
+    before, printed = dict(os.environ), io.StringIO()
+    os.environ |= {"COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1"}
+    try:
+        with contextlib.redirect_stdout(printed):
+            run([verb, "--help"])
+    finally:
+        os.environ.clear()
+        os.environ |= before
+    return "\n".join(line.rstrip() for line in printed.getvalue().strip().splitlines())
 
 
 if __name__ == "__main__":

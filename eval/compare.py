@@ -20,7 +20,7 @@ from fistful.bow import metrics
 from fistful.bow.store.tables import read_table
 from fistful.errors import DataError
 
-from .results import MULTILABEL_PREDICTIONS_SCHEMA, PREDICTIONS_SCHEMA, RANKS_SCHEMA, read_results, result_name
+from .results import MULTILABEL_PREDICTIONS_SCHEMA, PREDICTIONS_SCHEMA, RANKS_SCHEMA, result_name
 from .tasks import multilabel
 from .tasks.retrieval import RetrievalRanks, of_images
 
@@ -155,18 +155,3 @@ def compare_with_first(folder: Path, results: Sequence[dict[str, Any]]) -> list[
             where = {"dataset": result["dataset"], "prompts": result["prompts"]}
             comparisons.append({"first": baseline, "second": result["model"], **where, **found})
     return comparisons
-
-
-def compare_folders(first: str | Path, second: str | Path) -> list[dict[str, Any]]:
-    """Compare the results that two folders have of the same sets and prompts, model by model."""
-    found = []
-    for one in read_results(first):
-        for other in read_results(second):
-            if (one["dataset"], one["prompts"]) == (other["dataset"], other["prompts"]):
-                paths = [
-                    Path(f) / "predictions" / f"{result_name(r['model'], r['dataset'], r['prompts'])}.parquet"
-                    for f, r in ((first, one), (second, other))
-                ]
-                where = {"dataset": one["dataset"], "prompts": one["prompts"]}
-                found.append({"first": one["model"], "second": other["model"], **where, **compare_results(paths[0], paths[1])})
-    return found

@@ -13,7 +13,7 @@ from fistful.training.model.encoder import Encoder
 
 from .evaluate_config import EvaluateConfig
 from .score import EvalJob, score_set
-from .sets.open_set import open_set
+from .sets.layouts import open_set
 
 
 class AccuracyOn:

@@ -15,13 +15,16 @@ from typing import Any
 import numpy as np
 
 from fistful.bow.store.file_names import tell_apart
-from fistful.bow.store.files import hash_file, local_out, write_json
+from fistful.bow.store.files import hash_file, is_url, local_out, write_json
+from fistful.bow.store.folders import folder_at, in_store
 from fistful.bow.store.identity import semantic_values
 from fistful.bow.store.manifest import claim, fingerprint, finish
+from fistful.bow.store.model_folder import split_student
 from fistful.bow.words import WordOptions
 from fistful.errors import UsageError
+from fistful.pipelines.read.source_options import SourceOptions
 from fistful.training.device import choose_device, device_named
-from fistful.training.model.encoder import Encoder
+from fistful.training.model.encoder import Encoder, check_pictures, texts_or
 from fistful.training.model.load import load_encoder
 
 from .compare import compare_with_first
@@ -30,9 +33,9 @@ from .results import SUMMARY
 from .score import EvalJob, score_set
 from .score_captions import score_captions
 from .sets import duplicates
-from .sets.caption_set import CaptionSet, open_captions
+from .sets.caption_set import CaptionSet, is_captioned, open_captions, open_source
 from .sets.evaluation_set import EvalSet
-from .sets.open_set import is_written_by_us, open_set
+from .sets.layouts import is_written_by_us, open_set
 from .tasks.classifier import check_head
 from .tasks.coverage import Coverage, read_coverage
 from .tasks.probe import ITSELF, same_classes
@@ -49,8 +52,8 @@ def evaluate(*models: str, data: tuple[str, ...], out: str | Path, config: Evalu
 
     Args:
         models: Run folders, model folders, open_clip local folders, or `module:function` specs.
-        data: Evaluation sets: class folders, archives of them, or CLIP_benchmark's layout; for retrieval and
-            tagging, data folders of captioned images that `bags` wrote.
+        data: Evaluation sets: class folders, archives of them, tables of pictures and labels, or CLIP_benchmark's layout; for
+            retrieval, captioned pictures in any shape that `count` reads; for tagging too, data folders that `bags` wrote.
         out: Folder for the results.
         config: How.
 
@@ -89,13 +92,13 @@ def evaluate(*models: str, data: tuple[str, ...], out: str | Path, config: Evalu
 
 
 def model_name(spec: str) -> str:
-    """Return what results call a model: its folder without the way there, or the function that makes it.
+    """Return what results call a model: its folder without the way there, or the function that makes it; of STUDENT+TEACHER the student.
 
     >>> model_name("runs/bags/model"), model_name("runs/bags/best"), model_name("package.module:function {}")
     ('bags', 'bags-best', 'package.module:function')
     """
-    spec = spec.removeprefix("local-dir:")
-    folder, function = Path(os.path.abspath(spec)), spec.partition(" ")[0]  # resolve() would follow links
+    spec = (split_student(spec) or (spec,))[0].removeprefix("local-dir:")
+    folder, function = folder_at(spec if is_url(spec) else os.path.abspath(spec)), spec.partition(" ")[0]  # resolve() would follow links
     if ":" in function and not folder.exists():
         return function
     run = folder.parent.name
@@ -116,11 +119,18 @@ def _job(
 
 
 def _open(spec: str, names: str | None, config: EvaluateConfig) -> EvalSet | CaptionSet:
-    if not is_written_by_us(Path(spec)):
-        return open_set(spec, names)
+    path = folder_at(spec)
+    ours = is_written_by_us(path)
+    if in_store(path) and not ours:
+        raise UsageError(f"--data {spec}: was not written by fistful; of a store only its data folders are read, fetch other sets first")
+    options = SourceOptions(split=config.split, images_root=config.images_root)
+    if not ours and not (path.exists() and is_captioned(path, options)):
+        return open_set(spec, names, options=options)
     if names and len(config.names) > 1:
         raise UsageError(f'--names {names}: {spec} has captions and no classes; give "" in its place')
-    return open_captions(spec)
+    if ours and config.split:
+        raise UsageError(f"--split {config.split}: {spec} was written by fistful, without splits; fistful bags --split takes one")
+    return open_captions(spec) if ours else open_source(spec, options)
 
 
 def _names_for(config: EvaluateConfig, data: Sequence[Any]) -> list[str | None]:
@@ -158,8 +168,12 @@ def _check_towers(encoders: Sequence[Encoder], sets: Sequence[EvalSet | CaptionS
     captions = any(isinstance(one, CaptionSet) for one in sets)
     classes = not all(isinstance(one, CaptionSet) for one in sets)
     for encoder in encoders:
+        check_pictures(encoder)
         if captions or (classes and {*config.prompts} != {"head"}):
-            encoder.embed_texts(["red"])  # a model without a text tower says so, and what to type
+            by_head = "give it by itself, with --prompts head, to evaluate it"
+            instead = "captions are found by it; class folders can be asked with --prompts head" if captions else by_head
+            with texts_or(instead):
+                encoder.embed_texts(["red"])
         if classes and "head" in config.prompts:
             check_head(encoder)
 
@@ -192,7 +206,7 @@ def _fingerprints(
         "models": [encoder.fingerprint for encoder in encoders],
         "data": [s.fingerprint(config.progress) for s in sets],
         "probe": [_of_probe(probe, sets, config) for probe in probes],
-        "trained_on": [fingerprint(Path(name)) for name in config.trained_on],
+        "trained_on": [fingerprint(folder_at(name)) for name in config.trained_on],
         "vocabulary": coverage.fingerprint if coverage else None,
         "prompts": [hash_file(Path(name))["sha256"] for name in files],
     }

@@ -20,6 +20,8 @@ class EvaluateConfig:
     """Prompt sets, side by side: name, bag, openai80, simple7, set (the data set's own), or a file of templates with {c}."""
     names: tuple[str, ...] = semantic(())
     """Tables (TSV: folder, name) of class names: one for all data sets, or one for each; "" for none."""
+    split: str = semantic("")
+    """Take only the pictures of this split, of sets whose table or JSON document says it (train, val, test)."""
     synonyms: bool = semantic(False)
     """Average the prompts over a class's other names too (column `words` of its table)."""
     vocabulary: str | None = semantic(None)
@@ -33,6 +35,8 @@ class EvaluateConfig:
     """Which half of each set, by hash of the image: search on dev, claim on test."""
     max_bad_fraction: float = semantic(0.1)
     """Largest share of refused images; past it the evaluation fails."""
+    images_root: str = execution("")
+    """Folder that names of pictures in tables and JSON documents start from; without it their own folder, or one beside it."""
     device: Device = semantic("auto")
     """Where to compute; auto: a GPU if there is one. A function of your own decides by itself."""
     batch_size: int = execution(256)

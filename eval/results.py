@@ -163,9 +163,10 @@ def results_table(folder: str | Path) -> str:
 
 
 def _facts(result: dict[str, Any]) -> list[str]:
-    """Return what was looked for and is as it should be; what is not is a warning."""
+    """Return what a set was taken for, and what was looked for and is as it should be; what is not is a warning."""
     metrics, dataset = result["metrics"], result["dataset"]
-    lines = [f"{dataset}: none of the {counted(metrics['n'], 'image')} is a near-duplicate of a training image"] * (
+    lines = [f"{dataset}: {line}" for line in result.get("taken", [])]
+    lines += [f"{dataset}: none of the {counted(metrics['n'], 'image')} is a near-duplicate of a training image"] * (
         result.get("near_duplicates") == 0
     )
     n_classes = metrics.get("n_classes")

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from fistful.bow.embeddings import check_features
 from fistful.bow.store.dead_letters import dead_letter_table
 from fistful.bow.store.files import write_json
 from fistful.bow.store.tables import write_table
@@ -29,7 +30,7 @@ from .sets import duplicates
 from .sets.evaluation_set import EvalSet
 from .sets.ready import ImageTally, Ready, check_refused, ready_images
 from .tasks import multilabel, zeroshot
-from .tasks.classifier import Classifier, build_classifiers, check_features
+from .tasks.classifier import Classifier, build_classifiers
 from .tasks.probe import TEMPERATURE, K, Neighbours, count_copies, same_classes, votes_of
 from .tasks.prompts import KNN, Prompts, build_prompts, options_for
 from .tasks.zeroshot import Predictions
@@ -272,6 +273,7 @@ def _result(job: EvalJob, classifier: Classifier, seen: JudgedSet, i: int) -> di
         "saw_imagenet_labels": job.encoder.saw_imagenet_labels,
         "image_size": job.encoder.image_size,
         "near_duplicates": None if seen.near is None else int(seen.near.sum()),
+        "taken": job.eval_set.taken,
         "warnings": [
             *warnings_of(job.encoder, job.eval_set, classifier, tally),
             *not_covered(job.eval_set.classes, job.covered),

@@ -1,4 +1,4 @@
-"""Retrieval and tagging on captioned images: data folders that `fistful bags` wrote, of captions that the model has not seen."""
+"""Retrieval, and where there is a vocabulary tagging, on captioned images that the model has not seen."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from fistful.bow.embeddings import check_features
 from fistful.bow.store.dead_letters import dead_letter_table
 from fistful.bow.store.files import write_json
 from fistful.bow.store.identity import canonical_json
 from fistful.bow.store.tables import write_table
+from fistful.bow.vocabulary import Vocabulary
 from fistful.errors import DataError, UsageError
 from fistful.progress import progress_bar
 from fistful.training.model.encoder import Encoder
@@ -28,7 +30,6 @@ from .score import write_log
 from .sets import duplicates
 from .sets.caption_set import CaptionSet
 from .sets.ready import ImageTally, Ready, check_refused, ready_images
-from .tasks.classifier import check_features
 from .tasks.coverage import Coverage
 from .tasks.prompts import CAPTIONS
 from .tasks.retrieval import RetrievalRanks, retrieval_figures, retrieval_ranks
@@ -55,22 +56,22 @@ def score_captions(
     if (kept := kept_result(folder, stem, encoder.fingerprint)) is not None:
         return [kept]
     start = time.monotonic()
-    words = _shared_words(encoder, captions)
-    words_VD = None if encoder.word_scores is not None else encoder.embed_texts(words.words)
+    words = None if captions.vocabulary is None else _shared_words(encoder, captions, captions.vocabulary)
     texts_s = time.monotonic() - start
-    seen = _see(model, encoder, captions, words, words_VD, config)
+    seen = _see(model, encoder, captions, words, config)
     check_refused(captions.name, seen.tally, config.max_bad_fraction)
     if not seen.images:
         raise DataError(f"{captions.folder}: has no captioned image that can be used ({len(seen.tally.letters)} refused)")
     images_s = time.monotonic() - start - texts_s
-    own = [captions.index["captions"][image.label] for image in seen.images]
+    own = [captions.captions[image.label] for image in seen.images]
     texts = [text for several in own for text in several]
     texts_MD = check_features(encoder.embed_texts(texts), texts, model, zeros_allowed=True)
     ranks = retrieval_ranks(seen.features, texts_MD, np.repeat(np.arange(len(own)), [len(several) for several in own]))
-    tags, table = _tags(captions, words, seen, coverage)
+    tags, table = ({}, None) if words is None else _tags(words, seen, coverage)
     result = _result(model, encoder, captions, seen, (retrieval_figures(ranks), tags), texts, training, config)
     write_table(folder, f"predictions/{stem}.parquet", _ranks_table(seen.images, ranks))
-    write_table(folder, f"words/{stem}.parquet", table)
+    if table is not None:
+        write_table(folder, f"words/{stem}.parquet", table)
     write_table(folder, f"dead_letters/{stem}.parquet", dead_letter_table(seen.tally.letters))
     write_json(folder, f"results/{stem}.json", result)
     write_log(folder, result_name(model, captions.name), config.half, seen.tally.looked_at, texts_s, images_s)
@@ -82,8 +83,10 @@ class _Words:
     """The words that the set knows, and the model's word head where it has one."""
 
     words: list[str]
-    ids: np.ndarray
-    """In the set's vocabulary."""
+    df: np.ndarray
+    """In how many samples the set's vocabulary found each."""
+    features: np.ndarray | None
+    """(V, D) embeddings; None for a model with a word head."""
     columns: np.ndarray
     """In the word head."""
     place: dict[int, int]
@@ -92,16 +95,17 @@ class _Words:
     """Places of the words that enough of the images have for an average precision."""
 
 
-def _shared_words(encoder: Encoder, captions: CaptionSet) -> _Words:
-    vocabulary = captions.vocabulary.words
-    column = {word: i for i, word in enumerate(encoder.words if encoder.words is not None else vocabulary)}
-    ids = np.array([i for i, word in enumerate(vocabulary) if word in column], np.int64)
+def _shared_words(encoder: Encoder, captions: CaptionSet, vocabulary: Vocabulary) -> _Words:
+    column = {word: i for i, word in enumerate(encoder.words if encoder.words is not None else vocabulary.words)}
+    ids = np.array([i for i, word in enumerate(vocabulary.words) if word in column], np.int64)
     if not len(ids):
         raise UsageError(f"{encoder.name}: its word head and the vocabulary of {captions.folder} have no word in common")
-    often = Counter(word for row in captions.rows for word in captions.index["words"][row])
-    words = [vocabulary[i] for i in ids]
+    often = Counter(word for row in captions.rows for word in captions.words[row])
+    words = [vocabulary.words[i] for i in ids]
     frequent = np.array([k for k, i in enumerate(ids.tolist()) if often[i] >= MIN_POSITIVE], np.int64)
-    return _Words(words, ids, np.array([column[word] for word in words]), {i: k for k, i in enumerate(ids.tolist())}, frequent)
+    features = None if encoder.word_scores is not None else encoder.embed_texts(words)
+    columns, place = np.array([column[word] for word in words]), {i: k for k, i in enumerate(ids.tolist())}
+    return _Words(words, vocabulary.df[ids], features, columns, place, frequent)
 
 
 def _learnt(encoder: Encoder, captions: CaptionSet) -> list[str]:
@@ -129,37 +133,44 @@ class _Seen:
     tally: ImageTally
 
 
-def _see(model: str, encoder: Encoder, captions: CaptionSet, words: _Words, words_VD: np.ndarray | None, config: EvaluateConfig) -> _Seen:
+def _see(model: str, encoder: Encoder, captions: CaptionSet, words: _Words | None, config: EvaluateConfig) -> _Seen:
     """Show a model the images once; of the scores of all words only those that figures need are kept."""
     tally, images, parts = ImageTally(), [], []
-    stream = ready_images(captions.samples(), encoder.prepare, config.half, tally, hashed=bool(config.trained_on))
+    stream = ready_images(captions.read(), encoder.prepare, config.half, tally, hashed=bool(config.trained_on))
     with progress_bar(f"{model} on {captions.name}", len(captions.rows), config.progress) as update:
         while batch := list(islice(stream, config.batch_size)):
             pixels = np.stack([image.pixels for image in batch])
             if not images:
                 tally.notes += odd_pixels(encoder.preprocess, pixels)
             features_BD = check_features(encoder.embed_images(pixels), [image.name for image in batch], model, zeros_allowed=False)
-            if encoder.word_scores is not None:
-                scores_BV = encoder.word_scores(pixels)[:, words.columns]
-            else:
-                assert words_VD is not None
-                scores_BV = features_BD @ words_VD.T
-            truth_BV = np.zeros(scores_BV.shape, dtype=bool)
-            for row, image in enumerate(batch):
-                truth_BV[row, [words.place[i] for i in captions.index["words"][image.label] if i in words.place]] = True
-            hits = tag_hits(scores_BV, truth_BV)
-            parts.append((features_BD, hits, truth_BV.sum(axis=1), scores_BV[:, words.frequent], truth_BV[:, words.frequent]))
+            own = [captions.words[image.label] for image in batch] if words else []
+            parts.append((features_BD, *(_ask_words(encoder, words, own, pixels, features_BD) if words else [NOTHING] * 4)))
             images += [image._replace(pixels=np.empty(0, np.uint8)) for image in batch]
             update(len(images), f"{len(tally.letters)} refused")
     features, hits, n_true, scores, truth = (np.concatenate(column) for column in zip(*parts, strict=True)) if parts else [NOTHING] * 5
     return _Seen(images, features, hits, n_true, scores, truth, tally)
 
 
-def _tags(captions: CaptionSet, words: _Words, seen: _Seen, coverage: Coverage | None) -> tuple[dict[str, Any], pa.Table]:
+def _ask_words(
+    encoder: Encoder, words: _Words, own: Sequence[list[int]], pixels: np.ndarray, features_BD: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """Return of some images what `_Seen` keeps: hits, the number of words, and scores and truth of the frequent words."""
+    if encoder.word_scores is not None:
+        scores_BV = encoder.word_scores(pixels)[:, words.columns]
+    else:
+        assert words.features is not None
+        scores_BV = features_BD @ words.features.T
+    truth_BV = np.zeros(scores_BV.shape, dtype=bool)
+    for row, bag in enumerate(own):
+        truth_BV[row, [words.place[i] for i in bag if i in words.place]] = True
+    return tag_hits(scores_BV, truth_BV), truth_BV.sum(axis=1), scores_BV[:, words.frequent], truth_BV[:, words.frequent]
+
+
+def _tags(words: _Words, seen: _Seen, coverage: Coverage | None) -> tuple[dict[str, Any], pa.Table]:
     """Return the figures of tagging, and a row a word."""
-    precision_V = np.full(len(words.ids), np.nan)
+    precision_V = np.full(len(words.words), np.nan)
     precision_V[words.frequent] = word_precision(seen.scores, seen.truth)
-    df_V = captions.vocabulary.df[words.ids] if coverage is None else np.array([coverage.df.get(word, 0) for word in words.words])
+    df_V = words.df if coverage is None else np.array([coverage.df.get(word, 0) for word in words.words])
     figures = tagging_figures(seen.hits, seen.n_true) | by_frequency(precision_V, df_V)
     known = words.frequent[~np.isnan(precision_V[words.frequent])]
     n = dict(zip(words.frequent.tolist(), seen.truth.sum(axis=0).tolist(), strict=True))
@@ -196,7 +207,7 @@ def _result(
         "language": "en",
         "metrics": {"n": len(names), **retrieval, **{f"tags_{key}": value for key, value in tags.items()}},
         "prompts": CAPTIONS,
-        "tags_by": "text tower" if encoder.word_scores is None else "word head",
+        "tags_by": None if captions.vocabulary is None else "text tower" if encoder.word_scores is None else "word head",
         "half": config.half,
         "n_in": tally.n_in,
         "n_captions": len(texts),
@@ -207,7 +218,9 @@ def _result(
         "saw_imagenet_labels": encoder.saw_imagenet_labels,
         "image_size": encoder.image_size,
         "near_duplicates": None if near is None else int(near.sum()),
+        "taken": list(captions.taken),
         "warnings": [
+            *captions.warnings,
             *cut,
             *_learnt(encoder, captions),
             *repeated_captions(captions),
@@ -219,7 +232,7 @@ def _result(
 
 def repeated_captions(captions: CaptionSet) -> list[str]:
     """Return a line if images share all of their captions: retrieval cannot tell those apart."""
-    often = Counter(canonical_json(sorted(captions.index["captions"][row])) for row in captions.rows)
+    often = Counter(canonical_json(sorted(captions.captions[row])) for row in captions.rows)
     shared = sum(n for n in often.values() if n > 1)
     line = f"{shared} of {len(captions.rows)} images have the very captions of another: retrieval cannot tell them apart"
     return [line] if shared else []

@@ -27,9 +27,13 @@ if TYPE_CHECKING:
 VERBS = {
     "count": "Count in how many captions and samples each word occurs.",
     "bags": "Turn captions into word-balanced bags, in webdataset shards.",
+    "vectors": "Make word vectors from captions alone: of which words stand together.",
     "train": "Train a CLIP model on captions, bags or balanced bags.",
     "label": "Write bags for images that have no caption (alias: pseudo-label).",
+    "distill": "Make a student of a text encoder: a bag of n-grams in its space, which runs without torch.",
+    "embed": "Write what a model makes of images or captions: vectors for search, as parquet and npy.",
     "evaluate": "Measure zero-shot accuracy, retrieval and tagging (alias: zero-shot).",
+    "quiz": "Ask what text towers can tell apart, by tasks about words and their order.",
     "classify": "Say which of your own class names each of your own images shows.",
     "words": "Look words and class names up in counts, and try balancing rules on samples.",
     "doctor": "Find what will not work: on the machine, in the installed versions, in a folder.",
@@ -204,12 +208,16 @@ def _what_to_do(error: OSError | MemoryError) -> str:
 
 
 def _say(message: str, code: int) -> int:
-    print(f"fistful: {show_in_line(message)}", file=sys.stderr)
+    from fistful.bow.store.objects import redacted
+
+    print(f"fistful: {redacted(show_in_line(message))}", file=sys.stderr)
     return code
 
 
 def _defect(error: BaseException) -> int:
+    from fistful.bow.store.objects import redacted
+
     handle, path = tempfile.mkstemp(prefix="fistful-", suffix=".log")
     with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as log:
-        traceback.print_exception(error, file=log)
+        log.write(redacted("".join(traceback.format_exception(error))))
     return _say(f"a defect of ours: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}; traceback in {path}", 1)

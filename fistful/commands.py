@@ -2,41 +2,61 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import os
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from cyclopts import Parameter
 
 from fistful.bow.balance import Balance
+from fistful.bow.cooccurrence import MOST_WORDS
 from fistful.bow.store import manifest
-from fistful.bow.store.files import read_json
+from fistful.bow.store.files import local_out, read_json
+from fistful.bow.store.objects import redacted
 from fistful.bow.vocabulary import Limits
 from fistful.bow.words import WordOptions
 from fistful.eval.evaluate_config import EvaluateConfig
+from fistful.eval.quiz.quiz_config import QuizConfig
 from fistful.eval.tasks.classify import ClassifyConfig
 from fistful.pipelines.bags import BagOptions, BagsConfig
 from fistful.pipelines.count import CountConfig
-from fistful.pipelines.engine.stage import PASSED_OVER, Running
+from fistful.pipelines.distill import NGRAMS, DistillConfig
+from fistful.pipelines.embed import EmbedConfig, EmbedOptions
+from fistful.pipelines.engine.stage import Running
 from fistful.pipelines.pseudo.label import LabelConfig, LabelOptions
+from fistful.pipelines.read.plan import PlanOptions
 from fistful.pipelines.read.sources import SourceOptions
-from fistful.pipelines.read.units import PlanOptions
+from fistful.pipelines.vectors import VectorOptions, VectorsConfig
+from fistful.training.distil_options import DistilOptions
 from fistful.training.train_config import DataOptions, LossOptions, ModelOptions, OptimiserOptions, RunOptions, TextOptions, TrainConfig
 
 from .errors import DataError, UsageError
+from .job_texts import (
+    done_before,
+    figure_text,
+    has_pictures,
+    is_left_open,
+    labels_text,
+    near_copies_text,
+    options_given,
+    rates_text,
+    rows_text,
+    scores_text,
+    seen_text,
+    student_text,
+)
 from .terminal import show_in_line
 from .verbs.demo.way import DemoConfig
 from .verbs.report.report_config import ReportConfig
 from .verbs.words.look_up import WordsConfig
 from .wording import counted
 
-GROUPS = (PlanOptions, SourceOptions, WordOptions, Limits, Balance, BagOptions, LabelOptions, Running)
+WITH_PICTURES = "give tars, folders of images, or a table that names pictures (--image COLUMN, --images-root FOLDER)"
+READING = (PlanOptions, SourceOptions, Running)
+GROUPS = (*READING, WordOptions, Limits, Balance, BagOptions, VectorOptions, LabelOptions, DistilOptions, EmbedOptions)
 TRAIN_GROUPS = (ModelOptions, DataOptions, TextOptions, LossOptions, OptimiserOptions, RunOptions)
-CONFIGS = (CountConfig, BagsConfig, TrainConfig, LabelConfig, EvaluateConfig, ClassifyConfig, ReportConfig, WordsConfig, DemoConfig)
+DATA_CONFIGS = (CountConfig, BagsConfig, VectorsConfig, LabelConfig, DistillConfig, EmbedConfig)
+CONFIGS = (*DATA_CONFIGS, TrainConfig, EvaluateConfig, QuizConfig, ClassifyConfig, ReportConfig, WordsConfig, DemoConfig)
 for options in (*GROUPS, *TRAIN_GROUPS, *CONFIGS):
     Parameter(name="*")(options)  # their fields become options of their own, without a prefix
 
@@ -45,20 +65,24 @@ def count(*sources: str, out: str, config: CountConfig = CountConfig()) -> None:
     """Count in how many captions and samples each word occurs.
 
     Args:
-        sources: Files (TSV, CSV, JSONL, tar, each also with .gz or .zst; parquet), folders of them or of images, globs, brace lists, URLs.
+        sources: Files (TSV, CSV, JSONL, text, tar, also with .gz or .zst; parquet), folders of them or of images, globs, brace lists, URLs.
         out: Folder to write.
         config: Options.
     """
     from fistful.pipelines.count import count as run
 
-    done = _finished(out)
+    done = done_before(out)
     folder = run(*sources, out=out, config=config)
-    if _nothing_more(folder, config.running):
+    if is_left_open(folder, config.running):
         return
     stats = read_json(folder / "stats.json")
-    print(f"{done}{_rows(stats)}{_rates(folder)}\n{_passed_over(folder)}", end="")
+    print(f"{done}{rows_text(stats)}{rates_text(folder)}\n{seen_text(folder)}", end="")
     print(f"{counted(stats['words'], 'word')} in {out}/vocabulary.parquet, most frequent first")
-    given = shlex.join(sources) + _given(config.plan, config.source)
+    if not stats["words"]:
+        print("no caption holds a word: words are made of letters, and --no-alphabetic counts numbers and the like too")
+    if stats.get("pictures") == 0:
+        print(f"captions alone, and training needs pictures: {WITH_PICTURES}")
+    given = redacted(shlex.join(sources)) + options_given(config.plan, config.source)
     print(f"next: fistful bags {given} --counts {shlex.quote(out)} --out DATA --rule cap --kept 0.5")
 
 
@@ -66,99 +90,64 @@ def bags(*sources: str, counts: str, out: str, config: BagsConfig = BagsConfig()
     """Turn captions into word-balanced bags, in webdataset shards with an index.
 
     Args:
-        sources: Files (TSV, CSV, JSONL, tar, each also with .gz or .zst; parquet), folders of them or of images, globs, brace lists, URLs.
+        sources: Files (TSV, CSV, JSONL, text, tar, also with .gz or .zst; parquet), folders of them or of images, globs, brace lists, URLs.
         counts: Folder that fistful count wrote.
         out: Folder to write.
         config: Options.
     """
     from fistful.pipelines.bags import bags as run
 
-    done = _finished(out)
+    done = done_before(out)
     folder = run(*sources, counts=counts, out=out, config=config)
-    if _nothing_more(folder, config.running):
+    if is_left_open(folder, config.running):
         return
     stats = read_json(folder / "stats.json")
-    print(done + _rows(stats) + _rates(folder) + "\n" + _passed_over(folder), end="")
+    print(done + rows_text(stats) + rates_text(folder) + "\n" + seen_text(folder), end="")
     if stats["duplicates"]:
         repeated = counted(stats["duplicates"], "sample repeats", "samples repeat")
         print(f"{repeated} an earlier one of their unit, byte for byte; all were kept")
+    n_words = stats["words_in_bags"] + stats.get("words_thinned_out", 0)  # earlier versions did not count those
     print(
-        f"{counted(stats['words_in_bags'] + stats['words_thinned_out'], 'word')} in bags, {stats['words_balanced']:,} after balancing "
-        f"(kept {stats['kept_fraction_realised']:.1%}{_said(', expected {:.1%}', stats['kept_fraction_expected'])}); "
+        f"{counted(n_words, 'word')} in bags, {stats['words_balanced']:,} after balancing "
+        f"(kept {stats['kept_fraction_realised']:.1%}{figure_text(', expected {:.1%}', stats['kept_fraction_expected'])}); "
         f"{stats['bags_emptied']:,} emptied bags kept one word each"
     )
     print(
         f"effective vocabulary {stats['effective_words_before']:,.0f} words before"
-        f"{_said(', {:,.0f} after', stats['effective_words_after']) or ' balancing'}"
+        f"{figure_text(', {:,.0f} after', stats['effective_words_after']) or ' balancing'}"
     )
     print(f"{counted(stats['units'], 'shard')} in {out}/shards")
-    if _has_pictures(folder):
+    if has_pictures(folder, stats):
         print(f"next: fistful train {shlex.quote(out)} --out RUN")
     else:
-        print("no picture is in them, and fistful train needs some: give tars, or folders of images")
+        print(f"no picture is in them, and fistful train needs some: {WITH_PICTURES}")
 
 
-def _has_pictures(folder: Path) -> bool:
-    """Return whether any sample of a data folder has a picture."""
-    import pyarrow.parquet as pq
+def vectors(*sources: str, counts: str, out: str, config: VectorsConfig = VectorsConfig()) -> None:
+    """Make word vectors from captions alone: of which words stand together.
 
-    units = sorted((folder / "index").glob("*.parquet"))
-    return any(pq.read_table(unit, columns=["image_size"])["image_size"].to_numpy().any() for unit in units)
+    Args:
+        sources: Files (TSV, CSV, JSONL, text, tar, also with .gz or .zst; parquet), folders of them or of images, globs, brace lists, URLs.
+        counts: Folder that fistful count wrote.
+        out: Folder to write.
+        config: Options.
+    """
+    from fistful.pipelines.vectors import vectors as run
 
-
-def _said(template: str, figure: float | None) -> str:
-    """Return a figure in its words; nothing where there is none."""
-    return "" if figure is None else template.format(figure)
-
-
-def _given(*groups: Any) -> str:
-    """Return the options of these groups that are not as they are by default, as one would type them."""
-    said = ""
-    for group in groups:
-        for field in dataclasses.fields(group):
-            value, flag = getattr(group, field.name), f" --{field.name.replace('_', '-')}"
-            if value != field.default:
-                said += flag if value is True else f"{flag} {shlex.quote(str(value))}"
-    return said
-
-
-def _nothing_more(folder: Path, running: Running) -> bool:
-    """Say what there is to say of a folder that this call does not close, and return whether it is one."""
-    if running.dry_run:
-        if (folder / manifest.MANIFEST).exists():
-            print(f"dry run: {folder} is done already")
-        return True
-    if not running.units or (folder / manifest.MANIFEST).exists():
-        return False
-    done = len(list((folder / "stats").glob("*.json")))
-    print(f"units {running.units} are done, {done:,} in all; the same command without --units closes {folder}")
-    return True
-
-
-def _finished(out: str) -> str:
-    return "done already: " if (Path(out) / manifest.MANIFEST).exists() else ""
-
-
-def _rows(stats: dict) -> str:
-    refused = ", ".join(f"{reason} {n:,}" for reason, n in sorted(stats["refused"].items())) or "none"
-    return f"{counted(stats['rows'], 'row')} read, {stats['kept']:,} kept; refused: {refused}"
-
-
-def _passed_over(folder: Path) -> str:
-    """Return lines that say what of the sources was not read; "" where all was."""
-    path = folder / PASSED_OVER
-    return "".join(f"passed over: {line}\n" for line in read_json(path)) if path.exists() else ""
-
-
-def _rates(folder: Path) -> str:
-    """Return how fast the last run was, from its log; "" for a short one, of which that says nothing."""
-    logs = sorted((folder / "logs").glob("run-*.json"), key=lambda path: int(path.stem.partition("-")[2]))
-    if not logs:
-        return ""
-    log = read_json(logs[-1])
-    if log["seconds"] < 2:
-        return ""
-    return f"; {log['seconds']:,.1f} s, {log['rows_per_second']:,.0f} rows/s, {log['megabytes'] / max(log['seconds'], 1e-9):,.1f} MB/s"
+    done = done_before(out)
+    folder = run(*sources, counts=counts, out=out, config=config)
+    if is_left_open(folder, config.running):
+        return
+    stats = read_json(folder / "stats.json")
+    print(f"{done}{rows_text(stats)}{rates_text(folder)}\n{seen_text(folder)}", end="")
+    n_pairs, n_words = counted(stats["pairs_counted"], "pair"), counted(stats["words_with_vector"], "word")
+    print(f"{n_pairs} of words in {counted(stats['captions'], 'caption')}, {stats['pairs']:,} different ones")
+    if stats["captions_cut"]:
+        print(f"{counted(stats['captions_cut'], 'caption has', 'captions have')} more than {MOST_WORDS:,} words; the first were paired")
+    print(f"{n_words} with a vector of {counted(stats['dim'], 'number')} in {out}/vectors.npy")
+    if stats["words_without_vector"]:
+        print(f"{stats['words_without_vector']:,} more stand beside no other word more often than by chance; their vectors are zeros")
+    print(f"next: fistful train DATA --out RUN --text-tower words --word-vectors {shlex.quote(out)}")
 
 
 def verify(*folders: str) -> None:
@@ -169,7 +158,7 @@ def verify(*folders: str) -> None:
     """
     if not folders:
         raise UsageError("no FOLDER given; expected folders that fistful wrote")
-    problems = [problem for folder in folders for problem in manifest.verify(Path(folder))]
+    problems = [problem for folder in folders for problem in manifest.verify(folder)]
     for problem in problems[:20]:
         print(show_in_line(problem))
     if problems:
@@ -205,7 +194,7 @@ def train(
             f"--evaluate-on {evaluate_on[0]}: class names are scored by the text tower, and --objective {config.loss.objective} trains "
             "none; leave it out and ask the word head with fistful evaluate --prompts head, or use --objective joint"
         )
-    done, evaluated = _finished(out), None
+    done, evaluated = done_before(local_out(out)), None
     if evaluate_on:
         from fistful.eval.during import AccuracyOn
 
@@ -215,38 +204,18 @@ def train(
         steps = read_json(Path(out) / manifest.CONFIG)["config"]["steps"]
         print(f"{done}{counted(steps, 'step')} of {config.optimiser.batch_size} samples; the model lies in {out}/model")
         if evaluated is not None:
-            print(_scores(Path(out), evaluated.names))
+            print(scores_text(Path(out), evaluated.names))
         sets = shlex.join(word for name in evaluate_on for word in ("--data", name)) or "--data CLASS_FOLDERS"
         print(f"next: fistful evaluate {shlex.quote(out)} {sets} --out RESULTS")
 
 
-def _scores(run: Path, names: Sequence[str]) -> str:
-    """Say what was noted of a run's accuracy: at the end, and of which step RUN/best is.
-
-    Args:
-        run: The run folder.
-        names: What the scores are called, in the order of the sets: the first decides the best.
-    """
-    from fistful.bow.store.model_folder import BEST_FOLDER
-    from fistful.training.checkpoint import best_step
-    from fistful.training.metrics_file import METRICS
-
-    def said(scores: dict[str, float]) -> str:
-        return ", ".join(f"{name} {100 * scores[name]:.1f} %" for name in names)
-
-    noted = {row["step"]: row["scores"] for row in map(json.loads, (run / METRICS).read_text().splitlines()) if "scores" in row}
-    last = max(noted)
-    best = best_step([[step, scores[names[0]]] for step, scores in noted.items()], last)
-    more = f"; best in step {best}: {said(noted[best])}, in {run / BEST_FOLDER}" if best and (run / BEST_FOLDER).is_dir() else ""
-    return f"zero-shot, one prompt a class: {said(noted[last])}{more}"
-
-
-def label(*images: str, model: str, like: str, out: str, config: LabelConfig = LabelConfig()) -> None:
+def label(*images: str, model: tuple[str, ...], like: str, out: str, config: LabelConfig = LabelConfig()) -> None:
     """Write bags for images that have no caption.
 
     Args:
-        images: Tars or folders of images.
-        model: Run folder, or another encoder: a folder that open_clip loads, or module:function of your own.
+        images: Tars, folders of images, or tables that name or hold them.
+        model: Run folder, or another encoder: a folder that open_clip loads, or module:function of your own. Given again,
+            models label as one, by the mean of what they say: runs of several seeds, say.
         like: Folder that fistful bags wrote: its vocabulary, and real bags to measure against.
         out: Folder to write, a data folder for fistful train.
         config: Options.
@@ -255,19 +224,56 @@ def label(*images: str, model: str, like: str, out: str, config: LabelConfig = L
 
     if not images:
         raise UsageError("no IMAGES given; expected tars or folders of images")
-    done = _finished(out)
+    done = done_before(out)
     folder = run(*images, model=model, like=like, out=out, config=config)
-    if _nothing_more(folder, config.running):
+    if is_left_open(folder, config.running):
         return
     stats = read_json(folder / "stats.json")
-    print(done + _rows(stats) + "\n" + _passed_over(folder), end="")
-    print(
-        f"{stats['words_in_bags']:,} words given, {stats['words_in_bags'] / max(1, stats['kept']):.1f} an image; on "
-        f"{stats['held_out_images']:,} held-out captioned images {stats['held_out_precision']:.1%} of such words were right "
-        f"(95 % interval {stats['held_out_precision_low']:.1%} to {stats['held_out_precision_high']:.1%}, "
-        f"by chance {stats['held_out_precision_by_chance']:.1%}; captions do not say everything, so that more may be right)"
-    )
+    print(done + rows_text(stats) + "\n" + seen_text(folder), end="")
+    print(f"{labels_text(stats)}{near_copies_text(stats)}labelled by {manifest.read_config(folder)['config']['by']}")
     print(f"next: fistful train {shlex.join([like, out])} --out RUN --objective joint")
+
+
+def distill(model: str, /, *captions: str, out: str, config: DistillConfig = DistillConfig()) -> None:
+    """Make a student of a text encoder: a bag of n-grams in its space, which runs without torch.
+
+    Args:
+        model: The teacher: run folder, model folder, open_clip folder, or module:function of an encoder of your own.
+        captions: Files (TSV, CSV, JSONL, tar, each also with .gz or .zst; parquet), folders of them or of images, globs, brace lists, URLs.
+        out: Folder to write; the student is its model/.
+        config: Options.
+    """
+    from fistful.pipelines.distill import distill as run
+
+    if not captions:
+        raise UsageError("no CAPTIONS given; expected files of captions, tars or folders")
+    done = done_before(out)
+    folder = run(model, *captions, out=out, config=config)
+    if is_left_open(folder, config.running):
+        return
+    print(f"{done}{student_text(folder, folder / NGRAMS)}", end="")
+    print(f"next: fistful embed CAPTIONS --model {shlex.quote(out)} --out E; for pictures {shlex.quote(f'{out}+{model}')} is the model")
+
+
+def embed(*sources: str, model: str, out: str, config: EmbedConfig = EmbedConfig()) -> None:
+    """Write what a model makes of images or captions: vectors for search, as parquet and npy.
+
+    Args:
+        sources: Tars, folders of images, tables that name or hold them; for captions all that count reads; globs, brace lists, URLs.
+        model: Run folder, model folder, open_clip folder, or module:function of an encoder of your own.
+        out: Folder to write.
+        config: Options.
+    """
+    from fistful.pipelines.embed import embed as run
+    from fistful.pipelines.embed import embedded_text
+
+    done = done_before(out)
+    folder = run(*sources, model=model, out=out, config=config)
+    if is_left_open(folder, config.running):
+        return
+    stats = read_json(folder / "stats.json")
+    print(f"{done}{rows_text(stats)}{rates_text(folder)}\n{seen_text(folder)}{embedded_text(folder, stats)}", end="")
+    print(f"they lie in {out}/embeddings: UNIT.parquet with their keys, and the same rows in UNIT.npy for numpy and faiss")
 
 
 def evaluate(*models: str, data: tuple[str, ...], out: str, config: EvaluateConfig = EvaluateConfig()) -> None:
@@ -275,18 +281,35 @@ def evaluate(*models: str, data: tuple[str, ...], out: str, config: EvaluateConf
 
     Args:
         models: Run folders, model folders, open_clip folders, or module:function of an encoder of your own.
-        data: Class folders, archives of them, or CLIP_benchmark's webdataset layout; for retrieval and tagging, captioned
-            pictures that fistful bags wrote. Give it again for each set.
+        data: Class folders, archives of them, tables of pictures and labels, or CLIP_benchmark's webdataset layout; for
+            retrieval, captioned pictures in any shape that fistful count reads; for tagging too, those that fistful bags
+            wrote. Give it again for each set.
         out: Results folder to write.
         config: Options.
     """
     from fistful.eval.evaluate import evaluate as run
     from fistful.eval.results import results_table
 
-    done = _finished(out)
+    done = done_before(local_out(out))
     folder = run(*models, data=data, out=out, config=config)
     print((done.rstrip(" ") + "\n" if done else "") + results_table(folder), end="")
     print(f"results and predictions lie in {out}")
+
+
+def quiz(*models: str, out: str, config: QuizConfig = QuizConfig()) -> None:
+    """Ask what text towers can tell apart, by tasks about words and their order.
+
+    Args:
+        models: Run folders, model folders, open_clip folders, or module:function of an encoder of your own.
+        out: Folder to write.
+        config: Options.
+    """
+    from fistful.eval.quiz.quiz import quiz as run
+    from fistful.eval.quiz.results import quiz_table
+
+    done = done_before(out)
+    print((done.rstrip(" ") + "\n" if done else "") + quiz_table(run(*models, out=out, config=config)), end="")
+    print(f"all figures and tasks lie in {out}")
 
 
 def classify(model: str, /, *images: str, names: str, out: str | None = None, config: ClassifyConfig = ClassifyConfig()) -> None:
@@ -294,19 +317,22 @@ def classify(model: str, /, *images: str, names: str, out: str | None = None, co
 
     Args:
         model: Run folder, model folder, open_clip folder, or module:function of an encoder of your own.
-        images: Image files, or folders of them.
+        images: Image files, folders of them, globs, or tables that name images (CSV, TSV, JSONL, parquet, JSON).
         names: File with one class name on each line, or a TSV with the columns folder, name and words (its synonyms).
         out: File to write all answers to, CSV or JSONL by its ending.
         config: Options.
     """
     from fistful.bow.store.kinds import PassedOver
-    from fistful.eval.tasks.classify import answers_table, find_images
+    from fistful.eval.tasks.classify import answers_table
     from fistful.eval.tasks.classify import classify as run
+    from fistful.eval.tasks.own_images import find_images
 
     if not images:
-        raise UsageError("no IMAGES given; expected image files or folders of them")
+        raise UsageError("no IMAGES given; expected image files, folders of them, or a table that names them")
     print(answers_table(run(model, *images, names=names, out=out, config=config)), end="")
-    find_images(images, passed := PassedOver())
+    find_images(images, passed := PassedOver(), options=SourceOptions(images_root=config.images_root))
+    for line in passed.taken:
+        print(line)
     for line in passed.lines():
         print(f"passed over: {line}")
     if out is not None:
@@ -348,7 +374,7 @@ def report(*folders: str, out: str, config: ReportConfig = ReportConfig()) -> No
     """Show runs, results, words and pseudo-labels on one page.
 
     Args:
-        folders: Folders of train, evaluate, bags or label, in any order, or folders that hold such folders.
+        folders: Folders of train, evaluate, quiz, bags, label or vectors, in any order, or folders that hold such folders.
         out: The page to write, a file that ends in .html; it loads nothing from elsewhere.
         config: Options.
     """
@@ -370,4 +396,4 @@ def demo(*, out: str = "demo-out", config: DemoConfig = DemoConfig()) -> None:
     from .verbs.demo.way import demo as run
 
     run(out, config)
-    print(f"everything lies in {out}; it was made by the verbs count, bags, train and evaluate")
+    print(f"everything lies in {out}; it was made by the verbs count, bags, vectors, train, label, evaluate and report")

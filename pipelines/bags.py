@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
-import itertools
-import mmap
-import threading
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,26 +15,27 @@ import pyarrow.compute as pc
 from fistful.bow.balance import Balance, effective_words, kept_fraction
 from fistful.bow.draw import draw_pairs, draw_share, sample_number
 from fistful.bow.ragged import Ragged
-from fistful.bow.store import manifest
 from fistful.bow.store.dead_letters import Letters, Refused
-from fistful.bow.store.files import atomic_file, local_out, write_json
-from fistful.bow.store.identity import check_numbers, semantic, semantic_values
+from fistful.bow.store.files import atomic_file
+from fistful.bow.store.folders import folder_at
+from fistful.bow.store.identity import check_numbers, semantic
 from fistful.bow.store.images import EXTENSIONS, ImageHeader, read_header
 from fistful.bow.store.index import unit_name
-from fistful.bow.store.kinds import PassedOver
 from fistful.bow.store.shard import end_tar
 from fistful.bow.store.tables import write_table
-from fistful.bow.vocabulary import FILE, Limits, Vocabulary, choose_words, read_counted, read_vocabulary, write_vocabulary
-from fistful.bow.words import Analyzer, WordOptions, first_appearances
-from fistful.errors import DataError, UsageError
+from fistful.bow.vocabulary import Limits, Vocabulary, read_vocabulary, write_vocabulary
+from fistful.bow.words import WordOptions
+from fistful.errors import UsageError
 
-from .count import analyzer_of_this_thread
+from .bagging import Bagger, bagger_of_this_thread, chosen_words, on_counts
+from .cards import describe_shards, picture_kinds
 from .engine.beam import Work
-from .engine.job import DataJob, run_job
-from .engine.stage import Running, check_out, uncollected, write_unit
+from .engine.job import job_on_captions, run_job
+from .engine.stage import Running, uncollected, write_unit
+from .read.plan import PlanOptions
 from .read.rows import BATCH_ROWS, RowBatch, make_letter
-from .read.sources import SourceOptions, check_unit, open_unit
-from .read.units import PlanOptions, Unit, plan_units
+from .read.sources import SourceOptions, open_unit
+from .read.units import Unit
 from .sample_writer import NO_IMAGE, SampleColumns, SampleWriter, join_words
 
 
@@ -85,7 +83,7 @@ class BagsJob:
     source: SourceOptions
     words: WordOptions
     options: BagOptions
-    vocabulary: str
+    vocabulary: Path
     """Folder that holds vocabulary.parquet."""
 
 
@@ -93,7 +91,7 @@ def bags(*sources: str, counts: str | Path, out: str | Path, config: BagsConfig 
     """Turn captions into bags of words, thinned by a balancing rule, in webdataset shards with an index.
 
     Args:
-        sources: Files (TSV, CSV, JSONL, tar, each also with .gz or .zst; parquet), folders of them or of images, globs, brace lists, URLs.
+        sources: Files (TSV, CSV, JSONL, text, tar, also with .gz or .zst; parquet), folders of them or of images, globs, brace lists, URLs.
         counts: Folder that `fistful count` wrote; its words are analysed the same way here.
         out: Folder to write: vocabulary.parquet, shards/, index/, dead_letters/, stats.json, manifest.json.
         config: Options.
@@ -106,65 +104,36 @@ def bags(*sources: str, counts: str | Path, out: str | Path, config: BagsConfig 
         DataError: If too many rows are refused, or no word reaches the vocabulary.
     """
     config = config or BagsConfig()
-    folder, counts_folder = local_out(out), Path(counts)
-    check_out(folder, sources)
-    units, inputs = plan_units(sources, config.plan, passed := PassedOver())
-    check_unit(units[0], config.source)
-    inputs["counts"] = manifest.fingerprint(counts_folder)
-    counted = manifest.read_config(counts_folder)
-    if counted["verb"] != "count":
-        raise UsageError(f"--counts {counts}: was written by fistful {counted['verb']}, expected a folder that fistful count wrote")
-    words = WordOptions(**{f.name: counted["config"][f.name] for f in dataclasses.fields(WordOptions) if f.name in counted["config"]})
-    inputs["word_options"] = dataclasses.asdict(words)
-    job = DataJob(
-        verb="bags",
-        folder=folder,
-        values=semantic_values(config),
-        inputs=inputs,
-        units=units,
-        running=config.running,
-        source=config.source,
-        passed=passed,
-    )
+    job = job_on_captions("bags", sources, out, config, with_images=config.bags.images == "copy")
+    counted = folder_at(counts)
+    job, words = on_counts(job, counted)
 
     def work_in(place: Path) -> Work:
-        write_vocabulary(place, _chosen_words(counts_folder, config))
-        return Work("fistful.pipelines.bags:bag_unit", place, BagsJob(config.source, words, config.bags, str(place)), "bags")
+        write_vocabulary(place, chosen_words(counted, config.limits, config.balance))
+        return Work("fistful.pipelines.bags:bag_unit", place, BagsJob(config.source, words, config.bags, place), "bags")
 
     def with_expectations(stats: dict[str, Any]) -> dict[str, Any]:
-        _write_sizes(folder, units)
-        return {**stats, **_expectations(read_vocabulary(folder), stats)}
+        stats = {**stats, **_expectations(read_vocabulary(job.folder), stats)}
+        describe_shards(job.folder, job.units, stats)
+        return stats
 
     return run_job(job, work_in, with_expectations)
 
 
-def _chosen_words(counts: Path, config: BagsConfig) -> Vocabulary:
-    manifest.check_file(counts, FILE)
-    vocabulary = choose_words(*read_counted(counts), config.limits, config.balance)
-    if not len(vocabulary):
-        raise DataError(f"{counts}: no word reaches --min-count {config.limits.min_count}; a smaller one helps")
-    return vocabulary
-
-
 def _expectations(vocabulary: Vocabulary, stats: dict[str, Any]) -> dict[str, Any]:
-    """Return what balancing should have kept, None where counts alone do not tell, beside what it did keep."""
+    """Return what balancing should have kept, None where counts alone do not tell, beside what it did keep.
+
+    Units of earlier versions do not count the words of the samples that were thinned out.
+    """
     by_word, df, keep = vocabulary.balance.by_word, vocabulary.df, vocabulary.keep
+    n_words = stats["words_in_bags"] + stats.get("words_thinned_out", 0)
     return {
         "vocabulary_words": len(vocabulary),
         "kept_fraction_expected": round(kept_fraction(df, keep), 6) if by_word else None,
-        "kept_fraction_realised": round(stats["words_balanced"] / max(1, stats["words_in_bags"] + stats["words_thinned_out"]), 6),
+        "kept_fraction_realised": round(stats["words_balanced"] / max(1, n_words), 6),
         "effective_words_before": round(effective_words(df, np.ones(len(vocabulary))), 3),
         "effective_words_after": round(effective_words(df, keep), 3) if by_word else None,
     }
-
-
-def _write_sizes(folder: Path, units: list[Unit]) -> None:
-    from fistful.bow.store.files import read_json
-
-    from .engine.beam import stats_path
-
-    sizes = {f"{unit.number:05d}.tar": read_json(stats_path(folder, unit.number))["kept"] for unit in units}
-    write_json(folder, "shards/sizes.json", sizes)
 
 
 # One unit
@@ -183,60 +152,11 @@ STATS = (
 )
 
 
-@dataclasses.dataclass(slots=True)
-class _Bagger:
-    """An analyzer together with a vocabulary: local word numbers to vocabulary ids."""
-
-    analyzer: Analyzer
-    vocabulary: Vocabulary
-    array: pa.StringArray
-    """The vocabulary's words."""
-    ids: dict[str, int]
-    words: list[str]
-    """The analyzer's words that `table` is for."""
-    table: np.ndarray
-
-    def bags_of(self, batch: RowBatch) -> Ragged:
-        """Return each sample's full bag: vocabulary ids in the order of first appearance over all its captions."""
-        if self.analyzer.is_full():
-            self.analyzer.forget()
-        words = self.analyzer.analyse(batch.captions)
-        if self.words is not self.analyzer.words:  # it has forgotten, here or in another job of this thread
-            self.words, self.table = self.analyzer.words, np.zeros(0, np.int64)
-        new = self.words[len(self.table) :]
-        if new:
-            more = np.fromiter(map(self.ids.get, new, itertools.repeat(-1)), np.int64, len(new))
-            self.table = np.concatenate([self.table, more])
-        ids = Ragged(words.offsets, self.table[words.values]).join_rows(batch.groups)
-        return first_appearances(ids.take(ids.values >= 0))
-
-
-_threads = threading.local()
-
-
-def _bagger(words: WordOptions, folder: str) -> _Bagger:
-    """Return a bagger for this thread, kept from unit to unit."""
-    if not hasattr(_threads, "load"):
-        _threads.load = functools.lru_cache(maxsize=1)(_load_bagger)
-    bagger: _Bagger = _threads.load(words, folder)
-    if bagger.analyzer is not analyzer_of_this_thread(words):
-        _threads.load.cache_clear()
-        bagger = _threads.load(words, folder)
-    return bagger
-
-
-def _load_bagger(words: WordOptions, folder: str) -> _Bagger:
-    vocabulary = read_vocabulary(Path(folder))
-    analyzer = analyzer_of_this_thread(words)
-    array = pa.array(vocabulary.words, pa.string())
-    return _Bagger(analyzer, vocabulary, array, vocabulary.ids(), analyzer.words, np.zeros(0, np.int64))
-
-
 def bag_unit(unit: Unit, folder: Path, job: BagsJob) -> None:
     """Write one unit's shard, index, dead letters and stats."""
-    bagger = _bagger(job.words, job.vocabulary)
+    bagger = bagger_of_this_thread(job.words, job.vocabulary)
     letters = Letters()
-    stats = dict.fromkeys(STATS, 0)
+    stats: dict[str, int] = dict.fromkeys(STATS, 0)
     shard = unit_name("shards", unit.number, "tar")
     with uncollected(), atomic_file(folder, shard) as tar, open_unit(unit, job.source, job.options.images == "copy") as (batches, content):
         writer = SampleWriter(tar, bagger.vocabulary.words)
@@ -247,15 +167,16 @@ def bag_unit(unit: Unit, folder: Path, job: BagsJob) -> None:
                 samples = _samples_of(unit, batch, bagger, job, stats, letters)
                 writer.add(samples)
         end_tar(tar)
-    index = writer.index()
+        index = writer.index()
+        stats["duplicates"] = count_duplicates(tar.local(), index)
     name = unit_name("index", unit.number, "parquet")
     records = {shard: tar.record(), name: write_table(folder, name, index)}
     stats["kept"] = index.num_rows
-    stats["duplicates"] = count_duplicates(folder / shard, index)
+    stats |= picture_kinds(index)
     write_unit(folder, unit, letters, stats, records, content)
 
 
-def _samples_of(unit: Unit, batch: RowBatch, bagger: _Bagger, job: BagsJob, stats: dict[str, int], letters: Letters) -> SampleColumns:
+def _samples_of(unit: Unit, batch: RowBatch, bagger: Bagger, job: BagsJob, stats: dict[str, int], letters: Letters) -> SampleColumns:
     """Return what is written of a batch; adds to stats and letters."""
     vocabulary, options = bagger.vocabulary, job.options
     full = bagger.bags_of(batch)
@@ -292,7 +213,7 @@ def _samples_of(unit: Unit, batch: RowBatch, bagger: _Bagger, job: BagsJob, stat
     )
 
 
-def _texts(batch: RowBatch, bags: Ragged | None, intact: np.ndarray, bagger: _Bagger) -> list[str]:
+def _texts(batch: RowBatch, bags: Ragged | None, intact: np.ndarray, bagger: Bagger) -> list[str]:
     """Return what each KEY.txt says: the words of its bag, or its first caption."""
     texts = join_words(bagger.array, bags, " ") if bags is not None else []
     if bags is None or intact.any():
@@ -306,7 +227,7 @@ def _check(unit: Unit, batch: RowBatch, bags: Ragged, options: BagOptions, lette
     stays = np.ones(batch.n_rows, bool)
     headers = [NO_IMAGE] * batch.n_rows if batch.images else None
     wordless = (bags.lengths() == 0) & (options.wordless == "refuse")
-    has_images = unit.kind in ("tar", "images") and options.images == "copy"
+    has_images = unit.has_pictures and options.images == "copy"
     for i in range(batch.n_rows) if has_images else np.flatnonzero(wordless).tolist():  # 2 µs a header
         try:
             header = _check_row(batch, i, bool(wordless[i]), has_images)
@@ -330,7 +251,7 @@ def _check_row(batch: RowBatch, i: int, wordless: bool, has_images: bool) -> Ima
     return NO_IMAGE
 
 
-def count_duplicates(shard: Path, index: pa.Table) -> int:
+def count_duplicates(shard: str | Path, index: pa.Table) -> int:
     """Return how many samples of a unit repeat an earlier one: the same image, or without images the same captions."""
     sizes, offsets = index["image_size"].to_numpy(), index["image_offset"].to_numpy()
     if not sizes.any():
@@ -338,9 +259,11 @@ def count_duplicates(shard: Path, index: pa.Table) -> int:
         texts = pa.chunked_array([pc.binary_join(part, "\n").cast(large) for part in index["captions"].chunks], large)
         return index.num_rows - len(pc.unique(texts))
     suspects: dict[tuple[int, bytes], list[int]] = {}
-    with open(shard, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with open(shard, "rb", buffering=0) as file:  # mapped, a shard of 256 MB would count as so much memory of the worker
+        handle = file.fileno()
         for size, offset in zip(sizes.tolist(), offsets.tolist(), strict=True):
             middle = offset + size // 2  # where there is no header that many have in common
-            suspects.setdefault((size, data[middle : middle + 32]), []).append(offset)
-        groups = [[hashlib.sha256(data[o : o + size]).digest() for o in group] for (size, _), group in suspects.items() if len(group) > 1]
+            suspects.setdefault((size, os.pread(handle, 32, middle)), []).append(offset)
+        alike = [(size, group) for (size, _), group in suspects.items() if len(group) > 1]
+        groups = [[hashlib.sha256(os.pread(handle, size, offset)).digest() for offset in group] for size, group in alike]
     return sum(len(group) - len(set(group)) for group in groups)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import itertools
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,24 +12,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fistful.bow.store.dead_letters import Letters
-from fistful.bow.store.files import local_out, write_json
-from fistful.bow.store.identity import semantic_values
+from fistful.bow.store.files import write_json
 from fistful.bow.store.index import unit_name
-from fistful.bow.store.kinds import PassedOver
 from fistful.bow.store.tables import read_table, write_table
+from fistful.bow.tokens import check_language
 from fistful.bow.vocabulary import COUNTS_SCHEMA, count_table, merge_counts, write_counted
-from fistful.bow.words import Analyzer, WordOptions, check_language, first_appearances
-from fistful.progress import progress_bar
+from fistful.bow.words import Analyzer, WordOptions, first_appearances
 
-from .engine.beam import Work, run_units
-from .engine.job import DataJob, run_job
-from .engine.stage import Running, check_out, uncollected, write_unit
+from .bagging import analyzer_of_this_thread
+from .engine.beam import Work
+from .engine.job import job_on_captions, run_job
+from .engine.merge import MergeUnit, merge_until_few
+from .engine.stage import Running, uncollected, write_unit
+from .read.plan import PlanOptions
 from .read.rows import RowBatch
-from .read.sources import SourceOptions, check_unit, open_unit
-from .read.units import PlanOptions, Unit, plan_units
+from .read.sources import SourceOptions, open_unit
+from .read.units import Unit
 
-MERGED_AT_ONCE = 32
-"""Count files that are added up in one go."""
+FEW = 128
+"""Count files that are added up in this process: some 3 s, which is what it takes to start workers for it (decision 0034)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +47,7 @@ def count(*sources: str, out: str | Path, config: CountConfig | None = None) -> 
     """Count in how many captions and samples each word occurs.
 
     Args:
-        sources: Files (TSV, CSV, JSONL, tar, each also with .gz or .zst; parquet), folders of them or of images, globs, brace lists, URLs.
+        sources: Files (TSV, CSV, JSONL, text, tar, also with .gz or .zst; parquet), folders of them or of images, globs, brace lists, URLs.
         out: Folder to write: counts/, vocabulary.parquet, dead_letters/, stats.json, manifest.json.
         config: Options.
 
@@ -61,52 +59,16 @@ def count(*sources: str, out: str | Path, config: CountConfig | None = None) -> 
         DataError: If too many rows are refused.
     """
     config = config or CountConfig()
-    folder = local_out(out)
-    check_out(folder, sources)
     check_language(config.words.language)
     config = dataclasses.replace(config, words=config.words.inlined())
-    units, inputs = plan_units(sources, config.plan, passed := PassedOver())
-    check_unit(units[0], config.source)
-    job = DataJob(
-        verb="count",
-        folder=folder,
-        values=semantic_values(config),
-        inputs=inputs,
-        units=units,
-        running=config.running,
-        source=config.source,
-        passed=passed,
-    )
+    job = job_on_captions("count", sources, out, config)
 
     def with_words(stats: dict[str, Any]) -> dict[str, Any]:
-        merged = merge_all([folder / unit_name("counts", unit.number, "parquet") for unit in units], folder, config.running)
-        return {**stats, "words": write_counted(folder, merged, stats["kept"])}
+        counted = [job.folder / unit_name("counts", unit.number, "parquet") for unit in job.units]
+        few = merge_until_few(counted, FEW, "fistful.pipelines.count:merge_unit", job.folder, config.running)
+        return {**stats, "words": write_counted(job.folder, merge_files(few), stats["kept"])}
 
     return run_job(job, lambda place: Work("fistful.pipelines.count:count_unit", place, config, "count"), with_words)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class MergeUnit:
-    """Count files to add up."""
-
-    number: int
-    paths: tuple[Path, ...]
-    size: int = 0
-
-
-def merge_all(paths: list[Path], folder: Path, running: Running) -> pa.Table:
-    """Add up all count files; where there are many, some at a time into files in logs/merge, then those."""
-    for level in itertools.count():
-        if len(paths) <= MERGED_AT_ONCE:
-            return merge_files(paths)
-        place = folder / "logs" / "merge" / str(level)
-        runs = [tuple(paths[i : i + MERGED_AT_ONCE]) for i in range(0, len(paths), MERGED_AT_ONCE)]
-        units = [MergeUnit(number, run, sum(path.stat().st_size for path in run)) for number, run in enumerate(runs)]
-        with progress_bar(f"merge {level + 1}", len(units), running.progress) as update:
-            work = Work("fistful.pipelines.count:merge_unit", place, None, "merge")
-            run_units(units, work, running.workers, lambda done, update=update: update(done, "files"), running.make_engine())
-        paths = [place / unit_name("counts", unit.number, "parquet") for unit in units]
-    raise AssertionError
 
 
 def merge_files(paths: Sequence[Path]) -> pa.Table:
@@ -121,7 +83,7 @@ def merge_files(paths: Sequence[Path]) -> pa.Table:
 
 def merge_unit(unit: MergeUnit, folder: Path, job: None) -> None:  # noqa: ARG001 - every unit function has a job
     """Add up some count files."""
-    record = write_table(folder, unit_name("counts", unit.number, "parquet"), merge_files(unit.paths))
+    record = write_table(folder, unit.merged, merge_files(unit.paths))
     write_json(folder, unit_name("stats", unit.number, "json"), record)
 
 
@@ -129,7 +91,7 @@ def count_unit(unit: Unit, folder: Path, config: CountConfig) -> None:
     """Count one unit: writes its counts, dead letters and stats."""
     counter = _Counter(analyzer_of_this_thread(config.words))
     letters = Letters()
-    stats = {"rows": 0, "kept": 0, "captions": 0, "words_total": 0}
+    stats = {"rows": 0, "kept": 0, "captions": 0, "words_total": 0, "pictures": 0}
     with uncollected(), open_unit(unit, config.source, with_images=False) as (batches, content):
         for batch in batches:
             letters += batch.letters
@@ -137,6 +99,7 @@ def count_unit(unit: Unit, folder: Path, config: CountConfig) -> None:
             stats["rows"] += batch.n_read
             stats["kept"] += batch.n_rows
             stats["captions"] += len(batch.captions)
+    stats["pictures"] = stats["kept"] if unit.has_pictures else 0
     table = counter.finish()
     stats["words_total"] = pc.sum(table["tf"]).as_py() or 0
     name = unit_name("counts", unit.number, "parquet")
@@ -180,16 +143,3 @@ def _add(total: np.ndarray, more: np.ndarray) -> np.ndarray:
         total, more = more, total
     total[: len(more)] += more
     return total
-
-
-_threads = threading.local()
-
-
-def analyzer_of_this_thread(options: WordOptions) -> Analyzer:
-    """Return an analyzer for these options, kept from unit to unit: what it remembers is only a cache.
-
-    One a thread, because engines run units in threads and its tables grow as it works.
-    """
-    if not hasattr(_threads, "make"):
-        _threads.make = functools.lru_cache(maxsize=1)(Analyzer)
-    return _threads.make(options)

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from fistful.bow.draw import sample_key
 from fistful.bow.ragged import Ragged
 from fistful.bow.store.images import ImageHeader
-from fistful.bow.store.index import INDEX_SCHEMA
+from fistful.bow.store.index import INDEX_SCHEMA, LIKELY
 from fistful.bow.store.shard import PADDING, Sink, tar_headers
 
 NO_IMAGE = ImageHeader("", 0, 0)
@@ -44,6 +44,10 @@ class SampleColumns:
     extra: str | list[str]
     scores: np.ndarray | None = None
     """Beside the words of pseudo-bags; None for real ones."""
+    likely: Ragged | None = None
+    """The likeliest words of pseudo-labels, likeliest first."""
+    likely_shares: np.ndarray | None = None
+    """Their probabilities."""
     images: Sequence[bytes | None] | None = None
     extensions: list[str] | None = None
     headers: list[ImageHeader] | None = None
@@ -55,10 +59,11 @@ class SampleWriter:
     Args:
         tar: What to write to.
         words: The vocabulary's words.
+        schema: Columns of the index: LABELLED_SCHEMA for samples with likeliest words.
     """
 
-    def __init__(self, tar: Sink, words: list[str]) -> None:
-        self._tar = tar
+    def __init__(self, tar: Sink, words: list[str], schema: pa.Schema = INDEX_SCHEMA) -> None:
+        self._tar, self._schema = tar, schema
         self._quoted = pa.array([encode_basestring_ascii(word) for word in words], pa.string())
         self._tables: list[pa.Table] = []
 
@@ -87,7 +92,11 @@ class SampleWriter:
             "source": _column(samples.sources, n),
             "extra": _column(samples.extra, n),
         }
-        self._tables.append(pa.table(columns, schema=INDEX_SCHEMA))
+        if samples.likely is not None and samples.likely_shares is not None:
+            lists = (samples.likely.values.astype(np.uint32), samples.likely_shares.astype(np.float16))
+            ends = pa.array(samples.likely.offsets, pa.int32())
+            columns |= {name: pa.ListArray.from_arrays(ends, pa.array(of)) for name, of in zip(LIKELY, lists, strict=True)}
+        self._tables.append(pa.table(columns, schema=self._schema))
 
     def _write(self, keys: list[str], samples: SampleColumns, jsons: list[bytes], texts: list[bytes]) -> dict[str, pa.Array]:
         """Write the members and return the index's columns of images."""
@@ -136,7 +145,7 @@ class SampleWriter:
 
     def index(self) -> pa.Table:
         """Return the index of what was added."""
-        return pa.concat_tables(self._tables or [INDEX_SCHEMA.empty_table()])
+        return pa.concat_tables(self._tables or [self._schema.empty_table()])
 
 
 def join_words(words: pa.StringArray, bags: Ragged, between: str) -> list[str]:
@@ -156,8 +165,8 @@ def _quoted_lists(captions: pa.ListArray) -> list[tuple[str, str]]:
 
 
 def _score_lists(samples: SampleColumns) -> list[str]:
-    if samples.scores is None:
-        return [""] * len(samples.numbers)
+    if samples.scores is None:  # a caption says it; an empty list would have no type where other tools look at some samples
+        return [("1.0," * n)[:-1] for n in samples.words.lengths().tolist()]
     spelt, ends = list(map(float.__repr__, samples.scores.astype(np.float64).tolist())), samples.words.offsets.tolist()
     return [",".join(spelt[a:b]) for a, b in itertools.pairwise(ends)]
 

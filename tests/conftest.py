@@ -15,6 +15,7 @@ from tests.support.folders import leave_out
 from tests.support.pictures import picture
 from tests.support.squares import make_captioned, make_squares
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes of tests on two cores: more threads wait for each other, spinning
 settings.register_profile("fistful", deadline=None, max_examples=60, derandomize=True)
 settings.load_profile("fistful")
 

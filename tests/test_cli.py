@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from fistful.cli import ALIASES, VERBS, run
-from fistful.commands import _scores
+from fistful.commands import WITH_PICTURES
+from fistful.job_texts import scores_text
 from tests.support.folders import environment, fistful
 from tests.support.pictures import picture
 
@@ -42,6 +43,7 @@ def test_the_verbs_count_bags_and_verify_work_in_order(here: Path, capsys: pytes
     assert without_rates(capsys.readouterr()) == (
         "3 rows read, 3 kept; refused: none\n"
         "3 words in counts/vocabulary.parquet, most frequent first\n"
+        f"captions alone, and training needs pictures: {WITH_PICTURES}\n"
         "next: fistful bags a.tsv --counts counts --out DATA --rule cap --kept 0.5\n",
         "",
     )
@@ -51,11 +53,28 @@ def test_the_verbs_count_bags_and_verify_work_in_order(here: Path, capsys: pytes
     assert first.startswith(
         "3 rows read, 3 kept; refused: none\n1 sample repeats an earlier one of their unit, byte for byte; all were kept\n6 words in bags"
     )
-    assert first.endswith("1 shard in data/shards\nno picture is in them, and fistful train needs some: give tars, or folders of images\n")
+    assert first.endswith(f"1 shard in data/shards\nno picture is in them, and fistful train needs some: {WITH_PICTURES}\n")
     assert run(bags) == 0
     assert without_rates(capsys.readouterr())[0] == f"done already: {first}"
     assert run(["verify", "counts", "data"]) == 0
     assert capsys.readouterr().out == "counts: every byte as written\ndata: every byte as written\n"
+
+
+def test_a_folder_of_an_earlier_version_is_found_done_or_finished(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Versions before did not count words_thinned_out, in stats.json and in those of each unit."""
+    assert run(["count", "a.tsv", "--out", "counts", "--no-progress"]) == 0
+    bags = ["bags", "a.tsv", "--counts", "counts", "--out", "data", "--min-count", "1", "--no-progress"]
+    assert run(bags) == 0
+    said = without_rates(capsys.readouterr())[0].partition("next: fistful bags")[2].partition("\n")[2]
+    for path in (Path("data/stats.json"), Path("data/stats/00000.json")):
+        stats = json.loads(path.read_text())
+        assert stats.pop("words_thinned_out") == 0
+        path.write_text(json.dumps(stats))
+    assert run(bags) == 0
+    assert without_rates(capsys.readouterr())[0] == f"done already: {said}"
+    Path("data/manifest.json").unlink()
+    assert run(bags) == 0
+    assert without_rates(capsys.readouterr())[0] == said
 
 
 def test_what_is_passed_over_is_said_by_kind_each_time_and_before_a_dry_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,6 +83,7 @@ def test_what_is_passed_over_is_said_by_kind_each_time_and_before_a_dry_run(here
         Path("photos", name).write_bytes(picture(format="JPEG"))
     Path("photos/a.txt").write_text("red fox")
     passed = (
+        "read: 1 picture, with texts: 1 .txt\n"
         "passed over: 2 pictures of kinds that are not read (1 .avif, 1 .gif), such as b.gif: "
         "make PNG or JPEG of them (mogrify -format png)\n"
         "passed over: 1 hidden file or folder, such as ._a.jpg: give them by name if they are meant\n"
@@ -73,7 +93,8 @@ def test_what_is_passed_over_is_said_by_kind_each_time_and_before_a_dry_run(here
     assert capsys.readouterr().out.startswith(passed + "dry run")
     for done in ("", "done already: "):
         assert run(count) == 0
-        assert capsys.readouterr().out.startswith(f"{done}1 row read, 1 kept; refused: none\n{passed}2 words")
+        said = re.sub(r"; [0-9.]+ s, .* MB/s\n", "\n", capsys.readouterr().out)  # said where it took long
+        assert said.startswith(f"{done}1 row read, 1 kept; refused: none\n{passed}2 words")
     assert run(["bags", "photos", "--counts", "counts", "--out", "data", "--min-count", "1", "--no-progress"]) == 0
     assert f"1 row read, 1 kept; refused: none\n{passed}2 words" in capsys.readouterr().out
     assert run(["verify", "counts", "data"]) == 0
@@ -92,9 +113,13 @@ def test_an_archive_that_is_not_read_is_named(here: Path, capsys: pytest.Capture
 
 
 FAULTS = [
-    ("count", "fistful: no SOURCE given; expected files (TSV, CSV, JSONL, parquet, tar) or folders"),
+    ("count", "fistful: no SOURCE given; expected files (TSV, CSV, JSONL, text, parquet, tar) or folders"),
     ("count nowhere.tsv", "fistful: nowhere.tsv: no such file or folder"),
-    ("count rest", "fistful: rest: holds no tar, TSV, CSV, JSONL, image or parquet"),
+    (
+        "count rest",
+        "fistful: rest: holds no tar, TSV, CSV, JSONL, image or parquet; "
+        "1 text, such as notes.txt: --input-format txt reads a caption on each line",
+    ),
     ("count a.tsv a.tsv", "fistful: {here}/a.tsv: given twice; every input counts once"),
     (
         "count a.tsv --caption text",
@@ -149,12 +174,17 @@ def test_a_mistyped_verb_is_told_with_the_nearest_one(capsys: pytest.CaptureFixt
     assert capsys.readouterr().err.startswith('fistful: Unknown command "cuont". Did you mean "count"? Available commands: count, bags, ')
 
 
+def test_what_opens_an_address_is_in_no_message(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["count", "none://me:secret@host/a.tsv", "--out", "counts"]) == 2
+    assert capsys.readouterr().err == "fistful: none://host/a.tsv: Protocol not known: none\n"
+
+
 @pytest.mark.parametrize(
     ("out", "message"),
     [
         ("a.tsv", "--out a.tsv: is a file, expected a folder"),
         ("rest", "{here}/rest: is not empty and was not written by fistful count; choose another --out"),
-        ("s3://bucket/x", "--out s3://bucket/x: outputs are local folders; write to disk, then copy the finished folder"),
+        ("s3://k:s@bucket/x", "s3://bucket/x: has more than PROTOCOL://BUCKET/NAME; keys come from the environment, not from the URL"),
         ("rest/notes.txt/x", "--out rest/notes.txt/x: {here}/rest/notes.txt is a file, expected a folder; choose another --out"),
     ],
 )
@@ -211,13 +241,21 @@ def test_data_at_fault_ends_with_3(here: Path, capsys: pytest.CaptureFixture[str
     assert run(["count", "bad.tsv", "--out", "out", "--no-progress"]) == 3
     assert capsys.readouterr() == (
         "",
-        f"fistful: {here}/out: 1 of 2 rows refused (no_caption 1), allowed are 20.0%; "
-        f"{here}/out/dead_letters has them; --max-bad-fraction allows more\n",
+        f"fistful: {here}/out: 1 of 2 rows refused (no_caption 1; the first: bad.tsv row 1: caption is empty or missing), "
+        f"allowed are 20.0%; {here}/out/dead_letters has them; --max-bad-fraction allows more\n",
     )
     assert run(["count", "a.tsv", "--out", "counts", "--no-progress"]) == 0
     capsys.readouterr()
     assert run(["bags", "a.tsv", "--counts", "counts", "--out", "data", "--min-count", "4"]) == 3
-    assert capsys.readouterr().err == "fistful: counts: no word reaches --min-count 4; a smaller one helps\n"
+    assert (
+        capsys.readouterr().err == "fistful: counts: no word reaches --min-count 4; --min-count 3 leaves 1 word, --min-count 1 leaves 3\n"
+    )
+    Path("bad.tsv").write_text("caption\n1 2\n")
+    assert run(["count", "bad.tsv", "--out", "none", "--no-progress"]) == 0
+    capsys.readouterr()
+    assert run(["bags", "bad.tsv", "--counts", "none", "--out", "more"]) == 3
+    said = "none: holds no word, for no caption does; fistful count --no-alphabetic counts numbers and the like too"
+    assert capsys.readouterr().err == f"fistful: {said}\n"
 
 
 def test_a_full_disk_ends_with_5(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,7 +279,7 @@ def test_a_defect_of_ours_ends_with_1_and_says_where_the_traceback_is(
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(here))
     monkeypatch.setattr("tempfile.tempdir", None)
-    monkeypatch.setattr("fistful.pipelines.count.plan_units", lambda *_: 1 // 0)
+    monkeypatch.setattr("fistful.pipelines.engine.job.plan_units", lambda *_: 1 // 0)
     assert run(["count", "a.tsv", "--out", "out"]) == 1
     (log,) = here.glob("fistful-*.log")
     assert capsys.readouterr().err == (
@@ -260,6 +298,10 @@ def test_options_come_from_a_file_and_the_command_line_wins(here: Path, capsys: 
     printed = capsys.readouterr().out
     assert tomllib.loads(printed) == {
         "input-format": "auto",
+        "image": "auto",
+        "images-root": "",
+        "split": "",
+        "delimiter": "auto",
         "unit-mb": 16.0,
         "unit-files": 10_000,
         "caption": 'cap "tion"',
@@ -351,7 +393,21 @@ def test_no_larger_budget_is_offered_where_no_row_is_left(here: Path, capsys: py
     Path("bad.tsv").write_text(" \n")
     assert run(["count", "bad.tsv", "--caption", "1", "--out", "x", "--max-bad-fraction", "1", "--no-progress"]) == 3
     assert capsys.readouterr().err == (
-        f"fistful: {here}/x: 1 of 1 rows refused (no_caption 1), none is left; {here}/x/dead_letters has them\n"
+        f"fistful: {here}/x: 1 of 1 rows refused (no_caption 1; the first: bad.tsv row 1: caption is empty or missing), none is left; "
+        f"{here}/x/dead_letters has them\n"
+    )
+
+
+def test_what_was_passed_over_is_said_where_too_much_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photo, text = Path("photos/0.png"), Path("photos/0.prose")
+    photo.parent.mkdir()
+    photo.write_bytes(b"")
+    text.write_text("red fox")
+    assert run(["count", "photos", "--out", "x", "--no-progress"]) == 3
+    assert capsys.readouterr().err == (
+        f"fistful: {here}/x: 1 of 1 rows refused (no_caption 1; the first: picture 0: caption is empty or missing), none is left; "
+        f"{here}/x/dead_letters has them; "
+        "passed over: 1 file of a kind that is not read (.prose), such as 0.prose: make TSV, CSV, JSONL, parquet or a tar of them\n"
     )
 
 
@@ -394,7 +450,8 @@ def test_a_folder_of_the_wrong_kind_is_the_calls_fault(here: Path, capsys: pytes
         ("train counts --out run", "counts: has no index/*.parquet; expected a folder that fistful bags wrote"),
         (
             "train data --out run",
-            "data: no sample has a picture, and training needs some; fistful bags copies them from tars and folders of images",
+            "data: no sample has a picture, and training needs some; "
+            "fistful bags copies them from tars, folders of images, and tables that name them",
         ),
         (
             "label rest --model x --like counts --out y",
@@ -431,10 +488,10 @@ def test_the_best_step_is_that_of_the_weights_that_were_kept_by_the_set_given_fi
     ]
     Path("metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     end = "zero-shot, one prompt a class: z acc1 50.0 %, a acc1 25.0 %"
-    assert _scores(Path(), ["z acc1", "a acc1"]) == end  # without --evaluate-every no other weights are kept
+    assert scores_text(Path(), ["z acc1", "a acc1"]) == end  # without --evaluate-every no other weights are kept
     Path("best").mkdir()
-    assert _scores(Path(), ["z acc1", "a acc1"]) == f"{end}; best in step 4: z acc1 50.0 %, a acc1 25.0 %, in best"
-    assert _scores(Path(), ["a acc1", "z acc1"]).endswith("; best in step 2: a acc1 50.0 %, z acc1 25.0 %, in best")
+    assert scores_text(Path(), ["z acc1", "a acc1"]) == f"{end}; best in step 4: z acc1 50.0 %, a acc1 25.0 %, in best"
+    assert scores_text(Path(), ["a acc1", "z acc1"]).endswith("; best in step 2: a acc1 50.0 %, z acc1 25.0 %, in best")
 
 
 def test_a_set_to_evaluate_on_that_is_not_there_is_called_by_its_option(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,7 @@ from fistful.errors import UsageError
 from fistful.pipelines.bags import BagsConfig, bags
 from fistful.pipelines.count import CountConfig, count
 from fistful.pipelines.engine.stage import Running
-from fistful.pipelines.read.units import PlanOptions
+from fistful.pipelines.read.plan import PlanOptions
 from fistful.training.train import train
 from fistful.training.train_config import TrainConfig, changed, train_config
 from tests.support.data_folder import make_data
@@ -35,10 +35,12 @@ BASES: dict[str, list[dict[str, Any]]] = {
     "n_words": [{"rule": "budget", "n_words": 3}],
     "init_towers": [{"init": "folder"}],
     "train_image": [{"init": "folder"}],
+    "pictures": [{"classes": "imagenet1k"}],
+    "photo": [{"exclude": "photos.txt"}],
 }
 """Fields that make sense only beside others: what stands beside them while they are changed."""
 
-OTHERS = [7, 2, 0.25, 0.5, "other", "de", "2", "dask", "bag", ("name",), ("other",), True, False]
+OTHERS = [7, 2, 0.25, 0.5, "other", "de", "2", "dask", "bag", "/", ("name",), ("other",), True, False]
 """Values to try for a field whose type does not list them."""
 
 
@@ -140,7 +142,7 @@ def test_a_semantic_change_changes_the_id_and_an_execution_change_does_not(group
 
 PLAN = PlanOptions(unit_files=9)
 BEAM = ("direct_runner_bundle_repeat=1",)
-EXECUTION = [{"workers": 2}, {"engine": "portable"}, {"beam_option": BEAM}, {"max_bad_fraction": 0.9}, {"progress": True}]
+EXECUTION = [{"workers": 2, "max_bad_fraction": 0.9, "progress": True}, {"beam_option": BEAM}, {"engine": "portable"}]
 
 
 @pytest.fixture(scope="module")
@@ -161,21 +163,20 @@ def make(photos: Path, out: Path, running: Running) -> dict[str, bytes]:
 
 def test_execution_options_of_the_data_jobs_change_no_byte(photos: Path, tmp_path: Path) -> None:
     execution = {name for name, role, _ in walk_fields(BagsConfig()) if role == "execution"}
-    elsewhere = {"units", "dry_run"}  # tests/pipelines/engine/test_engines.py and test_forecast.py
+    elsewhere = {"units", "dry_run", "images_root"}  # tests/pipelines/engine/test_engines.py, test_forecast.py, ../test_own_data.py
     assert execution - elsewhere == {name for change in EXECUTION for name in change}
 
     plain = make(photos, tmp_path / "plain", Running(progress=False))
-    for change in EXECUTION:
-        (name,) = change
-        assert make(photos, tmp_path / name, dataclasses.replace(Running(progress=False), **change)) == plain
+    for n, change in enumerate(EXECUTION):
+        assert make(photos, tmp_path / str(n), dataclasses.replace(Running(progress=False), **change)) == plain
 
 
 def test_execution_options_of_training_change_no_byte(tmp_path: Path) -> None:
     changes = {"checkpoint_every": 2, "keep_checkpoints": 1, "progress": True, "cache_mb": 0, "decoders": 1, "tensorboard": True}
-    changes |= {"force": True, "features": str(tmp_path / "features")}
+    changes |= {"force": True, "features": str(tmp_path / "features"), "grad_checkpointing": True}
     assert {name for name, role, _ in walk_fields(TrainConfig()) if role == "execution"} == {*changes}
 
     data = make_data(tmp_path / "data")
-    short = train_config(steps=3, batch_size=4, warmup=1, progress=False)
+    short = train_config(steps=3, batch_size=4, warmup=1, progress=False, threads=1)
     plain = contents(train(data, out=tmp_path / "plain", config=short))
     assert contents(train(data, out=tmp_path / "changed", config=changed(short, **changes))) == plain

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import doctest
+import importlib
 import re
 import runpy
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -64,3 +67,33 @@ def test_the_index_lists_every_page(index: str) -> None:
     listed = {(REPOSITORY / index).parent / target for target in LINK.findall((REPOSITORY / index).read_text("utf-8"))}
     pages = (REPOSITORY / index).parent.glob("*.md") if "decisions" in index else [*DOCS.glob("*.md"), *(DOCS / "how-to").glob("*.md")]
     assert sorted({page.name for page in pages} - {path.name for path in listed} - {"README.md"}) == []
+
+
+EXAMPLES = [
+    path.relative_to(REPOSITORY)
+    for room in ("bow", "eval", "fistful", "pipelines", "training")
+    for path in sorted((REPOSITORY / room).rglob("*.py"))
+    if ">>>" in path.read_text("utf-8")
+]
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=str)
+def test_examples_give_what_they_say(path: Path) -> None:
+    name = ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+    module = importlib.import_module(name if name.startswith("fistful") else f"fistful.{name}")
+    assert doctest.testmod(module).failed == 0
+
+
+def test_the_licences_page_lists_every_package_that_pip_is_asked_for() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
+    asked = [*project["dependencies"], *(one for extra in project["optional-dependencies"].values() for one in extra)]
+    names = {re.split(r"[\[<>=]", one)[0] for one in asked} - {"fistful"}
+    rows = re.findall(r"^\| ([^|]+) \| (?:fistful|`[^|]+) \|", (DOCS / "third-party.md").read_text("utf-8"), re.MULTILINE)
+    assert {name for row in rows for name in row.split(", ")} == names
+
+
+def test_the_citation_names_this_version() -> None:
+    version = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+    citation = (REPOSITORY / "CITATION.cff").read_text("utf-8")
+    assert f"\nversion: {version}\n" in citation
+    assert "\nauthors:\n  - name: The fistful authors\n" in citation

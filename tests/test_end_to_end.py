@@ -54,7 +54,7 @@ def test_from_captions_to_a_model_that_labels_and_is_evaluated(photos: Path, cap
     assert read_json(photos / "bags" / "stats.json")["refused"] == {"bad_image": 1}
 
     # learn from bags, thinned anew each epoch, with a word head; keep a tenth of the photos to measure on
-    train = "--text-tower words --objective joint --steps 40 --batch-size 32 --lr 0.003 --warmup 5 --no-progress"
+    train = "--text-tower words --objective joint --steps 30 --batch-size 16 --lr 0.003 --warmup 5 --threads 1 --no-progress"
     fistful(f"train bags --out first --holdout 0.1 {train}")
 
     assert "next: fistful train bags --out RUN" in capsys.readouterr().out
@@ -65,7 +65,7 @@ def test_from_captions_to_a_model_that_labels_and_is_evaluated(photos: Path, cap
 
     # give words to the photos that have none, and learn from all
     fistful("label uncaptioned.tar --model first --like bags --out labelled --no-progress")
-    fistful(f"train bags labelled --out second --holdout 0.1 --evaluate-on test --evaluate-every 20 {train}")
+    fistful(f"train bags labelled --out second --holdout 0.1 --evaluate-on test --evaluate-every 15 {train}")
 
     # what do my own photos show?
     Path("names.txt").write_text("red\ngreen\nblue\nsnellen chart\n")

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.photos import share_right
+from benchmarks.photos import labels_line, share_right
 from benchmarks.photos_data import cut_photos, is_held, read_samples
 from benchmarks.photos_results import POINTS, difference, over_seeds
 from fistful.errors import UsageError
@@ -45,6 +45,9 @@ def test_the_small_form_goes_the_whole_way_and_goes_on_where_it_was_killed(data_
     rows = json.loads(next((tmp_path / "out").glob("photos-*.json")).read_text())["rows"]
     assert rows["starts"]["scratch"]["smoke_run"]
     assert not rows["starts"]["frozen"]["smoke_run"]
+    assert {"vectors", "pseudo-vectors"} == rows["starts"]["frozen"]["models"].keys() - rows["starts"]["scratch"]["models"].keys() - {
+        "recipe"
+    }
     for name, start in rows["starts"].items():
         assert {"captions", "bags", "balanced", "random", "pseudo"} <= start["models"].keys()
         tiny = start["sets"][f"tiny-imagenet-val, {start['prompts']}"]
@@ -92,6 +95,15 @@ def test_one_seed_tells_nothing_apart_and_equal_predictions_are_said_to_be_equal
 def test_one_seed_gives_no_interval_over_seeds() -> None:
     assert over_seeds([0.25]) == {"mean": 0.25, "per_seed": [0.25]}
     assert over_seeds([None]) == {"mean": None, "per_seed": [None]}
+
+
+def test_labels_are_told_beside_copying_as_many_words() -> None:
+    labels = {"kept": 9, "rows": 10, "words_a_picture": 2.5, "held_out_images": 40, "held_out_precision": 0.5}
+    labels |= {"held_out_share_right_of_most_frequent_words": 0.1, "held_out_nearest": {"precision": 0.3, "labels": 0.4}}
+    assert labels_line(labels) == (
+        "9 of 10 pictures got 2.5 words each; right on 40 held-out captioned pictures: 50.0%, of as many of the most frequent words 10.0%; "
+        "copied from the nearest picture 30.0%, of as many labels 40.0%"
+    )
 
 
 def test_shares_are_of_all_words_given() -> None:

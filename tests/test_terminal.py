@@ -62,7 +62,7 @@ def test_streams_are_wrapped_once_and_given_back(capsys: pytest.CaptureFixture[s
     [
         (["count", HOSTILE, "--out", "x"], 2, f"fistful: {SPELT}: no file matches\n"),
         (["verify", "a\nfistful: every byte as written"], 2, "fistful: a\\u000afistful: every byte as written: no such folder\n"),
-        (["classify", "m", HOSTILE, "--names", "n.txt"], 2, f"fistful: {SPELT}: no such image or folder\n"),
+        (["classify", "m", HOSTILE, "--names", "n.txt"], 2, f"fistful: {SPELT}: no file matches\n"),
     ],
 )
 def test_an_error_names_what_is_at_fault_and_nothing_else(

@@ -20,7 +20,7 @@ def announce(trainer: Trainer) -> None:
     """Say what is about to be trained, and what of the data will not be learnt from."""
     if trainer.job.config.run.progress:
         print(_begins(trainer), file=sys.stderr)
-    for line in _about_texts(trainer.job):
+    for line in [*_about_words(trainer.job), *_about_texts(trainer.job)]:
         print(f"train: {line}", file=sys.stderr)
 
 
@@ -33,6 +33,19 @@ def _begins(trainer: Trainer) -> str:
     missed = f"; {n_missed:,} of {n_lines:,} lines of --exclude name no sample with a picture" if n_missed else ""
     steps = f"steps {trainer.step:,} to {config.optimiser.steps:,} of {config.optimiser.batch_size} samples"
     return f"train: {what}, {steps} on {where}{missed}"
+
+
+def _about_words(job: Job) -> list[str]:
+    """Say which labels cannot be drawn anew, and how many words start without a vector."""
+    config, samples, lines = job.config, job.samples, []
+    bare = samples.pseudo & (samples.likely.lengths() == 0)
+    if config.data.pseudo == "drawn" and bare[job.order.pseudo.members].any():
+        names = ", ".join(str(samples.folders[number]) for number in np.unique(samples.folder[bare]))
+        lines.append(f"{names}: labels without shares, as earlier versions wrote them: their bags are the same each epoch")
+    if job.vectors is not None and job.vectors.n_found < len(samples.vocabulary) / 2:
+        told = f"has a vector for {job.vectors.n_found:,} of the {len(samples.vocabulary):,} words of the vocabulary"
+        lines.append(f"--word-vectors {config.model.word_vectors}: {told}; the others start at random")
+    return lines
 
 
 def _about_texts(job: Job) -> list[str]:

@@ -1,6 +1,7 @@
 """Processes that train together, as torchrun starts them; one alone needs nothing of this.
 
-A rank sees its share of each batch; gradients are averaged, so that all ranks hold the same weights.
+A rank sees its share of each batch; torch's DistributedDataParallel averages gradients, so that all ranks hold the same weights.
+docs/decisions/0033-averaging.md has the reasons.
 """
 
 from __future__ import annotations
@@ -13,14 +14,13 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
-from torch import distributed
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from fistful import errors
 
 TIMEOUT = datetime.timedelta(hours=2)
 """Ranks wait so long for the first, which evaluates alone; a rank that dies is noticed at once."""
-BUCKET = 1 << 24
-"""Numbers averaged in one message: 64 MB, large enough to fill a link."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -64,29 +64,18 @@ class Ranks:
             values /= self.size
         return values
 
-    def average_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
-        """Replace gradients by their mean over the ranks, some at a time."""
+    def together(self, module: nn.Module, unreached: Iterable[str]) -> nn.Module:
+        """Return a module whose backward pass averages gradients over the ranks while it still runs; alone, the module itself.
+
+        Args:
+            module: What is called in each step.
+            unreached: Names of weights in it that get no gradient, which nobody need wait for.
+        """
         if self.size == 1:
-            return
-        bucket: list[torch.Tensor] = []
-        for gradient in [p.grad for p in parameters if p.grad is not None]:
-            bucket.append(gradient)
-            if sum(g.numel() for g in bucket) >= BUCKET:
-                self._average(bucket)
-                bucket = []
-        self._average(bucket)
-
-    def average_buffers(self, model: torch.nn.Module) -> None:
-        """Replace batch statistics by their mean over the ranks."""
-        if self.size > 1:
-            self._average([buffer for buffer in model.buffers() if buffer.is_floating_point()])
-
-    def _average(self, tensors: list[torch.Tensor]) -> None:
-        if not tensors:
-            return
-        flat = self.mean(torch.cat([tensor.flatten() for tensor in tensors]))
-        for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
-            tensor.copy_(part.view(tensor.shape))
+            return module
+        buffers = (name for name, _ in module.named_buffers())  # a step averages them when it is over
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, [*unreached, *buffers])
+        return DistributedDataParallel(module, gradient_as_bucket_view=True)
 
     def gather(self, rows: torch.Tensor) -> torch.Tensor:
         """Return the rows of all ranks, in their order; the gradient of each comes back to its own rank."""

@@ -16,8 +16,9 @@ from .data.holdout import BY
 from .head_statistics import head_statistics
 from .metrics_file import METRICS, write_metrics
 from .model import export
+from .model.card import model_card
 from .model.export import About, Lineage
-from .model.towers import own_encoder
+from .model.tower_encoders import own_encoder
 from .trainer import Trainer
 
 
@@ -35,8 +36,13 @@ def try_evaluation(trainer: Trainer) -> None:
 
 
 def evaluate(trainer: Trainer) -> dict[str, float]:
-    """Evaluate the model as it is now, and keep its weights if no earlier ones were better."""
+    """Evaluate the model as it is now, and keep its weights if no earlier ones were better.
+
+    Raises:
+        DataError: If a weight is no number.
+    """
     job, evaluated = trainer.job, trainer.evaluated
+    trainer.check_weights()
     with trainer.mean.in_place():
         scores = job.ranks.by_first(lambda: _scores(trainer))
         evaluated.append([trainer.step, next(iter(scores.values()))])
@@ -84,6 +90,7 @@ def _write_model(trainer: Trainer, folder: str) -> None:
 
 def _about(trainer: Trainer) -> About:
     job, samples, config = trainer.job, trainer.job.samples, trainer.job.config
+    claimed = manifest.read_config(job.run)["config"]
     lineage = Lineage(
         config_id=trainer.belongs["id"],
         data=samples.fingerprints,
@@ -94,6 +101,8 @@ def _about(trainer: Trainer) -> About:
         holdout_by=BY,
         init=job.init,
         train_image=config.model.train_image,
+        exclude=claimed["exclude"],
     )
     vocabulary = samples.vocabulary_folder / vocabularies.FILE
-    return About(lineage, job.preprocess, vocabulary.read_bytes() if trainer.model.shape.n_words else b"")
+    card = model_card(trainer.model.shape, lineage, claimed)
+    return About(lineage, job.preprocess, vocabulary.read_bytes() if trainer.model.shape.n_words else b"", card)

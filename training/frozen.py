@@ -79,7 +79,7 @@ def list_parts(samples: TrainingSamples, folder: Path, decided: str) -> list[Par
         name = sha256_hex(f"{decided} {fingerprint}".encode())[:16]
         rows = np.flatnonzero(samples.folder == number)
         units = samples.unit[rows]
-        parts += [Part(folder=number, unit=int(u), rows=rows[units == u], path=folder / name / f"{u:05d}.npy") for u in np.unique(units)]
+        parts += [Part(rows=rows[units == u], path=folder / name / f"{u:05d}.npy") for u in np.unique(units)]
     return parts
 
 

@@ -30,5 +30,5 @@ def _logits(trainer: Trainer, rows: np.ndarray) -> torch.Tensor:
         channels_BC = model.finish(torch.from_numpy(loader.features.take(rows)[1]).to(device).float())[0]
     else:
         images = torch.from_numpy(np.stack([loader.pictures.plain(int(row)) for row in rows])).to(device)
-        channels_BC = model.channels(normalise(images, trainer.setting.preprocess["mean"], trainer.setting.preprocess["std"]))
+        channels_BC = model.channels(normalise(images, trainer.job.preprocess["mean"], trainer.job.preprocess["std"]))
     return model.head(channels_BC).cpu()

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from open_clip import SimpleTokenizer
 
-from fistful.bow.store.identity import semantic_values, sha256_hex
+from fistful.bow.store.files import is_url
+from fistful.bow.store.identity import canonical_json, semantic_values, sha256_hex
 from fistful.bow.vocabulary import Vocabulary
 from fistful.errors import UsageError
 
@@ -23,7 +24,9 @@ from .distributed import Ranks
 from .model.encoder import Encoder
 from .model.preprocess import default_preprocess, preprocess_of
 from .model.pretrained import load_pretrained
+from .model.towers import folder_config
 from .model.weights import Pretrained
+from .model.word_vectors import WordVectors, read_word_vectors
 from .train_config import MAX_STEPS, TrainConfig, changed, resolve
 
 Evaluate = Callable[[Encoder], Mapping[str, float]]
@@ -40,6 +43,8 @@ class Job:
     pretrained: Pretrained | None
     init: str
     """Fingerprint of the weights to start from."""
+    vectors: WordVectors | None
+    """What the words tower starts from."""
     preprocess: dict[str, Any]
     """How pictures are prepared."""
     evaluate: Evaluate | None
@@ -56,6 +61,8 @@ def plan_job(data: tuple[str, ...], run: Path, config: TrainConfig, evaluate: Ev
         DataError: If the data is at fault.
     """
     config = resolve(config)
+    for spec in filter(is_url, data):
+        raise UsageError(f"{spec}: training reads data from disk; copy the folder first, whole, as your store's own tool does")
     pretrained, init = _read_init(config)
     preprocess = preprocess_of(config, pretrained)
     if ranks.rank == 0:
@@ -68,7 +75,8 @@ def plan_job(data: tuple[str, ...], run: Path, config: TrainConfig, evaluate: Ev
     order = make_order(config, samples, hidden)
     lengths = _text_lengths(config, samples, order)
     config = settle_by_data(config, order, lengths, pretrained)
-    return Job(run, config, samples, order, pretrained, init, preprocess, evaluate, ranks, lengths)
+    vectors = read_word_vectors(config.model.word_vectors, samples.vocabulary.words) if config.model.word_vectors else None
+    return Job(run, config, samples, order, pretrained, init, vectors, preprocess, evaluate, ranks, lengths)
 
 
 def identity_of(job: Job) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -77,6 +85,9 @@ def identity_of(job: Job) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     more = {"preprocess": job.preprocess} if job.preprocess != default_preprocess() else {}
     more |= {"evaluated_on": evaluated} if evaluated else {}
     more |= {"holdout_by": BY} if config.data.holdout else {}
+    more |= {"word_vectors": job.vectors.fingerprint()} if job.vectors is not None else {}
+    of_folder = folder_config(config.model.model)
+    more |= {"model": sha256_hex(canonical_json(of_folder))} if of_folder is not None else {}
     exclude = sha256_hex("\n".join(read_keys(config.data.exclude)).encode()) if config.data.exclude else ""
     inputs = [{"fingerprint": f, "weight": w} for f, w in zip(job.samples.fingerprints, job.samples.weights, strict=True)]
     return {**semantic_values(config), "init": job.init, "exclude": exclude, **more}, inputs
@@ -104,27 +115,41 @@ def make_order(config: TrainConfig, samples: TrainingSamples, hidden: np.ndarray
     size, pseudo_share, n_ranks = config.optimiser.batch_size, config.data.pseudo_share, config.run.world_size
     streams = []
     for salt, pseudo in enumerate((False, True)):
-        mask = (samples.pseudo == pseudo) & ~hidden
+        mask = (samples.pseudo == pseudo) & ~hidden & (pseudo_share > 0 or not pseudo)  # of labels that are never shown nothing counts
         n_each = np.bincount(samples.folder[mask], minlength=len(samples.folders))
         weights = tuple(zip(n_each.tolist(), samples.weights, strict=True))
-        streams.append(Stream(members=np.flatnonzero(mask), weights=weights, seed=config.run.seed, salt=salt))
+        members = np.flatnonzero(mask)
+        shards = shard_sizes(samples, members) if config.data.order == "shards" else ()
+        streams.append(Stream(members=members, weights=weights, seed=config.run.seed, salt=salt, shards=shards))
     order = Order(real=streams[0], pseudo=streams[1], batch_size=size, pseudo_share=pseudo_share)
     _check_shown(samples, order)
+    if not streams[0].per_epoch() and pseudo_share < 1 and (samples.pseudo & ~hidden).any():
+        raise UsageError(f"--pseudo-share {pseudo_share}: all samples are pseudo-labelled; add a folder of real ones, or use 1")
     n_epoch = order.per_epoch()
     if not n_epoch:
         raise UsageError(f"--exclude {config.data.exclude} --holdout {config.data.holdout}: leave no sample to learn from")
     if size > n_epoch:
-        raise UsageError(f"--batch-size {size}: an epoch has only {n_epoch} samples; use a smaller batch or more data")
+        fits = 1 << (n_epoch.bit_length() - 1)
+        raise UsageError(f"--batch-size {size}: an epoch has only {n_epoch} samples; --batch-size {fits} fits, or give more data")
     if size % n_ranks:
         raise UsageError(f"--batch-size {size}: is not a multiple of {n_ranks}, the number of processes")
-    if not streams[0].per_epoch() and pseudo_share < 1:
-        raise UsageError(f"--pseudo-share {pseudo_share}: all samples are pseudo-labelled; add a folder of real ones, or use 1")
     if streams[1].per_epoch() and pseudo_share and not order.most_pseudo:
         raise UsageError(
             f"--batch-size {size} --pseudo-share {pseudo_share}: a batch has no room for a pseudo-labelled sample; "
             "use a larger batch or share, or --pseudo-share 0"
         )
     return order
+
+
+def shard_sizes(samples: TrainingSamples, members: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return how many of these rows each shard has, int64, for each folder; rows of a shard stand together."""
+    units, folders = samples.unit[members], samples.folder[members]
+    found = []
+    for folder in range(len(samples.folders)):
+        own = units[folders == folder]
+        starts = np.flatnonzero(np.diff(own, prepend=-1))
+        found.append(np.diff(np.append(starts, len(own))))
+    return tuple(found)
 
 
 def _check_shown(samples: TrainingSamples, order: Order) -> None:

@@ -8,26 +8,26 @@ import sys
 
 from fistful.errors import DataError
 
-from .data.loader import Batch
+from .step import Noted
 from .trainer import Trainer
 
 MAX_SKIPPED = 10
 """Steps that may be skipped for a loss that is no number; a run that needs more has diverged."""
 
 
-def log_skipped(trainer: Trainer, batch: Batch) -> None:
+def log_skipped(trainer: Trainer, noted: Noted) -> None:
     """Note the samples of a step that was skipped.
 
     Raises:
         DataError: If too many were.
     """
     run, skipped = trainer.job.run, trainer.skipped
-    keys = [trainer.job.samples.keys[int(row)].as_py() for row in batch.rows]
+    keys = [trainer.job.samples.keys[int(row)].as_py() for row in noted.rows]
     with open(run / "logs" / f"skipped-{trainer.job.ranks.rank}.jsonl", "a") as log:
-        log.write(json.dumps({"step": batch.step, "keys": keys}) + "\n")
+        log.write(json.dumps({"step": noted.step, "keys": keys}) + "\n")
     if len(skipped) > MAX_SKIPPED:
         raise DataError(
-            f"{run}: the loss was no number in {len(skipped)} steps, at last in step {batch.step} "
+            f"{run}: the loss was no number in {len(skipped)} steps, at last in step {noted.step} "
             f"(samples {', '.join(keys[:5])}, ...); at most {MAX_SKIPPED} are skipped; a smaller --lr helps"
         )
 

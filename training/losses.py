@@ -10,20 +10,23 @@ dict_keys(['contrastive', 'words'])
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch.nn import functional
 
+from fistful.bow.frequency import IDF_FLOOR, idf
+
 from .distributed import Ranks
 from .model.model import Model
 from .train_config import TrainConfig
 
-IDF_FLOOR = 1e-6
-"""Least weight of a word, so that a bag of nothing but words that every sample has keeps a target."""
 CHUNK = 1 << 22
 """Numbers of a (samples, words) matrix held at a time: 16 MB."""
+NOBODY = -1
+"""Number of a remembered sample that is no negative of anybody."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -44,6 +47,8 @@ class Seen:
     bag_words: torch.Tensor
     bag_weights: torch.Tensor
     """float32 (P): how likely the word is right; 1 for words of captions."""
+    bag_starts: np.ndarray
+    """int64 (B + 1): where each sample's words start, known without asking the device."""
 
 
 class Objective(Protocol):
@@ -56,8 +61,12 @@ class Objective(Protocol):
         """Return the loss of this rank's share of a batch, a mean over its samples."""
         ...
 
-    def learnt(self) -> None:
-        """Take note that the step was taken (it is not where a loss is no number)."""
+    def learnt(self, skipped: torch.Tensor) -> None:
+        """Take note of a step.
+
+        Args:
+            skipped: 1 where its loss was no number, so that it changed nothing; else 0. It lies on the device, and nobody waits for it.
+        """
         ...
 
 
@@ -71,13 +80,16 @@ def objectives_of(config: TrainConfig, df: np.ndarray, n_samples: int, ranks: Ra
         ranks: Whose texts and images are each other's negatives.
     """
     found: dict[str, tuple[float, Objective]] = {}
+    idf_V, precision = torch.from_numpy(idf(df, n_samples)), torch.bfloat16 if config.run.precision == "bf16" else None
     if config.loss.objective in ("contrastive", "joint"):
         found["contrastive"] = 1.0, Contrastive(ranks, config.loss.bank)
     if config.has_bias:
         found["sigmoid"] = 1.0, Sigmoid(ranks)
     if config.has_head:
         weight = config.loss.word_weight if config.has_text else 1.0
-        found["words"] = weight, WordLoss(torch.from_numpy(idf(df, n_samples)), torch.bfloat16 if config.run.precision == "bf16" else None)
+        found["words"] = weight, WordLoss(idf_V, head_layer, precision)
+    if config.loss.tower_word_weight:
+        found["tower_words"] = config.loss.tower_word_weight, WordLoss(idf_V, tower_layer, precision)
     return found
 
 
@@ -115,16 +127,18 @@ class Contrastive:
         if self._bank:
             self._latest = {"images": images_GD.detach(), "texts": texts_GD.detach(), "numbers": number_G}
             if self.tensors:
-                same_BM = seen.number_B[:, None] == self.tensors["numbers"]
+                numbers_M = self.tensors["numbers"]
+                same_BM = (seen.number_B[:, None] == numbers_M) | (numbers_M == NOBODY)
                 to_texts = torch.cat([to_texts, (scale * seen.image_BD @ self.tensors["texts"].T).masked_fill(same_BM, -torch.inf)], 1)
                 to_images = torch.cat([to_images, (scale * seen.text_BD @ self.tensors["images"].T).masked_fill(same_BM, -torch.inf)], 1)
         own_B = torch.arange(len(to_texts), device=to_texts.device) + self._ranks.rank * len(to_texts)
         both = (functional.cross_entropy(logits, own_B, reduction="none") for logits in (to_texts, to_images))
         return (sum(both) * seen.weight_B).sum() / (2 * len(own_B))
 
-    def learnt(self) -> None:
-        """Remember this batch, and forget the oldest samples past the bank's size."""
-        for name, rows in self._latest.items():
+    def learnt(self, skipped: torch.Tensor) -> None:
+        """Remember this batch, as nobody where its step was skipped, and forget the oldest samples past the bank's size."""
+        for name, latest in self._latest.items():
+            rows = torch.where(skipped > 0, torch.full_like(latest, NOBODY if name == "numbers" else 0), latest)
             kept = torch.cat([self.tensors[name], rows]) if name in self.tensors else rows
             self.tensors[name] = kept[-self._bank :].clone()
         self._latest = {}
@@ -153,8 +167,27 @@ class Sigmoid:
         terms_BG = functional.logsigmoid(signs_BG * logits_BG).masked_fill(again_BG, 0.0)
         return -(terms_BG.sum(dim=1) * seen.weight_B).sum() / len(own_B)
 
-    def learnt(self) -> None:
+    def learnt(self, skipped: torch.Tensor) -> None:
         """Nothing is remembered."""
+
+
+Layer = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+"""What a linear layer reads (B, C), its weight (V, C) and its bias (V)."""
+
+
+def head_layer(model: Model, seen: Seen) -> Layer:
+    """Return the word head."""
+    assert model.head is not None
+    assert seen.channels_BC is not None
+    return seen.channels_BC, model.head.weight, model.head.bias
+
+
+def tower_layer(model: Model, seen: Seen) -> Layer:
+    """Return what tells words by the words tower: scale times the cosine of picture and word, and a bias for each word."""
+    assert model.words is not None
+    assert model.words.bias is not None
+    assert seen.image_BD is not None
+    return model.scale_parameter.exp() * seen.image_BD, model.words.embedded_words(), model.words.bias
 
 
 class WordLoss:
@@ -164,30 +197,20 @@ class WordLoss:
         SuperClass (Huang et al. 2024, arXiv 2411.03313), equations 1 and 2.
     """
 
-    def __init__(self, idf_V: torch.Tensor, precision: torch.dtype | None = None) -> None:
-        self._idf_V, self._precision = idf_V, precision
+    def __init__(
+        self, idf_V: torch.Tensor, layer: Callable[[Model, Seen], Layer] = head_layer, precision: torch.dtype | None = None
+    ) -> None:
+        self._idf_V, self._layer, self._precision = idf_V, layer, precision
         self.tensors: dict[str, torch.Tensor] = {}
 
     def __call__(self, model: Model, seen: Seen) -> torch.Tensor:
         """Return the loss, without ever holding more than a part of the (samples, words) matrix."""
-        assert model.head is not None
-        assert seen.channels_BC is not None
-        share_P = bag_shares(self._idf_V.to(seen.bag_words.device), seen)
-        targets = seen.bag_rows, seen.bag_words, share_P
-        return _SoftmaxIdf.apply(seen.channels_BC, model.head.weight, model.head.bias, targets, self._precision)  # pyright: ignore[reportReturnType]
+        self._idf_V = self._idf_V.to(seen.bag_words.device)
+        targets = seen.bag_rows, seen.bag_words, bag_shares(self._idf_V, seen), seen.bag_starts
+        return _SoftmaxIdf.apply(*self._layer(model, seen), targets, self._precision)  # pyright: ignore[reportReturnType]
 
-    def learnt(self) -> None:
+    def learnt(self, skipped: torch.Tensor) -> None:
         """Nothing is remembered."""
-
-
-def idf(df: np.ndarray, n_samples: int) -> np.ndarray:
-    """Return each word's weight ln(N / (1 + df)), float32, never below a floor.
-
-    Source:
-        SuperClass (arXiv 2411.03313), equation 2; exact df instead of counts on the way.
-    """
-    n = max(n_samples, int(df.max(initial=0)) + 1)
-    return np.maximum(np.log(n / (1.0 + df)), IDF_FLOOR).astype(np.float32)
 
 
 def bag_shares(idf_V: torch.Tensor, seen: Seen) -> torch.Tensor:
@@ -205,16 +228,15 @@ class _SoftmaxIdf(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x_BC: torch.Tensor, weight_VC: torch.Tensor, bias_V: torch.Tensor, targets: Any, precision: Any) -> torch.Tensor:
-        rows_P, words_P, share_P = targets
+        rows_P, words_P, share_P, starts = targets
         n, loss = len(x_BC), torch.zeros((), device=x_BC.device)
         wanted = any(ctx.needs_input_grad)
         of_x = ctx.needs_input_grad[0]  # not of a frozen tower's features: a third of the work
         grads = [torch.zeros_like(tensor, dtype=torch.float32) for tensor in (x_BC, weight_VC, bias_V)] if wanted else []
         low_VC = weight_VC.to(precision) if precision else weight_VC
         step = max(1, CHUNK // max(1, len(weight_VC)))
-        edges = torch.searchsorted(rows_P, torch.arange(0, n + step, step, device=rows_P.device)).tolist()
-        for i, start in enumerate(range(0, n, step)):
-            pairs = slice(edges[i], edges[i + 1])
+        for start in range(0, n, step):
+            pairs = slice(int(starts[start]), int(starts[min(start + step, n)]))
             part_BC = x_BC[start : start + step].to(low_VC.dtype)
             logits = torch.addmm(bias_V.to(low_VC.dtype), part_BC, low_VC.T).float()
             rows, words, share = rows_P[pairs] - start, words_P[pairs], share_P[pairs]

@@ -31,8 +31,17 @@ def make_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimiz
     groups = [{"params": matrices, "weight_decay": config.optimiser.weight_decay}, {"params": others, "weight_decay": 0.0}]
     groups = [group for group in groups if group["params"]]
     if config.optimiser.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=config.optimiser.lr, momentum=MOMENTUM, fused=True)
+        sgd = torch.optim.SGD(groups, lr=config.optimiser.lr, momentum=MOMENTUM, fused=True)
+        for parameter in trained:  # a first step that is skipped would else leave memory that nobody wrote
+            sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return sgd
     return torch.optim.AdamW(groups, lr=config.optimiser.lr, betas=BETAS, eps=EPSILON, fused=True)
+
+
+def update(optimizer: torch.optim.Optimizer, skipped: torch.Tensor) -> None:
+    """Change the weights, and nothing at all where `skipped`, which lies on their device, is 1 and not 0."""
+    optimizer.found_inf = skipped  # pyright: ignore[reportAttributeAccessIssue]
+    optimizer.step()  # fused kernels look at it, as they do for torch.amp.GradScaler
 
 
 def clip_gradients(config: TrainConfig, model: nn.Module) -> torch.Tensor:
@@ -49,8 +58,8 @@ def clip_gradients(config: TrainConfig, model: nn.Module) -> torch.Tensor:
 class RunningMean:
     """A running mean of the weights (EMA); batch statistics are the latest ones.
 
-    Its decay rises with the number n of updates, min(decay, (1 + n) / (10 + n)): of a run of 1,000 steps the random start
-    would else be a third of the mean at a decay of 0.999.
+    Its decay rises with the number n of steps before, min(decay, (1 + n) / (10 + n)): of a run of 1,000 steps the random start
+    would else be a third of the mean at a decay of 0.999. A step that is skipped leaves the weights, which are taken in once more.
 
     Source:
         TensorFlow's tf.train.ExponentialMovingAverage, `num_updates`.
@@ -61,7 +70,7 @@ class RunningMean:
         self.tensors = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad} if decay else {}
 
     def update(self, n_before: int) -> None:
-        """Take the weights of this step in, after so many earlier updates."""
+        """Take the weights of this step in, after so many earlier steps."""
         if self._decay:
             decay = min(self._decay, (1 + n_before) / (10 + n_before))
             named = dict(self._model.named_parameters())

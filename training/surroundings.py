@@ -14,8 +14,8 @@ import torch.utils.deterministic as memory
 
 from fistful.errors import UsageError
 
+from .device import keep_freed_memory
 from .distributed import Ranks
-from .train_config import TrainConfig
 
 LOCK = "logs/lock"
 
@@ -38,17 +38,18 @@ def locked(run: Path, ranks: Ranks) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def torch_settings(config: TrainConfig) -> Iterator[None]:
+def torch_settings(threads: int, seed: int, device: str) -> Iterator[None]:
     """Set threads, determinism and torch's seed for the block, and put all but the seed back after it."""
-    threads, deterministic, fill = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
-    torch.set_num_threads(config.run.threads)
+    before, deterministic, fill = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
+    keep_freed_memory()
+    torch.set_num_threads(threads)
     memory.fill_uninitialized_memory = False  # took 12 % of a step of tiny-resnet, and guards against reading what was never written
-    torch.use_deterministic_algorithms(config.run.device == "cpu")  # on a GPU some pooling has no deterministic form
-    torch.manual_seed(config.run.seed)
+    torch.use_deterministic_algorithms(device == "cpu")  # on a GPU some pooling has no deterministic form
+    torch.manual_seed(seed)
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
         torch.use_deterministic_algorithms(deterministic)
         memory.fill_uninitialized_memory = fill
 

@@ -57,12 +57,13 @@ def train(*data: str, out: str | Path, config: TrainConfig = TrainConfig(), eval
         values, inputs = identity_of(job)
         if ranks.by_first(lambda: manifest.claim(run, "train", values, inputs)):
             return run
-        with torch_settings(job.config), stop_signals() as stop:
+        run_options = job.config.run
+        with torch_settings(run_options.threads, run_options.seed, run_options.device), stop_signals() as stop:
             trainer = make_trainer(job)
             _begin(trainer, stop)
             take_steps(trainer, functools.partial(evaluate_now, trainer) if evaluate is not None else None, stop)
-            trainer.save()  # whatever fails from here on, the same command need not train again
             ranks.by_first(lambda: check_learnt(run))
+            trainer.save()  # whatever fails from here on, the same command need not train again
             write_models(trainer)
         if ranks.rank == 0:
             _close(trainer)

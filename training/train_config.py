@@ -11,7 +11,7 @@ from fistful.bow.balance import Balance
 from fistful.bow.store.identity import check_numbers, execution, semantic
 from fistful.errors import UsageError
 
-from .device import choose_device
+from .device import check_compiler, choose_device
 
 MAX_STEPS = 1_000_000_000
 """More than any run takes; a number beyond is a slip of the hand."""
@@ -42,6 +42,8 @@ class ModelOptions:
     """Which part of the image tower learns; none: its features are computed once, and only what follows them is trained."""
     text_tower: Literal["transformer", "words"] = semantic("transformer")
     """transformer: open_clip's; words: the mean of the words' vectors, for bags."""
+    word_vectors: str = semantic("")
+    """words tower: folder that fistful vectors wrote; each word starts from its vector there. Its content counts, not its name."""
     context_length: int = semantic(0)
     """Text positions of the transformer; 0: as few, of 16 to 77, as hold 99 of 100 texts whole. Give it where runs are to be compared."""
     temperature: float = semantic(0.07)
@@ -70,10 +72,16 @@ class DataOptions:
     """Share of the captioned pictures that are not shown, copies neither, so that fistful label can measure on them; 0 to 0.5."""
     pseudo_share: float = semantic(0.5)
     """Largest share of pseudo-labelled samples in a batch, 0 to 1."""
+    pseudo: Literal["drawn", "fixed"] = semantic("drawn")
+    """Bag of a pseudo-labelled sample. drawn: another one each epoch, from the label's shares, which the word losses learn as they
+    are; fixed: the one that fistful label wrote, as for labels without shares."""
     augment: Literal["none", "crop", "resized"] = semantic("none")
     """crop: a window of each picture's middle square; resized: open_clip's random resized crop. Another one each epoch."""
     decode: Literal["full", "scaled"] = semantic("full")
     """scaled: decode JPEGs at the smallest size that is still larger than needed: faster, pixels differ a little."""
+    order: Literal["samples", "shards"] = semantic("samples")
+    """samples: any sample may come next; shards: for slow disks, shard after shard is read, each epoch in another order, and 16,384
+    samples at a time are shuffled."""
 
     def __post_init__(self) -> None:
         _check(self, "holdout", 0 <= self.holdout <= 0.5, "0 to 0.5")
@@ -131,13 +139,17 @@ class LossOptions:
     """contrastive: image against text; sigmoid: pair by pair; words: predict the bag's words; joint: pairs and words."""
     word_weight: float = semantic(1.0)
     """joint: weight of the word loss beside the other one."""
+    tower_word_weight: float = semantic(0.0)
+    """words tower: weight of one more loss, that the image embedding tells the bag's words from all others. 0: none."""
     bank: int = semantic(0)
     """contrastive: earlier embeddings kept as further negatives."""
     confidence: bool = semantic(False)
-    """Weigh pseudo-labelled samples, and their words, by how likely fistful label found them to be right."""
+    """Weigh pseudo-labelled samples, and with --pseudo fixed their words, by how likely fistful label found their bag to be right; with
+    --pseudo drawn words are weighed by their shares anyway."""
 
     def __post_init__(self) -> None:
         _check(self, "word_weight", self.word_weight >= 0, "0 or more")
+        _check(self, "tower_word_weight", self.tower_word_weight >= 0, "0 or more")
         _check(self, "bank", self.bank >= 0, "0 or more")
         check_numbers(self)
         if self.bank and self.objective not in ("contrastive", "joint"):
@@ -186,6 +198,12 @@ class RunOptions:
 
     precision: Literal["fp32", "bf16"] = semantic("fp32")
     """bf16 only where the machine has units for it."""
+    compile: bool = semantic(False)
+    """Let torch.compile make code of the towers: minutes at the start, faster steps on a GPU. Digits differ a little, also between a run
+    that was stopped and one that was not."""
+    grad_checkpointing: bool = execution(False)
+    """Keep fewer activations and compute them again in the backward pass: less memory, more time, the same weights. Not for open_clip's
+    ResNets, which cannot."""
     device: Literal["auto", "cpu", "cuda"] = semantic("auto")
     """Where to compute; auto: a GPU if there is one."""
     threads: int = semantic(0)
@@ -202,8 +220,8 @@ class RunOptions:
     """How many checkpoints to keep while the run goes on."""
     cache_mb: int = execution(1_024)
     """Memory for decoded pictures, in MB; what does not fit is decoded again each epoch."""
-    decoders: int = execution(2)
-    """Threads that decode pictures."""
+    decoders: int = execution(0)
+    """Threads that decode pictures; 0: one for each core, shared out among the processes of a machine."""
     features: str = execution("")
     """Folder for a frozen tower's features, which other runs can share; else they lie in the run's logs/."""
     tensorboard: bool = execution(False)
@@ -214,11 +232,12 @@ class RunOptions:
     """Show a progress bar (a line every 10 s without a terminal)."""
 
     def __post_init__(self) -> None:
-        for name in ("checkpoint_every", "keep_checkpoints", "decoders"):
+        for name in ("checkpoint_every", "keep_checkpoints"):
             _check(self, name, getattr(self, name) >= 1, "1 or more")
-        for name in ("threads", "seed", "world_size", "evaluate_every", "cache_mb"):
+        for name in ("threads", "seed", "world_size", "evaluate_every", "cache_mb", "decoders"):
             _check(self, name, getattr(self, name) >= 0, "0 or more")
-        _check(self, "threads", self.threads <= MAX_THREADS, f"at most {MAX_THREADS}")
+        for name in ("threads", "decoders"):
+            _check(self, name, getattr(self, name) <= MAX_THREADS, f"at most {MAX_THREADS}")
         check_numbers(self)
 
 
@@ -244,6 +263,10 @@ class TrainConfig:
             )
         if text.intact and model.text_tower == "words":
             raise UsageError(f"--intact {text.intact}: the words tower reads no captions; use --text-tower transformer")
+        if (model.word_vectors or self.loss.tower_word_weight) and not (self.has_text and model.text_tower == "words"):
+            asked = f"--word-vectors {model.word_vectors}" if model.word_vectors else f"--tower-word-weight {self.loss.tower_word_weight}"
+            found = f"--text-tower {model.text_tower}" if self.has_text else f"--objective {self.loss.objective}, which has no text tower"
+            raise UsageError(f"{asked}: is for the words tower, found {found}; use --text-tower words with another objective than words")
         if model.train_image == "none" and self.data.augment != "none":
             raise UsageError(
                 f"--augment {self.data.augment}: a frozen tower sees each picture once; use --augment none or --train-image last"
@@ -253,6 +276,11 @@ class TrainConfig:
     def has_head(self) -> bool:
         """Whether words are predicted."""
         return self.loss.objective in ("words", "joint", "joint-sigmoid")
+
+    @property
+    def has_word_loss(self) -> bool:
+        """Whether anything learns which words a bag has."""
+        return self.has_head or self.loss.tower_word_weight > 0
 
     @property
     def has_text(self) -> bool:
@@ -301,7 +329,7 @@ def changed(config: TrainConfig, **options: Any) -> TrainConfig:
 
 
 def resolve(config: TrainConfig) -> TrainConfig:
-    """Make open choices definite that the data does not decide: device, threads, processes.
+    """Make open choices definite that the data does not decide: device, threads, decoders, processes.
 
     Raises:
         UsageError: If the machine lacks what is asked for.
@@ -316,12 +344,15 @@ def resolve(config: TrainConfig) -> TrainConfig:
     asked = config.run.world_size
     if asked not in (0, world_size):
         raise UsageError(f"--world-size {asked}: found {world_size} processes; start as many with torchrun --nproc-per-node")
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if config.run.compile:
+        check_compiler(device)
+    n_cores = max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     return changed(
         config,
         model=config.model.model if config.model.model != "auto" or config.model.init else "tiny-resnet",
         device=device,
-        threads=config.run.threads or max(1, len(os.sched_getaffinity(0)) // here),
+        threads=config.run.threads or n_cores,
+        decoders=config.run.decoders or n_cores,
         world_size=world_size,
     )
 

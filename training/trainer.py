@@ -9,6 +9,7 @@ import open_clip
 import torch
 
 from fistful.bow.store import manifest
+from fistful.errors import DataError
 
 from . import checkpoint as checkpoints
 from .data.loader import Loader
@@ -18,8 +19,9 @@ from .metrics_file import truncate_metrics
 from .model.model import Model, shape_of, square_size
 from .model.pretrained import start_from
 from .optimise import RunningMean, make_optimizer
-from .pixels import fit_of
-from .step import Objectives, Setting, Taken
+from .passes import Objectives, Towers
+from .resize_and_crop import fit_of
+from .step import Noted, Setting
 
 
 @dataclasses.dataclass(slots=True)
@@ -41,13 +43,15 @@ class Trainer:
     evaluated: list[list[float]] = dataclasses.field(default_factory=list)
     """Step and first score of each evaluation."""
 
-    def note(self, taken: Taken) -> None:
-        """Take note of a step."""
-        if taken.is_learnt:
-            self.mean.update(self.step - len(self.skipped))
-        else:
-            self.skipped.append(self.step)
+    def count(self) -> None:
+        """Count a step that was taken."""
+        self.mean.update(self.step)
         self.step += 1
+
+    def note(self, noted: Noted) -> None:
+        """Take note of what came of a step."""
+        if not noted.is_learnt:
+            self.skipped.append(noted.step)
 
     def resume(self) -> list[str]:
         """Go back to the newest checkpoint, and return a line for each that could not be read."""
@@ -63,8 +67,27 @@ class Trainer:
             truncate_metrics(self.job.run, self.step, {step for step, _ in self.evaluated})
         return problems
 
+    def check_weights(self) -> None:
+        """Check that every weight is a number, before anything is made of them.
+
+        Raises:
+            DataError: If one is none.
+        """
+        weights = [*self.model.named_parameters(), *self.mean.tensors.items()]
+        if not torch.stack([tensor.detach().isfinite().all() for _, tensor in weights]).all():
+            wrong = next(name for name, tensor in weights if not tensor.detach().isfinite().all())
+            raise DataError(
+                f"{self.job.run}: after step {self.step} weights of {wrong} are no numbers, so they are not written; "
+                "a smaller --lr helps, in another --out"
+            )
+
     def save(self) -> None:
-        """Write a checkpoint of this step; all ranks have the same weights, so the first one does."""
+        """Write a checkpoint of this step; all ranks have the same weights, so the first one does.
+
+        Raises:
+            DataError: If a weight is no number; what was written before stays.
+        """
+        self.check_weights()
         if self.job.ranks.rank == 0:
             about = {**self.belongs, "step": self.step, "skipped": self.skipped, "evaluated": self.evaluated}
             more = {f"{kind}.{name}": tensor for kind, tensors in self._remembered().items() for name, tensor in tensors.items()}
@@ -85,12 +108,22 @@ def make_trainer(job: Job) -> Trainer:
     model = Model(shape, config.model.temperature)
     if job.pretrained is not None:
         start_from(model, job.pretrained, config.model.init_towers, config.model.init)
+    if model.words is not None and job.vectors is not None:
+        model.words.start_from(torch.from_numpy(job.vectors.vectors_VE))
+    if model.words is not None and config.loss.tower_word_weight:
+        model.words.add_bias()
     model.freeze(config.model.train_image)
+    if config.run.grad_checkpointing:
+        model.recompute(config.model.train_image != "none")
     device = f"cuda:{job.ranks.local}" if config.run.device == "cuda" else "cpu"
     model.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    towers = Towers(model, config, job.preprocess)
+    if config.run.compile:
+        towers.compile()
+    unreached = [f"model.{name}" for name in model.unreached()] if job.ranks.size > 1 else []
     return Trainer(
         job=job,
-        setting=Setting(config, device, job.preprocess, job.ranks),
+        setting=Setting(config, device, job.ranks.together(towers, unreached), job.ranks),
         belongs={"id": manifest.read_config(job.run)["id"], "data": samples.fingerprints},
         loader=loader,
         model=model,

@@ -6,22 +6,28 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pyarrow as pa
 
 BROKEN_PARQUET = (pa.lib.ArrowException, OSError, IndexError, UnicodeError)
 """What a damaged parquet file raises; an OSError with a number is the disk's."""
 
 TEXTS = ("string", "large_string", "string_view", "binary", "large_binary", "binary_view", "null")
+BYTES = ("binary", "large_binary", "binary_view", "fixed_size_binary")
 LISTS = ("list", "large_list", "fixed_size_list", "list_view", "large_list_view")
 """Types by the names of pyarrow.types' tests; those that this pyarrow does not know are none of its columns."""
 
 
-def check_damage(error: Exception) -> str:
+def check_damage(error: Exception, path: Path | None = None) -> str:
     """Return what is wrong with a parquet file that raised one of BROKEN_PARQUET, in a line.
 
     Raises:
-        OSError, MemoryError: If the error is the disk's or the memory's.
+        OSError, MemoryError: If the error is the disk's or the memory's; it names the file, which Arrow has in its message only.
     """
+    if isinstance(error, OSError) and error.errno is not None and path is not None:
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None):
         raise error
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
@@ -38,6 +44,11 @@ def is_text(kind: pa.DataType) -> bool:
     """Return whether a column is of text, or of lists of texts; a column of nulls only is text that is not there."""
     kind = stored_type(kind)
     return is_text(kind.value_type) if is_list(kind) else _is(kind, TEXTS)
+
+
+def is_bytes(kind: pa.DataType) -> bool:
+    """Return whether a column is of bytes."""
+    return _is(stored_type(kind), BYTES)
 
 
 def is_list(kind: pa.DataType) -> bool:

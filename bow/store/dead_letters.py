@@ -20,9 +20,8 @@ Reason = Literal[
     "huge_image",  # more pixels than MAX_PIXELS
     "no_caption",  # an empty caption, or none
     "no_image",  # a sample without an image where others have one
-    "no_label",  # a sample of an evaluation set without a class, or with one that the set does not name
+    "no_label",  # an image to be labelled without one word that can be given to it; of an evaluation set, without one of its classes
     "no_words",  # a caption without one word of the vocabulary
-    "no_label",  # an image without one word that can be given to it
     "truncated",  # an archive that ends, or breaks, in the middle
 ]
 REASONS: tuple[str, ...] = get_args(Reason)

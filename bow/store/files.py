@@ -10,6 +10,7 @@ import io
 import json
 import os
 import re
+import tempfile
 import uuid
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -20,13 +21,15 @@ import fsspec
 from fistful.errors import DataError, UsageError
 
 from .identity import canonical_json
+from .objects import StorePath, bucket_mount, kind_of, redacted
 
 
 class HashingWriter:
     """A binary file that knows the size and the SHA-256 of what went through it."""
 
-    def __init__(self, raw: IO[bytes]) -> None:
+    def __init__(self, raw: IO[bytes], path: str = "") -> None:
         self._raw = raw
+        self._path = path
         self._sha256 = hashlib.sha256()
         self.size = 0
 
@@ -41,6 +44,11 @@ class HashingWriter:
         """Return how many bytes were written."""
         return self.size
 
+    def local(self) -> str:
+        """Return where on this machine all that was written so far can be read, until the file has its name."""
+        self._raw.flush()
+        return self._path
+
     def record(self) -> dict[str, Any]:
         """Return {"size": bytes, "sha256": hex} of what was written so far."""
         return {"size": self.size, "sha256": self._sha256.hexdigest()}
@@ -48,19 +56,26 @@ class HashingWriter:
 
 @contextlib.contextmanager
 def atomic_file(folder: Path, name: str) -> Generator[HashingWriter]:
-    """Open FOLDER/NAME for writing; it takes its name only when complete and on disk.
+    """Open FOLDER/NAME for writing; it takes its name only when complete and on disk, or in the store.
 
-    The temporary file lies in FOLDER/logs/tmp under a name of its own, so that two attempts at the
-    same file never meet; the later rename wins, and both wrote the same bytes.
+    On disk the temporary file lies in FOLDER/logs/tmp under a name of its own, so that two attempts at the
+    same file never meet; the later rename wins, and both wrote the same bytes. For a store it has no name, and
+    goes with the process, however that ends; the later upload wins.
     """
     path = folder / name
+    with _object(path) if isinstance(path, StorePath) else _file_on_disk(folder, path) as writer:
+        yield writer
+
+
+@contextlib.contextmanager
+def _file_on_disk(folder: Path, path: Path) -> Generator[HashingWriter]:
     path.parent.mkdir(parents=True, exist_ok=True)
     tmp_folder = folder / "logs" / "tmp"
     tmp_folder.mkdir(parents=True, exist_ok=True)
     tmp = tmp_folder / f"{path.name}.{os.getpid()}.{uuid.uuid4().hex}"
     try:
         with open(tmp, "xb", buffering=1 << 20) as raw:
-            writer = HashingWriter(raw)
+            writer = HashingWriter(raw, str(tmp))
             yield writer
             raw.flush()
             os.fsync(raw.fileno())
@@ -69,6 +84,32 @@ def atomic_file(folder: Path, name: str) -> Generator[HashingWriter]:
         tmp.unlink(missing_ok=True)
         raise
     _fsync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def _object(path: StorePath) -> Generator[HashingWriter]:
+    with nameless_file() as raw:
+        writer = HashingWriter(raw, name_of(raw))
+        yield writer
+        path.put(writer.local())
+    _written[path] = writer.record()
+    while len(_written) > REMEMBERED:
+        _written.pop(next(iter(_written)), None)
+
+
+REMEMBERED = 1_000
+_written: dict[StorePath, dict[str, Any]] = {}
+"""Size and hash of what this process put into stores last, so that it need not be fetched to be hashed."""
+
+
+def nameless_file() -> IO[bytes]:
+    """Open a local file without a name, in TMPDIR; nothing is left of it when it is closed, or the process dies."""
+    return tempfile.TemporaryFile(buffering=1 << 20)
+
+
+def name_of(file: IO[bytes]) -> str:
+    """Return by which name this process, and it alone, may open a nameless file once more."""
+    return f"/proc/{os.getpid()}/fd/{file.fileno()}"
 
 
 def _fsync_folder(path: Path) -> None:
@@ -142,10 +183,23 @@ def parse_json(data: bytes | str) -> Any:
 
 
 def hash_file(path: Path) -> dict[str, Any]:
-    """Return {"size": bytes, "sha256": hex} of a file on disk."""
-    with open(path, "rb") as file:
+    """Return {"size": bytes, "sha256": hex} of a file."""
+    with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256")
         return {"size": file.tell(), "sha256": digest.hexdigest()}
+
+
+def record_of(path: Path) -> dict[str, Any]:
+    """Return {"size": bytes, "sha256": hex} of a file; one that this process put into a store is not fetched for it."""
+    return (_written.get(path) if isinstance(path, StorePath) else None) or hash_file(path)
+
+
+def stamp_of(path: Path) -> tuple[int | str, ...]:
+    """Return what a file does not have in common with another that took its name."""
+    if isinstance(path, StorePath):
+        return (path.stamp(),)
+    about = path.stat()
+    return about.st_ino, about.st_mtime_ns, about.st_size
 
 
 URL_BUFFER = 1 << 20
@@ -182,10 +236,11 @@ class _Remote(io.RawIOBase):
     def _with_os_errors(self, call: Callable[[], Any]) -> Any:
         try:
             return call()
-        except (OSError, ImportError, ValueError):
+        except (FileNotFoundError, ImportError, ValueError):
             raise
-        except Exception as error:
-            raise OSError(errno.EIO, f"{type(error).__name__}: {error}", self._url) from error
+        except Exception as error:  # noqa: BLE001 - each client has its own
+            number = error.errno if isinstance(error, OSError) and error.errno else errno.EIO
+            raise OSError(number, said_of(self._url, error), redacted(self._url)) from None
 
     def readable(self) -> bool:
         return True
@@ -225,6 +280,11 @@ class _Remote(io.RawIOBase):
         super().close()
 
 
+def said_of(url: str, error: Exception) -> str:
+    """Return what may be shown of an error at a URL: of a store its kind, since its text names hosts that the URL does not."""
+    return f"{type(error).__name__}: {redacted(str(error))}" if url.startswith("http") else kind_of(error)
+
+
 def _open_as_stream(url: str) -> Any:
     system, path = fsspec.core.url_to_fs(url)
     return system.open(path, "rb", block_size=0)
@@ -249,13 +309,18 @@ def local_out(out: str | Path) -> Path:
     """Check that an output folder is a local path and return it absolute.
 
     Raises:
-        UsageError: For URLs (object stores have no atomic rename: write locally, then copy), for files, and for an empty name.
+        UsageError: For URLs, for buckets mounted as folders (they have no atomic rename), for files, and for an empty name.
     """
     if not str(out).strip():
         raise UsageError("--out: is empty, expected a folder to write")
-    if "://" in str(out):
-        raise UsageError(f"--out {out}: outputs are local folders; write to disk, then copy the finished folder")
+    if is_url(str(out)):
+        raise UsageError(f"--out {redacted(str(out))}: this verb writes local folders; write to disk, then copy the finished folder")
     path = Path(out).absolute()
+    if by := bucket_mount(os.path.realpath(path)):
+        raise UsageError(
+            f"--out {out}: lies in a bucket that {by} shows as a folder, where files can be seen half-written and renames are copies; "
+            "write to the bucket itself (count, bags, label, vectors and embed take s3://BUCKET/NAME), or to a disk"
+        )
     if path.exists() and not path.is_dir():
         raise UsageError(f"--out {out}: is a file, expected a folder")
     check_above(out)

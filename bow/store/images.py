@@ -79,8 +79,12 @@ def _other_header(data: bytes) -> ImageHeader:
         raise Refused("bad_image", f"not a {', '.join(FORMATS)} image ({type(error).__name__}; {kind})") from None
 
 
-def decode_image(data: bytes) -> Image.Image:
+def decode_image(data: bytes, min_side: int = 0) -> Image.Image:
     """Decode an image to RGB as one sees it: turned as EXIF says, 16 bits scaled to 8, transparency on white.
+
+    Args:
+        data: A JPEG, PNG or WebP file.
+        min_side: JPEGs may be decoded at the smallest eighth of their size whose sides are no shorter; 0: in full.
 
     Raises:
         Refused: bad_image (also for one cut off in the middle) or huge_image.
@@ -92,7 +96,8 @@ def decode_image(data: bytes) -> Image.Image:
         if header.format == "JPEG":
             import simplejpeg
 
-            return Image.fromarray(turned(simplejpeg.decode_jpeg(data, colorspace="RGB"), jpeg_orientation(data)))
+            pixels = simplejpeg.decode_jpeg(data, colorspace="RGB", min_height=min_side, min_width=min_side)
+            return Image.fromarray(turned(pixels, jpeg_orientation(data)))
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             image.load()  # a PNG may have its EXIF after its pixels
             orientation = _orientation(image.info.get("exif", b""))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from fistful.errors import UsageError
 
-from .tables import join_tables, read_table
+from ..ragged import Ragged
+from .tables import column_names, join_tables, read_table
 
 INDEX_SCHEMA = pa.schema(
     [
@@ -32,6 +34,13 @@ the full bag in the order of first appearance; `width` and `height` are those of
 them; `extra` is JSON."""
 
 
+LIKELY = ("likely", "likely_shares")
+LABELLED_SCHEMA = pa.schema([*INDEX_SCHEMA, (LIKELY[0], pa.list_(pa.uint32())), (LIKELY[1], pa.list_(pa.float16()))])
+"""What fistful label writes: `likely` are the ids of each picture's likeliest words, likeliest first, of equals the smaller
+first; `likely_shares` the calibrated probability that the picture's bag has each, above 0. `words` and `scores` are the
+bag that follows from them, for tools that know no distributions."""
+
+
 def unit_name(folder: str, unit: int, extension: str) -> str:
     """Return the path of a unit's file in a data folder.
 
@@ -42,12 +51,35 @@ def unit_name(folder: str, unit: int, extension: str) -> str:
 
 
 def read_index(folder: Path) -> pa.Table:
-    """Read all index files of a data folder, in the order of the units.
+    """Read the columns of INDEX_SCHEMA of all index files of a data folder, in the order of the units.
 
     Raises:
         UsageError: If the folder has no index.
     """
+    return join_tables([read_table(path, INDEX_SCHEMA, LABELLED_SCHEMA) for path in _index_files(folder)], INDEX_SCHEMA)
+
+
+def read_likely(folder: Path) -> tuple[Ragged, np.ndarray] | None:
+    """Read the likeliest words of each picture of a labelled folder.
+
+    Returns:
+        Word ids, int64, rows in the order of `read_index`, and their shares, float32, beside them; None for a
+        folder without them, as fistful bags and earlier versions of fistful label wrote it.
+
+    Raises:
+        UsageError: If the folder has no index.
+    """
+    paths = _index_files(folder)
+    if LIKELY[0] not in column_names(paths[0]):
+        return None
+    schema = pa.schema([LABELLED_SCHEMA.field(name) for name in LIKELY])
+    table = join_tables([read_table(path, LABELLED_SCHEMA).select(LIKELY) for path in paths], schema)
+    words, shares = (table[name].combine_chunks() for name in LIKELY)
+    return Ragged.of_lists(words), shares.flatten().to_numpy().astype(np.float32)
+
+
+def _index_files(folder: Path) -> list[Path]:
     paths = sorted((folder / "index").glob("*.parquet"), key=lambda p: int(p.stem))
     if not paths:
         raise UsageError(f"{folder}: has no index/*.parquet; expected a folder that fistful bags wrote")
-    return join_tables([read_table(path, INDEX_SCHEMA) for path in paths], INDEX_SCHEMA)
+    return paths

@@ -13,9 +13,10 @@ import dataclasses
 import os
 from collections import Counter
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 from .images import EXTENSIONS
+from .plain_text import printable
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.zst")
 """Ends of names of tars that are read."""
@@ -27,7 +28,7 @@ SYSTEM_FILES = frozenset({".ds_store", ".localized", "thumbs.db", "ehthumbs.db",
 COMPRESSED = (".gz", ".zst")
 """Ends of names of compressed files, which cannot be entered in the middle."""
 
-Why = Literal["picture", "archive", "beside", "other", "folder", "link", "hidden"]
+Why = Literal["picture", "archive", "beside", "unnamed", "other", "folder", "link", "hidden"]
 WAYS: dict[Why, tuple[str, str, str]] = {
     "picture": (
         "picture of a kind that is not read",
@@ -36,6 +37,11 @@ WAYS: dict[Why, tuple[str, str, str]] = {
     ),
     "archive": ("archive of a kind that is not read", "archives of kinds that are not read", "pack them as .tar or .tar.gz"),
     "beside": ("file of another kind", "files of other kinds", "of a folder one kind is read, and --input-format says which"),
+    "unnamed": (
+        "picture that no table names",
+        "pictures that no table names",
+        "--input-format images reads all pictures, with the texts beside them",
+    ),
     "other": ("file of a kind that is not read", "files of kinds that are not read", "make TSV, CSV, JSONL, parquet or a tar of them"),
     "folder": ("folder that may not be listed", "folders that may not be listed", "run it as one who may read them"),
     "link": ("linked folder that leads to what is read already", "linked folders that lead to what is read already", ""),
@@ -46,10 +52,16 @@ WAYS: dict[Why, tuple[str, str, str]] = {
 
 @dataclasses.dataclass(slots=True)
 class PassedOver:
-    """What was not read of what was given: how many of each kind, and the first."""
+    """What was read of what was given, and of what was not how many of each kind, and the first."""
 
     counts: Counter[tuple[Why, str]] = dataclasses.field(default_factory=Counter)
     first: dict[Why, str] = dataclasses.field(default_factory=dict)
+    taken: list[str] = dataclasses.field(default_factory=list)
+    """A line for each thing that was recognised rather than named: what is read, and how."""
+    pictures: set[str] = dataclasses.field(default_factory=set)
+    """Pictures that lie beside a table which may name them."""
+    sizes: list[list[Any]] = dataclasses.field(default_factory=list)
+    """Name and bytes of each file that is read."""
 
     def add(self, why: Why, name: str, kind: str = "") -> None:
         """Note one more.
@@ -70,7 +82,7 @@ class PassedOver:
             if not (n_all := sum(kinds.values())):
                 continue
             named = ", ".join(f"{n:,} {kind}" if len(kinds) > 1 or n > 1 else kind for kind, n in kinds.items() if kind)
-            first = self.first[why].encode("utf-8", "backslashreplace").decode()
+            first = printable(self.first[why])
             found.append((why, f"{n_all:,} {one if n_all == 1 else several}{f' ({named})' if named else ''}, such as {first}", way))
         return found
 

@@ -6,17 +6,22 @@ and can be checked to the byte at any time (`verify`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
 from fistful.errors import DataError, UsageError
 
-from .files import hash_file, read_json, write_json
+from .files import hash_file, read_json, record_of, write_json
+from .folders import files_below, folder_at
 from .identity import FORMAT, canonical_json, config_id, sha256_hex
 from .kinds import is_hidden
 
 T = TypeVar("T")
+
+THREADS = 4
+"""SHA-256 leaves the interpreter's lock, and a store answers several questions at a time."""
 
 MANIFEST = "manifest.json"
 CONFIG = "config.json"
@@ -25,7 +30,7 @@ STAGES = "stages"
 """Folders within, each with a claim of its own: what they hold serves other configurations of the folder too."""
 
 
-def claim(folder: Path, verb: str, values: Mapping[str, Any], inputs: Any, *, write: bool = True) -> bool:
+def claim(folder: Path, verb: str, values: Mapping[str, Any], inputs: Any, *, write: bool = True, which: Callable[[], str] = str) -> bool:
     """Make the folder ours for this configuration, or find that it already is.
 
     Args:
@@ -34,6 +39,7 @@ def claim(folder: Path, verb: str, values: Mapping[str, Any], inputs: Any, *, wr
         values: The semantic fields.
         inputs: Fingerprints of what is read.
         write: False to look only.
+        which: Says of other inputs which of them differs, where that is known.
 
     Returns:
         True if the folder is finished already.
@@ -55,7 +61,7 @@ def claim(folder: Path, verb: str, values: Mapping[str, Any], inputs: Any, *, wr
         found = read_config(folder)
         if found["id"] != config["id"]:
             way_out = "choose another --out" if (folder / MANIFEST).exists() else "choose another --out, or delete this unfinished folder"
-            raise UsageError(f"{folder}: belongs to another configuration ({_difference(found, config)}); {way_out}")
+            raise UsageError(f"{folder}: belongs to another configuration ({_difference(found, config, which)}); {way_out}")
     elif taken:
         raise UsageError(f"{folder}: is not empty and was not written by fistful {verb}; choose another --out")
     elif write:
@@ -68,13 +74,13 @@ def release(folder: Path) -> None:
     (folder / CONFIG).unlink()
 
 
-def _difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+def _difference(found: Mapping[str, Any], wanted: Mapping[str, Any], which: Callable[[], str]) -> str:
     if found["verb"] != wanted["verb"]:
         return f"written by fistful {found['verb']}"
     old, new = found["config"], wanted["config"]
     fields = [f"{k}: {old.get(k)!r} there, {new.get(k)!r} asked" for k in sorted({*old, *new}) if old.get(k) != new.get(k)]
     if found["inputs"] != wanted["inputs"]:
-        fields.append("other inputs")
+        fields.append(": ".join(filter(None, ["other inputs", which()])))
     return "; ".join(fields)
 
 
@@ -102,19 +108,35 @@ def finish(folder: Path, records: Mapping[str, Mapping[str, Any]], content: Mapp
 
     Args:
         folder: The folder to close.
-        records: Sizes and hashes already known from writing; every other file is hashed here.
+        records: Sizes and hashes already known from writing; of a finished folder within its manifest knows them, and every
+            other file is hashed here.
         content: SHA-256 of the inputs' content, by relative name.
     """
-    files = {name: records.get(name) or hash_file(folder / name) for name in _file_names(folder)}
+    sizes = _file_sizes(folder)
+    known = {**_in_finished_folders(folder, sizes), **records}
+    files = {name: known.get(name) or record_of(folder / name) for name in sizes}
     body = {"format": FORMAT, "id": read_config(folder)["id"], "input_content": dict(content), "files": files}
     digest = sha256_hex(canonical_json(body))
     write_json(folder, MANIFEST, {**body, "digest": digest})
     return digest
 
 
-def _file_names(folder: Path) -> list[str]:
-    names = (p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() or p.is_symlink())
-    return sorted(n for n in names if n != MANIFEST and LOGS not in n.split("/")[:-1])
+def _file_sizes(folder: Path) -> dict[str, int]:
+    found = sorted(files_below(folder).items())
+    return {name: size for name, size in found if name != MANIFEST and LOGS not in name.split("/")[:-1]}
+
+
+def _leads_nowhere(path: Path) -> bool:
+    return path.is_symlink() and not path.exists()
+
+
+def _in_finished_folders(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for name in names:
+        within = name.removesuffix(MANIFEST)
+        if within.endswith("/"):
+            found |= {within + each: record for each, record in read_json(folder / name)["files"].items()}
+    return found
 
 
 def fingerprint(folder: Path) -> str:
@@ -161,7 +183,7 @@ def verify(folder: str | Path) -> list[str]:
     Raises:
         UsageError: If the folder has no manifest.
     """
-    folder = Path(folder)
+    folder = folder_at(folder)
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder")
     if not (folder / MANIFEST).exists():
@@ -171,12 +193,17 @@ def verify(folder: str | Path) -> list[str]:
     except DataError as error:
         return [str(error)]
     files = manifest["files"]
-    problems = [f"{folder / name}: not in the manifest" for name in _file_names(folder) if name not in files and not is_hidden(name)]
+    sizes = _file_sizes(folder)
+    problems = [f"{folder / name}: not in the manifest" for name in sizes if name not in files and not is_hidden(name)]
+    there = [name for name in files if name in sizes and not _leads_nowhere(folder / name)]
+    with ThreadPoolExecutor(THREADS) as pool:
+        hashed = dict(zip(there, pool.map(lambda name: hash_file(folder / name), there), strict=True))
     for name, record in files.items():
         path = folder / name
-        if not path.is_file():
+        found = hashed.get(name)
+        if found is None:
             problems.append(f"{path}: missing")
-        elif (found := hash_file(path)) != record:
+        elif found != record:
             what = "size" if found["size"] != record["size"] else "SHA-256"
             problems.append(f"{path}: {what} is {found[what.replace('-', '').lower()]}, expected {record[what.replace('-', '').lower()]}")
     if not problems and read_config(folder)["id"] != manifest["id"]:

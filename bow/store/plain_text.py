@@ -30,6 +30,15 @@ SURROGATE = re.compile("[\ud800-\udfff]")
 """Halves of characters: how Python carries names that are not UTF-8. No table or tar can hold them."""
 
 
+def printable(name: str) -> str:
+    r"""Return a name that any table can hold: bytes that are not UTF-8 are spelt \udcff.
+
+    >>> printable("caf\udce9")
+    'caf\\udce9'
+    """
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 class BadText(ValueError):
     """A text is not UTF-8: the message says what it is."""
 

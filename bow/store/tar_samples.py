@@ -89,13 +89,7 @@ def read_tar_samples(
     tar = None
     try:
         tar = TarReader(unpacked(stream))
-        for member in tar:
-            if member.kind == "folder":
-                continue
-            if watch:
-                watch(member)
-            if is_hidden(member.name):
-                continue
+        for member in _visible_files(tar, watch):
             key, extension = split_name(member.name)
             if problem := _problem(member, key, extension):
                 yield samples.refuse("bad_name", member.name, problem)
@@ -116,6 +110,17 @@ def read_tar_samples(
     else:
         yield from samples.end()
     yield from samples.incomplete()
+
+
+def _visible_files(tar: TarReader, watch: Callable[[Member], None] | None) -> Iterator[Member]:
+    """Yield the members that are neither folders nor hidden."""
+    for member in tar:
+        if member.kind == "folder":
+            continue
+        if watch:
+            watch(member)
+        if not is_hidden(member.name):
+            yield member
 
 
 class _Samples(Generic[T]):

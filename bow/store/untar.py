@@ -103,7 +103,10 @@ class TarReader:
             raise tarfile.ReadError("a file with holes")
         raw_name = pax.get(b"path", long_name)
         name = header.name if raw_name is None else raw_name.decode("utf-8", "surrogateescape")
-        size = int(pax.get(b"size", header.size))
+        try:
+            size = int(pax.get(b"size", header.size))
+        except ValueError:
+            raise tarfile.ReadError("a pax header that is none") from None
         if size < 0:
             raise tarfile.ReadError(f"a member of {size} bytes")
         is_file = header.type in tarfile.REGULAR_TYPES
@@ -134,6 +137,7 @@ class TarReader:
             if blocks.count(0) < len(blocks):
                 start = len(blocks) - len(blocks.lstrip(b"\0"))
                 start -= start % BLOCK
+                self._offset += self._at - (len(blocks) - start)
                 self._buffer, self._at = blocks[start:] + self._buffer[self._at :], 0
                 return self._read(BLOCK)
         return b""

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from fistful.bow.store.dead_letters import DeadLetter
 from fistful.bow.store.images import EXTENSIONS
 from fistful.bow.store.kinds import OTHER_IMAGES, PassedOver, files_under, is_hidden, is_image, size_of, visible
+from fistful.bow.store.plain_text import SURROGATE, printable
 from fistful.bow.store.untar import Member, TarReader, unpacked
 from fistful.errors import DataError, UsageError
 from fistful.wording import some
@@ -36,7 +37,7 @@ class Listing:
     folders: list[str]
     warnings: list[str]
     outside: list[str]
-    """Paths that leave the set or belong to no class; refused."""
+    """Paths that leave the set, belong to no class, or are not UTF-8; refused."""
 
 
 def open_folder(root: Path, name: str, names: str | None) -> EvalSet:
@@ -54,7 +55,7 @@ def open_folder(root: Path, name: str, names: str | None) -> EvalSet:
     place = {folder: i for i, folder in enumerate(listing.folders)}
 
     def read() -> Iterator[Sample | DeadLetter]:
-        yield from (DeadLetter("bad_name", path, path, "not in a class folder", b"") for path in listing.outside)
+        yield from (_outside(path, path) for path in listing.outside)
         for path, folder, _ in listing.images:
             try:
                 yield Sample(path, (root / path).read_bytes(), place[folder])
@@ -63,6 +64,25 @@ def open_folder(root: Path, name: str, names: str | None) -> EvalSet:
 
     files = [(image, root / image) for image in (*(image for image, _, _ in listing.images), *listing.outside)]
     return _as_set(name, classes, read, listing, warnings, files)
+
+
+def names_in(path: Path) -> list[str]:
+    """Return the files in a folder or an archive, by their names, hidden ones left out.
+
+    Raises:
+        DataError: If the archive is broken.
+    """
+    if path.is_dir():
+        return files_under(path, PassedOver())
+    return visible([member.name for member, _ in _members(path) if member.kind == "file"], PassedOver())
+
+
+def count_classes(names: Sequence[str]) -> int:
+    """Return how many class folders with images there are among some files; 0 where their folders are no classes."""
+    try:
+        return len(list_images([(name, 0) for name in names], [], "").folders)
+    except UsageError:
+        return 0
 
 
 def open_archive(path: Path, name: str, names: str | None) -> EvalSet:
@@ -88,13 +108,18 @@ def open_archive(path: Path, name: str, names: str | None) -> EvalSet:
         raise DataError(f"{path}: holds {twice[0]} twice; expected each image once")
 
     def read() -> Iterator[Sample | DeadLetter]:
-        yield from (DeadLetter("bad_name", path.name, image, "not in a class folder", b"") for image in listing.outside)
+        yield from (_outside(path.name, image) for image in listing.outside)
         for member, tar in _members(path):
             image = str(PurePosixPath(member.name))  # without the ./ that tar -C writes
             if member.kind == "file" and image in label:
                 yield Sample(image, tar.read(), label[image])
 
     return _as_set(name, classes, read, listing, warnings, [(path.name, path)])
+
+
+def _outside(file: str, image: str) -> DeadLetter:
+    detail = "name is not UTF-8" if SURROGATE.search(image) else "not in a class folder"
+    return DeadLetter("bad_name", printable(file), printable(image), detail, b"")
 
 
 def _as_set(
@@ -155,7 +180,7 @@ def list_images(found: Sequence[tuple[str, int]], empty: Sequence[str], where: s
             images.append((PurePosixPath(path), size))
         elif extension in OTHER_IMAGES:
             others[extension] += 1
-    safe = [(p, s) for p, s in images if not p.is_absolute() and ".." not in p.parts]
+    safe = [(p, s) for p, s in images if not p.is_absolute() and ".." not in p.parts and not SURROGATE.search(str(p))]
     depth = _leading(p for p, _ in safe)
     inside = [(str(p), p.parts[depth], s) for p, s in safe if len(p.parts) > depth + 1]
     known = {path for path, _, _ in inside}

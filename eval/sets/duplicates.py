@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from fistful.bow.store.dead_letters import Refused
+from fistful.bow.store.folders import folder_at
 from fistful.bow.store.images import decode_image
 from fistful.bow.store.index import read_index
 
@@ -82,7 +83,7 @@ def near(hashes: np.ndarray, known: np.ndarray, max_distance: int = MAX_DISTANCE
 
 def training_hashes(folders: Iterable[str | Path]) -> np.ndarray:
     """Hash the images of data folders that `fistful bags` or `label` wrote: uint64, each once."""
-    return np.unique(np.fromiter((phash(image) for folder in folders for image in _images(Path(folder))), dtype=np.uint64))
+    return np.unique(np.fromiter((phash(image) for folder in folders for image in _images(folder_at(folder))), dtype=np.uint64))
 
 
 def _images(folder: Path) -> Iterator[Image.Image]:

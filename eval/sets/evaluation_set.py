@@ -61,6 +61,8 @@ class EvalSet:
     """Whether an image may have several classes, or none."""
     templates: list[str] = dataclasses.field(default_factory=list)
     """Prompt templates that the set itself brings."""
+    taken: list[str] = dataclasses.field(default_factory=list)
+    """A line for what was recognised rather than named: what is read, and how."""
     warnings: list[str] = dataclasses.field(default_factory=list)
 
     def fingerprint(self, show: bool = False) -> dict[str, Any]:

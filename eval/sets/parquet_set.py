@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from fistful.bow.store.columns import BROKEN_PARQUET, check_damage, is_list, is_text
 from fistful.bow.store.dead_letters import DeadLetter, Refused
 from fistful.bow.store.files import parse_json
+from fistful.bow.store.plain_text import printable
 from fistful.errors import DataError, UsageError
 from fistful.wording import some
 
@@ -99,7 +100,7 @@ def _open(path: Path) -> pq.ParquetFile:
         _ = file.schema_arrow.names  # read only now
         return file
     except BROKEN_PARQUET as error:
-        raise DataError(f"{path}: not a readable parquet file ({check_damage(error)})") from None
+        raise DataError(f"{path}: not a readable parquet file ({check_damage(error, path)})") from None
 
 
 def _column(schema: pa.Schema, wanted: tuple[str, ...], path: Path) -> str:
@@ -122,7 +123,7 @@ def _classes(files: list[Path], schema: pa.Schema, label: str, names: str | None
     if names is None:
         if empty := [i for i, name in enumerate(hub) if not heard(name)]:
             raise UsageError(f"{files[0]}: the name of its class {empty[0]} is empty; --names with the columns id and name gives one")
-        return [ClassName(str(i), name.replace("_", " ")) for i, name in enumerate(hub)], []
+        return [ClassName(str(i), printable(name).replace("_", " ")) for i, name in enumerate(hub)], []
     seen = [int(value) for value in _values(files, label)]
     return from_table([str(i) for i in range(max(seen, default=-1) + 1)], Path(names))
 
@@ -135,7 +136,7 @@ def _values(files: list[Path], label: str) -> set[Any]:
             for part in pq.read_table(path, columns=[label])[label].chunks:
                 found.update((pc.list_flatten(part) if is_list(part.type) else part).to_pylist())
         except BROKEN_PARQUET as error:
-            raise DataError(f"{path}: its labels cannot be read ({check_damage(error)}); fetch it again") from None
+            raise DataError(f"{path}: its labels cannot be read ({check_damage(error, path)}); fetch it again") from None
     return found - {None}
 
 
@@ -161,14 +162,14 @@ def _read(files: list[Path], image: str, label: str, source: str | None, place: 
         try:
             for batch in _open(path).iter_batches(ROWS, columns=columns):
                 for values in batch.to_pylist():
-                    name = f"{path.name}/row {row}"
+                    name = f"{printable(path.name)}/row {row}"
                     row += 1
                     try:
                         yield _sample(name, values[image], values[label], place, str(values.get(source) or "") if source else "")
                     except Refused as refused:
-                        yield DeadLetter(refused.reason, path.name, name, refused.detail, b"")
+                        yield DeadLetter(refused.reason, printable(path.name), name, refused.detail, b"")
         except BROKEN_PARQUET as error:
-            raise DataError(f"{path}: broken after row {row} ({check_damage(error)}); fetch it again") from None
+            raise DataError(f"{path}: broken after row {row} ({check_damage(error, path)}); fetch it again") from None
 
 
 def _sample(name: str, image: Any, label: Any, place: dict[str, int], source: str) -> Sample:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fistful.bow.store.folders import read_part
 from fistful.bow.store.index import unit_name
 from fistful.errors import DataError
 
@@ -16,8 +17,6 @@ def image_bytes(folder: Path, key: str, offset: int, size: int) -> bytes:
     """
     path = folder / unit_name("shards", int(key.split("_")[0]), "tar")
     try:
-        with open(path, "rb") as shard:
-            shard.seek(offset)
-            return shard.read(size)
+        return read_part(path, offset, size)
     except FileNotFoundError:
         raise DataError(f"{path}: missing, though the index names it; fistful verify {folder} tells what else changed") from None

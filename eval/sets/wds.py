@@ -19,7 +19,7 @@ from fistful.bow.store.dead_letters import DeadLetter, Refused
 from fistful.bow.store.files import parse_json
 from fistful.bow.store.images import EXTENSIONS
 from fistful.bow.store.kinds import is_hidden
-from fistful.bow.store.plain_text import MARK, read_lines
+from fistful.bow.store.plain_text import MARK, SURROGATE, printable, read_lines
 from fistful.bow.store.tar_samples import PICTURES, TarRefusal, read_tar_samples
 from fistful.errors import DataError, UsageError
 
@@ -31,7 +31,7 @@ CLASS_NAMES = "classnames.txt"
 TEMPLATES = "zeroshot_classification_templates.txt"
 TYPE = "dataset_type.txt"
 SHARDS = "nshards.txt"
-MULTILABEL = "multilabel"
+MULTILABEL, RETRIEVAL = "multilabel", "retrieval"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def open_wds(layout: Layout, name: str, names: str | None) -> EvalSet:
         UsageError: If it is not for classification, with one label or several, or its class names are missing.
         DataError: If a shard is missing.
     """
-    kind = (_lines(layout.root / TYPE)[:1] or ["classification"])[0].lower()
+    kind = kind_of(layout)
     if kind not in ("classification", MULTILABEL):
         raise UsageError(f"{layout.root / TYPE}: found {kind!r}, expected classification or {MULTILABEL}")
     table = Path(names) if names is not None else layout.root / CLASS_NAMES
@@ -81,6 +81,21 @@ def open_wds(layout: Layout, name: str, names: str | None) -> EvalSet:
         templates=_lines(layout.root / TEMPLATES),
         warnings=[*warnings, *_without_images(counts), *odd_names(classes)],
     )
+
+
+def kind_of(layout: Layout) -> str:
+    """Return what a set is for, as it says itself."""
+    return (_lines(layout.root / TYPE)[:1] or ["classification"])[0].lower()
+
+
+def open_retrieval(layout: Layout) -> tuple[list[Path], list[str]]:
+    """Return the shards of a set for retrieval (KEY.txt has a caption on each line), and warnings.
+
+    Raises:
+        DataError: If a shard is missing.
+    """
+    shards, warnings = _shards(layout.split)
+    return [shard for shard in shards if shard.stat().st_size], warnings
 
 
 def _classes(table: Path, *, given: bool) -> list[ClassName]:
@@ -171,7 +186,7 @@ def _read(shards: list[Path], n_classes: int, label: Callable[[Parts, int], Labe
                 try:
                     yield _sample(name, sample, n_classes, label)
                 except Refused as refused:
-                    yield DeadLetter(refused.reason, shard.name, name, refused.detail, b"")
+                    yield DeadLetter(refused.reason, printable(shard.name), printable(name), refused.detail, b"")
 
 
 def _samples(shard: Path) -> Iterator[dict[str, Any]]:
@@ -192,6 +207,8 @@ def _samples(shard: Path) -> Iterator[dict[str, Any]]:
 
 
 def _sample(name: str, sample: dict[str, Any], n_classes: int, label: Callable[[Parts, int], Labels]) -> Sample:
+    if SURROGATE.search(name):
+        raise Refused("bad_name", "name is not UTF-8")
     parts = {key.lower(): value for key, value in sample.items() if not key.startswith("__")}
     image = next((parts[e] for e in EXTENSIONS if e in parts), None)
     if image is None:
@@ -229,4 +246,4 @@ def _source(parts: dict[str, Any]) -> str:
         found = parse_json(parts.get("json", b"{}"))
     except ValueError:
         raise Refused("bad_json", "its .json is not JSON") from None
-    return str(found.get("source") or "") if isinstance(found, dict) else ""
+    return printable(str(found.get("source") or "")) if isinstance(found, dict) else ""

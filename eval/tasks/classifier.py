@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fistful.errors import DataError, UsageError
+from fistful.bow.embeddings import check_features
+from fistful.errors import UsageError
 from fistful.training.model.encoder import Encoder
 
 from ..sets.class_names import ClassName
@@ -123,19 +124,3 @@ def check_head(encoder: Encoder) -> None:
 
 def _silent(classes: Sequence[ClassName], weights: np.ndarray) -> list[str]:
     return [entry.name for entry, row in zip(classes, weights, strict=True) if not row.any()]
-
-
-def check_features(features: np.ndarray, what: Sequence[str], model: str, *, zeros_allowed: bool) -> np.ndarray:
-    """Return features if they are finite and of length 1.
-
-    Raises:
-        DataError: If not; the message names the first.
-    """
-    lengths = np.linalg.norm(features.astype(np.float64), axis=1)
-    fine = np.isclose(lengths, 1.0, atol=1e-3) | (zeros_allowed & (lengths == 0))
-    if not fine.all():
-        first = int(np.flatnonzero(~fine)[0])
-        raise DataError(
-            f"{what[first]!r}: {model} gives features of length {lengths[first]:.4g}, expected 1; the model or its encoder is broken"
-        )
-    return features

@@ -18,27 +18,30 @@ from pathlib import Path
 
 import numpy as np
 
+from fistful.bow.embeddings import check_features
 from fistful.bow.store.dead_letters import Refused
 from fistful.bow.store.files import check_above, write_own_file
 from fistful.bow.store.identity import check_numbers, execution, semantic
-from fistful.bow.store.images import EXTENSIONS, decode_image
-from fistful.bow.store.kinds import PassedOver, files_under, is_image, unread_kind
+from fistful.bow.store.images import decode_image
 from fistful.bow.store.model_folder import find_folder
 from fistful.bow.vocabulary import FILE as VOCABULARY
 from fistful.bow.vocabulary import read_vocabulary
 from fistful.bow.words import WordOptions
 from fistful.errors import DataError, UsageError
+from fistful.pipelines.read.source_options import SourceOptions
 from fistful.progress import progress_bar
 from fistful.terminal import show_in_line
 from fistful.training.device import Device
-from fistful.training.model.encoder import Encoder
+from fistful.training.model.encoder import Encoder, check_pictures, texts_or
 from fistful.training.model.load import load_encoder
+from fistful.training.model.student import StudentEncoder
 from fistful.wording import counted, some, table
 
 from ..sets.class_names import ClassName, alike, heard, read_table
 from . import zeroshot
-from .classifier import Classifier, build_classifiers, check_features
+from .classifier import Classifier, build_classifiers
 from .coverage import ClassCover, cover_classes, read_word_options
+from .own_images import Lost, find_images
 from .prompts import build_prompts, check_prompts, options_for
 
 FORMATS = (".csv", ".jsonl")
@@ -65,6 +68,8 @@ class ClassifyConfig:
     """Where to compute; auto: a GPU if there is one. A function of your own decides by itself."""
     batch_size: int = execution(64)
     """Images a batch."""
+    images_root: str = execution("")
+    """Folder that names of images in a table start from; without it the table's own folder, or one beside it."""
     progress: bool = execution(True)
     """Show a progress bar."""
 
@@ -101,7 +106,7 @@ class Answer:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model ready to classify."""
+    """A model ready to classify and to embed."""
 
     encoder: Encoder = dataclasses.field(repr=False)
 
@@ -124,9 +129,69 @@ class LoadedModel:
             raise UsageError("images: expected a list of paths of image files")
         return list(answers(self.encoder, paths, _check_names(_check_call(names), "names"), config))
 
+    def embed_images(self, images: Iterable[str | Path | bytes], batch_size: int = 64) -> np.ndarray:
+        """Return the embeddings of images, float32 (n, d) of length 1, in their order.
+
+        Args:
+            images: Image files, by path or as their bytes.
+            batch_size: Images that are held in memory at once.
+
+        Raises:
+            UsageError: If they are no list of images.
+            DataError: If one cannot be read; the message names it.
+        """
+        if isinstance(images, str | Path | bytes):
+            raise UsageError(f"images: expected a list of paths or of bytes, found one {type(images).__name__}")
+        stream, parts, at = iter(images), [], 0
+        while batch := list(islice(stream, batch_size)):
+            names = [f"images[{at + i}]" if isinstance(image, bytes) else str(image) for i, image in enumerate(batch)]
+            pixels = np.stack([_pixels(self.encoder, image, name) for image, name in zip(batch, names, strict=True)])
+            parts.append(check_features(self.encoder.embed_images(pixels), names, self.encoder.name, zeros_allowed=True))
+            at += len(batch)
+        if not parts:
+            raise UsageError("images: is empty, expected one image or more")
+        return np.concatenate(parts)
+
+    def embed_texts(self, texts: Iterable[str]) -> np.ndarray:
+        """Return the embeddings of texts, float32 (n, d) of length 1, in their order; zeros for one without a word that the model knows.
+
+        Raises:
+            UsageError: If they are no list of texts, or the model has no text tower.
+        """
+        given = _list_of_texts(texts)
+        return check_features(self.encoder.embed_texts(given), given, self.encoder.name, zeros_allowed=True)
+
+    def label_texts(self, texts: Iterable[str]) -> list[dict[str, float]]:
+        """Return the probability of each label for each text, by a classifier that `fistful distill --labels` made.
+
+        Raises:
+            UsageError: If they are no list of texts, or the model is no such classifier.
+        """
+        given = _list_of_texts(texts)
+        if not isinstance(self.encoder, StudentEncoder):
+            raise UsageError(f"{self.encoder.name}: knows no labels of texts; fistful distill --labels TSV makes a classifier")
+        return self.encoder.label_texts(given)
+
+
+def _list_of_texts(texts: Iterable[str]) -> list[str]:
+    given = [texts] if isinstance(texts, str) else list(texts)
+    if isinstance(texts, str) or not given or not all(isinstance(text, str) for text in given):
+        raise UsageError("texts: expected a list of one text or more")
+    return given
+
+
+def _pixels(encoder: Encoder, image: str | Path | bytes, name: str) -> np.ndarray:
+    """Return an image as the model takes it."""
+    try:
+        return encoder.prepare(decode_image(image if isinstance(image, bytes) else Path(image).read_bytes()))
+    except Refused as refused:
+        raise DataError(f"{name}: cannot be read ({refused.reason}: {refused.detail})") from None
+    except OSError as error:
+        raise DataError(f"{name}: cannot be read ({error.strerror})") from None
+
 
 def load(model: str | Path, device: Device = "auto") -> LoadedModel:
-    """Load a run folder, a model folder or an open_clip folder for `classify`, onto a GPU if there is one.
+    """Load a run folder, a model folder or an open_clip folder to classify and to embed, onto a GPU if there is one.
 
     Raises:
         UsageError: If there is no model.
@@ -139,7 +204,7 @@ def classify(model: str, *images: str, names: str, out: str | Path | None = None
 
     Args:
         model: Run folder, model folder, open_clip local folder, or `module:function`.
-        images: Image files, or folders of them.
+        images: Image files, folders, globs, and tables that name images.
         names: File with one class name on each line, or a TSV or CSV with a column name.
         out: CSV or JSONL file to write, by its ending; None for none.
         config: How.
@@ -155,14 +220,18 @@ def classify(model: str, *images: str, names: str, out: str | Path | None = None
         raise UsageError(f"--out {out}: expected a file that ends in {' or '.join(FORMATS)}")
     if out is not None:
         check_above(out)
-    paths, classes = find_images(images), _check_names(read_table(Path(names))[1], f"--names {names}")
+    lost: list[Lost] = []
+    paths = find_images(images, lost=lost, options=SourceOptions(images_root=config.images_root))
+    classes = _check_names(read_table(Path(names))[1], f"--names {names}")
     encoder, found = load_encoder(model, config.device), []
+    check_pictures(encoder)
     for line in never_learnt(model, classes, synonyms=config.synonyms):
         print(line, file=sys.stderr)
     with progress_bar("classify", len(paths), config.progress) as update:
         for answer in answers(encoder, paths, classes, config):
             found.append(answer)
             update(len(found), "")
+    found += [_unread(*one) for one in lost]
     if out is not None:
         _write(Path(out), found)
     if all(answer.error for answer in found):
@@ -171,32 +240,8 @@ def classify(model: str, *images: str, names: str, out: str | Path | None = None
     return found
 
 
-def find_images(specs: Sequence[str], passed: PassedOver | None = None) -> list[Path]:
-    """List the images of some files and folders.
-
-    Args:
-        specs: Files, which are taken whatever they are called, and folders.
-        passed: Receives what of the folders is not read.
-
-    Raises:
-        UsageError: If one is missing, or there are no images.
-    """
-    found: list[Path] = []
-    passed = PassedOver() if passed is None else passed
-    for spec in specs:
-        path = Path(spec)
-        if not path.exists():
-            raise UsageError(f"{spec}: no such image or folder")
-        names = files_under(path, passed) if path.is_dir() else []
-        for name in names:
-            if (unread := unread_kind(name)) and unread[0] == "picture":
-                passed.add("picture", name, unread[1])
-        found += [path / name for name in names if is_image(name)] if path.is_dir() else [path]
-    if not found:
-        raise UsageError(
-            f"{', '.join(specs) or 'IMAGES'}: no images; expected files that end in {', '.join(EXTENSIONS)}, or folders of them"
-        )
-    return list(dict.fromkeys(found))
+def _unread(image: str, error: str) -> Answer:
+    return Answer(image, None, None, [], error)
 
 
 def _check_names(classes: Sequence[ClassName], where: str) -> Sequence[ClassName]:
@@ -243,14 +288,15 @@ def answers(encoder: Encoder, images: Sequence[str | Path], classes: Sequence[Cl
     names = [entry.name for entry in classes]
     options = options_for(encoder, WordOptions())
     prompts = build_prompts(config.prompts, classes, own=[], options=options, synonyms=config.synonyms)
-    (classifier,) = build_classifiers(encoder, [prompts], classes)
+    with texts_or("--prompts head asks its word head"):
+        (classifier,) = build_classifiers(encoder, [prompts], classes)
     stream = iter(images)
     while batch := list(islice(stream, config.batch_size)):
         read = [_read(encoder, Path(path)) for path in batch]
         fine = [(path, pixels) for path, pixels in zip(batch, read, strict=True) if isinstance(pixels, np.ndarray)]
         judged = iter(_judge(encoder, classifier, fine, names, config))
         for path, pixels in zip(batch, read, strict=True):
-            yield Answer(str(path), None, None, [], pixels) if isinstance(pixels, str) else next(judged)
+            yield _unread(str(path), pixels) if isinstance(pixels, str) else next(judged)
 
 
 def _read(encoder: Encoder, path: Path) -> np.ndarray | str:

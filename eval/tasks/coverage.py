@@ -10,8 +10,10 @@ from typing import Literal
 import numpy as np
 
 from fistful.bow.store.files import read_json
+from fistful.bow.store.folders import folder_at
 from fistful.bow.store.identity import canonical_json, sha256_hex
 from fistful.bow.store.manifest import CONFIG, read_config
+from fistful.bow.store.model_folder import OWN_FILE
 from fistful.bow.vocabulary import FILE, read_vocabulary
 from fistful.bow.words import WordOptions
 from fistful.errors import UsageError
@@ -20,9 +22,7 @@ from ..sets.class_names import ClassName
 from .prompts import class_words
 
 Cover = Literal["all", "some", "none"]
-
-OWN_FILE = "fistful.json"
-"""What a model of ours says of itself (fistful.training.model.export, which would bring torch)."""
+Source = Literal["pictures", "text", "neither"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def read_coverage(folder: str) -> Coverage:
     Raises:
         UsageError: If the folder has none.
     """
-    path = Path(folder)
+    path = folder_at(folder)
     if not (path / FILE).is_file():
         raise UsageError(f"--vocabulary {folder}: has no {FILE}; expected a folder that fistful count or bags wrote")
     vocabulary = read_vocabulary(path)
@@ -89,11 +89,13 @@ class ClassCover:
     missing: tuple[str, ...]
     """Those that the vocabulary lacks."""
     dropped: tuple[str, ...]
-    """Those that balancing never keeps."""
+    """Those that balancing never keeps, or that have no word vector."""
     shared: tuple[str, ...]
     """Names (and folders) of other classes whose names have the same words: no vocabulary tells them apart."""
     twins: tuple[str, ...]
     """The same of classes of which the same words are learnt, `shared` included: this vocabulary cannot tell them apart."""
+    pictures: int | None = None
+    """How many pictures have the rarest of its words in their bags; None where nobody asked."""
 
     @property
     def cover(self) -> Cover:
@@ -101,14 +103,24 @@ class ClassCover:
         lost = len(self.missing) + len(self.dropped)
         return "none" if lost == len(self.words) else "some" if lost else "all"
 
+    @property
+    def source(self) -> Source | None:
+        """What all of its words can be learnt from: bags of pictures, or else the vocabulary's text; None where nobody asked."""
+        if self.pictures is None:
+            return None
+        return "pictures" if self.pictures else "text" if self.cover == "all" else "neither"
 
-def cover_classes(classes: Sequence[ClassName], keep: Mapping[str, float], options: WordOptions) -> list[ClassCover]:
+
+def cover_classes(
+    classes: Sequence[ClassName], keep: Mapping[str, float], options: WordOptions, pictured: Mapping[str, int] | None = None
+) -> list[ClassCover]:
     """Say which classes a vocabulary covers, and which it cannot tell apart.
 
     Args:
         classes: Their names as prompts would say them.
         keep: How likely each word of the vocabulary is kept.
         options: How names become words.
+        pictured: How many pictures have each word in their bags; None to leave that open.
     """
     bags = class_words([entry.name for entry in classes], options)
     whole, learnt = _same(bags), _same([[word for word in words if keep.get(word, 0.0) > 0] for words in bags])
@@ -122,6 +134,7 @@ def cover_classes(classes: Sequence[ClassName], keep: Mapping[str, float], optio
             dropped=tuple(word for word in words if keep.get(word) == 0.0),
             shared=tuple(said[i] for i in whole[number]),
             twins=tuple(said[i] for i in learnt[number]),
+            pictures=None if pictured is None else min((pictured.get(word, 0) for word in words), default=0),
         )
         for number, (entry, words) in enumerate(zip(classes, bags, strict=True))
     ]

@@ -130,10 +130,12 @@ def summarise(ranks_N: np.ndarray, labels_N: np.ndarray, n_classes: int) -> dict
     Returns:
         CLIP_benchmark's acc1, acc5 (None below 5 classes) and mean_per_class_recall; each with
         _low and _high; chance1, chance5 of uniform guessing; majority1, the share of the largest
-        class; n, n_classes.
+        class; n, n_classes. What is not defined without images, or without classes, is left out.
     """
     n = len(ranks_N)
-    figures: dict[str, Any] = {"n": n, "n_classes": n_classes, "chance1": 1 / n_classes, "chance5": min(1.0, TOP / n_classes)}
+    figures: dict[str, Any] = {"n": n, "n_classes": n_classes}
+    if n_classes:
+        figures |= {"chance1": 1 / n_classes, "chance5": min(1.0, TOP / n_classes)}
     if n == 0:
         return figures
     right = np.stack([ranks_N < 1, ranks_N < TOP], axis=1).astype(np.float64)

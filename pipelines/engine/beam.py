@@ -12,6 +12,7 @@ import dataclasses
 import difflib
 import functools
 import importlib
+import itertools
 import logging
 import os
 import re
@@ -20,13 +21,16 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from fistful.bow.store.files import parse_json
+from fistful.bow.store.folders import LISTED_EVERY, entries, in_store, read_all
 from fistful.bow.store.index import unit_name
-from fistful.errors import FistfulError, Interrupted, MachineError, UsageError
+from fistful.errors import DataError, FistfulError, Interrupted, MachineError, UsageError
 
+from . import dask_cluster
 from .processes import descendants, kill, signals, worker_deaths
 
 POLL_SECONDS = 0.1
@@ -49,20 +53,6 @@ class Engine:
     """How long no unit may finish before the run ends; large and slow units have longer."""
 
 
-class Numbered(Protocol):
-    """What is run: anything with a number and a size."""
-
-    @property
-    def number(self) -> int:
-        """Number of the unit: names its files."""
-        ...
-
-    @property
-    def size(self) -> int:
-        """Bytes to read, for sorting."""
-        ...
-
-
 @dataclasses.dataclass(frozen=True, slots=True)
 class Work:
     """What is done with each unit: a module-level function of (unit, folder, job)."""
@@ -78,10 +68,18 @@ class Work:
 
 def do_one(unit: Any, work: Work) -> int:
     """Run a unit unless its stats file is there; return its number. Runs in any process, any number of times."""
-    if not stats_path(work.folder, unit.number).exists():
+    if not _is_done(work.folder, unit.number):
         module, _, name = work.function.partition(":")
         getattr(importlib.import_module(module), name)(unit, work.folder, work.job)
     return unit.number
+
+
+def _is_done(folder: Path, number: int) -> bool:
+    try:
+        stats_path(folder, number).read_bytes()  # of a store that is one request, and to ask whether it is there are two
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def stats_path(folder: Path, number: int) -> Path:
@@ -89,14 +87,34 @@ def stats_path(folder: Path, number: int) -> Path:
     return folder / unit_name("stats", number, "json")
 
 
-def run_units(units: list[Any], work: Work, workers: int, progress: Callable[[int], None], engine: Engine = Engine()) -> None:
+def read_stats(folder: Path, numbers: Iterable[int]) -> Iterator[tuple[int, bytes, dict[str, Any]]]:
+    """Yield the number, the stats file's bytes and what they say, of units that are done.
+
+    Raises:
+        DataError: If one is not JSON.
+    """
+    one, other = itertools.tee(numbers)
+    for number, data in zip(one, read_all(stats_path(folder, n) for n in other), strict=True):
+        try:
+            yield number, data, parse_json(data)
+        except ValueError as error:
+            raise DataError(f"{stats_path(folder, number)}: not valid JSON ({error}); delete it, and the same command resumes") from None
+
+
+def done_units(folder: Path) -> dict[int, int]:
+    """Return when each unit that is done was, in nanoseconds, by its number: one listing."""
+    found = entries(stats_path(folder, 0).parent)
+    return {int(name.removesuffix(".json")): entry.st_mtime_ns for name, entry in found.items() if re.fullmatch(r"\d+\.json", name)}
+
+
+def run_units(units: list[Any], work: Work, workers: int, progress: Callable[[set[int]], None], engine: Engine = Engine()) -> None:
     """Run all units that are not done yet.
 
     Args:
-        units: The whole plan.
+        units: The whole plan: anything with a number, which names its files, and a size in bytes to read.
         work: What to do with each.
         workers: Processes; 1 runs in this one.
-        progress: Called with the number of units done, several times a second.
+        progress: Called with the numbers of units done: first, then several times a second, and last.
         engine: What carries the units; the bytes are the same on all.
 
     Raises:
@@ -106,24 +124,27 @@ def run_units(units: list[Any], work: Work, workers: int, progress: Callable[[in
         UsageError: If Beam does not know the engine or an option.
     """
     arguments = beam_arguments(engine)
-    todo = [unit for unit in units if not stats_path(work.folder, unit.number).exists()]
+    look = _Look(work.folder, units)
+    progress(look.done())
+    todo = [unit for unit in units if unit.number not in look.done()]
     if not todo:
         return
     todo.sort(key=lambda unit: (-unit.size, unit.number))  # a slow unit last would be waited for alone
     carry = functools.partial(ENGINES.get(engine.name, _on_runner), workers=min(workers, len(todo)), arguments=arguments)
     patience = max(engine.stall_seconds, todo[0].size / SLOWEST)
     with signals() as stopped, worker_deaths() as lost:
-        failure = _supervise(todo, work, carry, _Watchdog(_Look(work.folder, units), patience, stopped, lost), progress)
+        failure = _supervise(todo, work, carry, _Watchdog(look, patience, stopped, lost), progress)
     if failure:
         raise _translate(failure, work, engine.name)
-    left = [unit.number for unit in todo if not stats_path(work.folder, unit.number).exists()]
+    progress(look.done(again=True))
+    left = [unit.number for unit in todo if unit.number not in look.done()]
     if left:
         hint = "the same command resumes" if engine.name in ENGINES else "do its workers write to this folder, on a shared file system?"
         raise MachineError(f"{work.folder}: the engine ended but {len(left)} units are not done (first: {left[0]}); {hint}")
 
 
 def _supervise(
-    todo: list[Any], work: Work, carry: Callable[..., None], watchdog: _Watchdog, progress: Callable[[int], None]
+    todo: list[Any], work: Work, carry: Callable[..., None], watchdog: _Watchdog, progress: Callable[[set[int]], None]
 ) -> BaseException | None:
     """Let the engine run in a thread and return what it raised; end it by force if there is trouble."""
     failure: list[BaseException] = []
@@ -132,32 +153,36 @@ def _supervise(
     thread.start()
     while thread.is_alive():
         thread.join(POLL_SECONDS)
-        progress(watchdog.look.n_done())
+        progress(watchdog.look.done())
         trouble = watchdog.trouble(work.folder)
         if trouble:
             if "distributed.nanny" in sys.modules:
-                _let_workers_die()
+                dask_cluster.let_workers_die()
             kill(descendants() - others)
             raise trouble
     return failure[0] if failure else None
 
 
 class _Look:
-    """Counts the stats files of these units; where looking is slow it looks less often, a twentieth of the time at most."""
+    """Says which of these units have their stats file.
+
+    Where looking is slow it looks less often, a twentieth of the time at most; in a store, once a minute.
+    """
 
     def __init__(self, folder: Path, units: list[Any]) -> None:
-        self._folder = stats_path(folder, 0).parent
-        self._names = {stats_path(folder, unit.number).name for unit in units}
-        self._n, self._next = 0, 0.0
+        self._folder = folder
+        self._numbers = {unit.number for unit in units}
+        self._done: set[int] = set()
+        self._next = 0.0
 
-    def n_done(self) -> int:
+    def done(self, *, again: bool = False) -> set[int]:
+        """Return their numbers, as they were when it looked last; `again` looks now."""
         start = time.monotonic()
-        if start >= self._next:
-            with contextlib.suppress(FileNotFoundError):
-                self._n = len(self._names.intersection(os.listdir(self._folder)))
+        if again or start >= self._next:
+            self._done = self._numbers.intersection(done_units(self._folder))
             now = time.monotonic()
-            self._next = now + 20 * (now - start)
-        return self._n
+            self._next = now + max(20 * (now - start), LISTED_EVERY if in_store(self._folder) else 0)
+        return self._done
 
 
 @dataclasses.dataclass(slots=True)
@@ -174,7 +199,7 @@ class _Watchdog:
     slowest: float = 0.0
 
     def trouble(self, folder: Path) -> FistfulError | None:
-        now, n_done = time.monotonic(), self.look.n_done()
+        now, n_done = time.monotonic(), len(self.look.done())
         if n_done != self.n_done:
             if self.n_done > 0:  # before the first one, workers had to start
                 self.slowest = max(self.slowest, now - self.last)
@@ -225,13 +250,20 @@ def _on_this_machine(todo: list[Any], work: Work, workers: int, arguments: list[
     arguments = [f"--direct_num_workers={workers}", "--default_sdk_harness_log_level=ERROR", *arguments]
     environment = None
     if workers > 1:
-        log = work.folder / "logs" / "workers.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        command = f"exec {shlex.quote(sys.executable)} -m fistful.pipelines.engine.worker >>{shlex.quote(str(log))} 2>&1"
+        command = f"exec {shlex.quote(sys.executable)} -m fistful.pipelines.engine.worker >>{shlex.quote(_log_of(work.folder))} 2>&1"
         environment = SubprocessSDKEnvironment.from_command_string(command)
     encoded = JobServiceHandle.encode_pipeline_options(PipelineOptions(arguments).get_all_options())
     provision = fn_runner.ExtendedProvisionInfo(beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded))
     _pipeline(todo, work, fn_runner.FnApiRunner(default_environment=environment, provision_info=provision), arguments)
+
+
+def _log_of(folder: Path) -> str:
+    """Return where workers' output goes: a file beside what they write. In a store none can grow, and Beam raises what matters."""
+    if in_store(folder):
+        return os.devnull
+    log = folder / "logs" / "workers.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    return str(log)
 
 
 def _on_portable(todo: list[Any], work: Work, workers: int, arguments: list[str]) -> None:
@@ -250,37 +282,16 @@ def _on_dask(todo: list[Any], work: Work, workers: int, arguments: list[str]) ->
         logging.getLogger(name).setLevel(logging.CRITICAL)
     arguments = [f"--dask_npartitions={len(todo)}", *arguments]
     with contextlib.ExitStack() as stack:
-        if not any(argument.startswith(("--dask_client_address", "--dask_scheduler_file")) for argument in arguments):
+        if dask_cluster.is_named(arguments):
+            dask_cluster.check_cluster(arguments, work.folder)
+        else:
             cluster: Any = LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0")
             arguments.append(f"--dask_client_address={stack.enter_context(cluster).scheduler_address}")
         try:
             _pipeline(todo, work, DaskRunner(), arguments)
-        except OSError as error:
-            if not _dask_clients():
-                raise MachineError(f"{work.folder}: no Dask scheduler answers ({error}); once one does, the same command resumes") from None
-            raise
         finally:
-            for client in _dask_clients():
+            for client in dask_cluster.clients():
                 client.close()  # Beam leaves it open
-
-
-def _dask_clients() -> list[Any]:
-    """Return Beam's connection to Dask; [] where there is none."""
-    from distributed import default_client
-
-    try:
-        return [default_client()]
-    except ValueError:
-        return []
-
-
-def _let_workers_die() -> None:
-    """Keep Dask's nannies, which are threads of this process, from starting again what is about to be killed."""
-    from distributed.core import Status
-    from distributed.nanny import Nanny
-
-    for nanny in [*Nanny._instances]:
-        nanny.status = Status.closing
 
 
 def _on_runner(todo: list[Any], work: Work, workers: int, arguments: list[str]) -> None:

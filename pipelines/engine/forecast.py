@@ -7,6 +7,7 @@ thrown away. The forecast is a straight line through that one point, and says so
 from __future__ import annotations
 
 import dataclasses
+import math
 import shutil
 import tempfile
 import time
@@ -14,10 +15,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fistful.bow.store.files import read_json
+from fistful.bow.store.folders import in_store
 from fistful.wording import counted
 
 from ..read.find_files import is_compressed
-from ..read.units import Unit
+from ..read.units import IN_LINES, Unit
 from .beam import Work, beam_arguments, do_one, stats_path
 from .stage import Running
 
@@ -69,7 +71,7 @@ def forecast(units: Sequence[Unit], work_in: Callable[[Path], Work], running: Ru
 def cut(unit: Unit) -> tuple[Unit, Unit]:
     """Return two pieces of a unit, one after the other; where it cannot be cut, the whole of it twice."""
     first, second = unit, unit
-    if unit.kind in ("tsv", "jsonl") and not is_compressed(unit.name) and unit.size > 1:
+    if unit.kind in IN_LINES and unit.root is None and not is_compressed(unit.name) and unit.size > 1:
         step = min(PIECE_BYTES, unit.size // 2)
         first = dataclasses.replace(unit, stop=unit.start + step, size=step)
         second = dataclasses.replace(unit, start=unit.start + step, stop=unit.start + 2 * step, size=step)
@@ -78,6 +80,11 @@ def cut(unit: Unit) -> tuple[Unit, Unit]:
         size = unit.size * n // len(unit.files)
         first = dataclasses.replace(unit, files=unit.files[:n], size=size)
         second = dataclasses.replace(unit, files=unit.files[n : 2 * n], size=size)
+    elif unit.root is not None and unit.stop - unit.start > 1:
+        n = min(PIECE_FILES, (unit.stop - unit.start) // 2)
+        size = unit.size * n // (unit.stop - unit.start)
+        first = dataclasses.replace(unit, stop=unit.start + n, size=size)
+        second = dataclasses.replace(unit, start=unit.start + n, stop=unit.start + 2 * n, size=size)
     return dataclasses.replace(first, number=0), dataclasses.replace(second, number=1)
 
 
@@ -92,13 +99,15 @@ def try_out(pieces: tuple[Unit, Unit], work: Work) -> Trial:
     return Trial(pieces[1].name, pieces[1].size, read_json(stats)["rows"], written, max(seconds, 1e-3))
 
 
-def free_bytes(out: Path) -> int:
-    """Return how much the disk of a folder, or of the nearest one above that exists, has free."""
+def free_bytes(out: Path) -> float:
+    """Return how much the disk of a folder, or of the nearest one above that exists, has free; a store always has more."""
+    if in_store(out):
+        return math.inf
     place = next(folder for folder in (out, *out.parents) if folder.exists())
     return shutil.disk_usage(place).free
 
 
-def forecast_text(sizes: Sequence[int], trial: Trial | None, workers: int, free: int, copied: int = 0) -> str:
+def forecast_text(sizes: Sequence[int], trial: Trial | None, workers: int, free: float, copied: int = 0) -> str:
     """Return a forecast as a user reads it.
 
     >>> trial = Trial("a.tsv", 4_000_000, 60_000, 1_000_000, 0.5)
@@ -119,9 +128,10 @@ def forecast_text(sizes: Sequence[int], trial: Trial | None, workers: int, free:
     else:
         lines.append(f"nothing was tried, the pieces are too large: taken are {rate / 1e6:.0f} MB/s a process, and as much written as read")
     seconds, disk = START_SECONDS + n_bytes / rate / min(workers, max(n_units, 1)), n_bytes * ratio + copied
+    room = "in the store" if free == math.inf else f"on disk ({size_words(free)} are free{'' if disk < free else ': too little'})"
     lines.append(
         f"forecast for the whole in proportion: {time_words(seconds)} with --workers {workers} if it has as many free cores, "
-        f"{size_words(disk)} on disk ({size_words(free)} are free{'' if disk < free else ': too little'})"
+        f"{size_words(disk)} {room}"
     )
     return "\n".join(lines)
 

@@ -9,20 +9,25 @@ import platform
 import re
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
+
 from fistful.bow.store import manifest
-from fistful.bow.store.dead_letters import DeadLetter, Letters
-from fistful.bow.store.files import read_json, write_bytes, write_json
-from fistful.bow.store.identity import canonical_json, check_numbers, execution
+from fistful.bow.store.dead_letters import DEAD_LETTER_SCHEMA, DeadLetter, Letters
+from fistful.bow.store.files import parse_json, write_bytes, write_json
+from fistful.bow.store.folders import entries, in_store, lies_in
+from fistful.bow.store.identity import canonical_json, check_numbers, execution, sha256_hex
 from fistful.bow.store.index import unit_name
-from fistful.bow.store.kinds import PassedOver
+from fistful.bow.store.kinds import PassedOver, is_image
+from fistful.bow.store.objects import redacted
+from fistful.bow.store.tables import read_table
 from fistful.errors import DataError, UsageError
 from fistful.progress import progress_bar
 
-from .beam import ENGINES, Engine, Work, run_units, stats_path
+from .beam import ENGINES, Engine, Work, read_stats, run_units
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,30 +97,41 @@ def uncollected() -> Generator[None]:
             gc.enable()
 
 
-def check_out(folder: Path, sources: tuple[str, ...]) -> None:
+def check_out(folder: Path, sources: Sequence[str]) -> None:
     """Check that the output is no part of the input, which it would change.
 
     Raises:
         UsageError: If it lies in a source.
     """
     for source in sources:
-        if folder.resolve().is_relative_to(Path(source).resolve()):
+        if lies_in(folder, source):
             raise UsageError(f"--out {folder}: lies in the source {source}, which it would change; choose a folder outside")
 
 
-PASSED_OVER = "logs/passed_over.json"
-"""Lines that say what of the sources was not read."""
+SOURCES_SEEN = "logs/sources_seen.json"
+"""Lines that say what the sources were taken for, and what of them was not read."""
 
 
-def say_passed_over(folder: Path, passed: PassedOver, running: Running) -> None:
-    """Note in a claimed folder what is not read of the sources; a dry run, which writes nothing, prints it."""
-    lines = passed.lines()
+INPUTS_SEEN = "logs/inputs_seen.json"
+"""Name and bytes of each input, so that one that changes later can be named."""
+
+
+def say_seen(folder: Path, passed: PassedOver, running: Running) -> None:
+    """Note in a claimed folder what the sources are, were taken for, and what is not read; a dry run, which writes nothing, prints that."""
+    lines = [*(f"read: {line}" for line in passed.taken), *(f"passed over: {line}" for line in passed.lines())]
     if running.dry_run:
-        print("".join(f"passed over: {line}\n" for line in lines), end="")
-    elif lines:
-        write_json(folder, PASSED_OVER, lines)
-    else:
-        (folder / PASSED_OVER).unlink(missing_ok=True)
+        print("".join(f"{line}\n" for line in lines), end="")
+        return
+    write_json(folder, INPUTS_SEEN, passed.sizes)
+    write_json(folder, SOURCES_SEEN, lines)
+
+
+def seen(folder: Path) -> list[str]:
+    """Return lines that say what a job's sources were taken for, and what of them was not read."""
+    try:
+        return parse_json((folder / SOURCES_SEEN).read_bytes())
+    except FileNotFoundError:
+        return []
 
 
 NOT_BAD = ("no_label",)
@@ -132,7 +148,7 @@ def run_stage(units: list[Any], work: Work, running: Running) -> dict[str, Any] 
     part = running.part_of(units)
     watch = Watch(work.folder, {unit.number: unit.size for unit in part})
     with progress_bar(f"{work.label} units", len(part), running.progress) as update:
-        run_units(part, work, running.workers, lambda done: update(done, watch.note(done)), running.make_engine())
+        run_units(part, work, running.workers, lambda done: update(len(done), watch.note(done)), running.make_engine())
     if running.units:
         return None
     stats = sum_stats(work.folder, len(units))
@@ -153,25 +169,19 @@ class Watch:
         self._folder = folder
         self._sizes = sizes
         self._start = time.monotonic()
-        self._seen = self._finished()  # of an earlier run: no work of this one
-        self._done = -1
+        self._seen: set[int] | None = None
         self.rows = self.refused = self.n_bytes = 0
 
-    def _finished(self) -> set[int]:
-        folder = stats_path(self._folder, 0).parent
-        return {int(path.stem) for path in folder.glob("*.json")} & self._sizes.keys() if folder.exists() else set()
-
-    def note(self, done: int) -> str:
-        """Return rate and refused rows so far in a few words; files are looked at only when `done` has changed."""
-        if done != self._done:
-            self._done = done
-            new = self._finished() - self._seen
-            self._seen |= new
-            for number in new:
-                stats = read_json(stats_path(self._folder, number))
-                self.rows += stats["rows"]
-                self.refused += sum(stats["refused"].values())
-                self.n_bytes += self._sizes[number]
+    def note(self, done: set[int]) -> str:
+        """Return rate and refused rows so far in a few words, by the units done; those of the first time were done before."""
+        if self._seen is None:
+            self._seen = {*done}
+        new = done - self._seen
+        self._seen |= new
+        for number, _, stats in read_stats(self._folder, sorted(new)):
+            self.rows += stats["rows"]
+            self.refused += sum(stats["refused"].values())
+            self.n_bytes += self._sizes[number]
         return f"{self.words()}, {self.refused:,} refused" if self.rows else ""
 
     def words(self) -> str:
@@ -183,8 +193,8 @@ class Watch:
 def sum_stats(folder: Path, n_units: int) -> dict[str, Any]:
     """Add up the units' stats: every whole number, and refused rows by reason."""
     total: dict[str, Any] = {"units": n_units, "refused": {}}
-    for number in range(n_units):
-        for name, value in read_json(stats_path(folder, number)).items():
+    for _, _, stats in read_stats(folder, range(n_units)):
+        for name, value in stats.items():
             if isinstance(value, int):
                 total[name] = total.get(name, 0) + value
             elif name == "refused":
@@ -200,21 +210,36 @@ def check_refused(folder: Path, stats: dict[str, Any], max_bad_fraction: float) 
     """Check that not too much was refused.
 
     Raises:
-        DataError: Names the reasons and the way out.
+        DataError: Names the reasons, the first row that the commonest refused, and the way out.
     """
     rows = stats.get("rows", 0)
     bad = sum(n for reason, n in stats["refused"].items() if reason not in NOT_BAD)
     if rows == 0:
-        raise DataError(f"{folder}: the inputs hold no rows")
+        raise DataError("; ".join([f"{folder}: the inputs hold no rows", *seen(folder)]))
     if bad > max_bad_fraction * rows or stats["kept"] == 0:
-        reasons = ", ".join(f"{reason} {n:,}" for reason, n in sorted(stats["refused"].items(), key=lambda item: -item[1]))
-        found = f"{folder}: {sum(stats['refused'].values()):,} of {rows:,} rows refused ({reasons})"
-        where = f"{folder / 'dead_letters'} has them"
+        often = sorted(stats["refused"], key=lambda reason: (reason in NOT_BAD, -stats["refused"][reason]))
+        reasons = ", ".join(f"{reason} {stats['refused'][reason]:,}" for reason in often)
+        found = f"{folder}: {sum(stats['refused'].values()):,} of {rows:,} rows refused ({reasons}; {first_refused(folder, often[0])})"
+        where = "; ".join([f"{folder / 'dead_letters'} has them", *seen(folder)])
         if 2 * stats["refused"].get("bad_caption", 0) > bad:
             where += "; bad_caption is text that is not UTF-8: if it is Latin-1, iconv -f latin1 -t utf-8 FILE > NEW makes it so"
+        if 2 * stats["refused"].get("no_words", 0) > bad:
+            where += "; no_words: --min-count 1 takes rarer words into the vocabulary, --wordless keep keeps samples without any"
         if stats["kept"] == 0:
             raise DataError(f"{found}, none is left; {where}")
         raise DataError(f"{found}, allowed are {max_bad_fraction:.1%}; {where}; --max-bad-fraction allows more")
+
+
+def first_refused(folder: Path, reason: str) -> str:
+    """Return which row of a job was the first to be refused for a reason, and what was found there."""
+    for name in sorted(entries(folder / "dead_letters"), key=lambda name: int(name.partition(".")[0])):
+        path = folder / "dead_letters" / name
+        letters = read_table(path, DEAD_LETTER_SCHEMA)
+        for letter in letters.filter(pc.field("reason") == reason).slice(0, 1).to_pylist():
+            what = "picture" if is_image(letter["file"]) else letter["file"]  # a folder's are called by the first of their run
+            place = letter["place"] if letter["place"] == letter["file"] else f"{what} {letter['place']}"
+            return f"the first: {place}: {letter['detail']}"
+    raise AssertionError(f"{folder}: no dead letter says {reason}")
 
 
 def write_unit(
@@ -236,18 +261,17 @@ def close_folder(folder: Path, n_units: int, stats: dict[str, Any]) -> str:
     write_json(folder, "stats.json", stats)
     records: dict[str, Any] = {}
     content: dict[str, str] = {}
-    for number in range(n_units):
-        unit = read_json(stats_path(folder, number))
+    for number, data, unit in read_stats(folder, range(n_units)):
         records.update(unit["files"])
+        records[unit_name("stats", number, "json")] = {"size": len(data), "sha256": sha256_hex(data)}
         content.update(unit["content"])
     return manifest.finish(folder, records, content)
 
 
 def _log(work: Work, stats: dict[str, Any], running: Running, seconds: float, watch: Watch) -> None:
-    watch.note(-2)  # units that ended after the last look
     entry = {
         "label": work.label,
-        "command": sys.argv,
+        "command": [redacted(argument) for argument in sys.argv],
         "seconds": round(seconds, 3),
         "rows": watch.rows,
         "megabytes": round(watch.n_bytes / 1e6, 3),
@@ -256,6 +280,6 @@ def _log(work: Work, stats: dict[str, Any], running: Running, seconds: float, wa
         "refused": stats["refused"],
         "workers": running.workers,
         "python": platform.python_version(),
-        "host": platform.node(),
+        **({} if in_store(work.folder) else {"host": platform.node()}),  # a bucket may be read by others
     }
     write_bytes(work.folder, f"logs/run-{time.time_ns()}.json", canonical_json(entry))

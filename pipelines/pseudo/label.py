@@ -1,64 +1,72 @@
 """`fistful label`: images without captions in, shards of pseudo-bags out.
 
 The chain: embed the captioned images and the others, measure on held-out captioned images what a
-score is worth, set thresholds, label. Each link writes files that the next one reads.
+score is worth, label. Each link writes files that the next one reads.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import shutil
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from fistful.bow.contents import index_contents
-from fistful.bow.draw import held_out, mix_all, number_of_key
-from fistful.bow.embeddings import Embeddings, read_embeddings
-from fistful.bow.pseudo import quota_thresholds
+from fistful.bow.near_copies import IS, MAY_BE
+from fistful.bow.pseudo import LIMIT
 from fistful.bow.ragged import Ragged
 from fistful.bow.store import manifest
-from fistful.bow.store.files import atomic_file, local_out, read_json, write_bytes, write_json
-from fistful.bow.store.identity import check_numbers, semantic, semantic_values
-from fistful.bow.store.index import read_index, unit_name
+from fistful.bow.store.files import read_json, write_bytes, write_json
+from fistful.bow.store.folders import folder_at, out_folder, remove_all
+from fistful.bow.store.identity import canonical_json, check_numbers, semantic, semantic_values, sha256_hex
 from fistful.bow.store.kinds import PassedOver
+from fistful.bow.store.model_folder import OWN_FILE, find_folder
 from fistful.bow.vocabulary import FILE as VOCABULARY
-from fistful.bow.vocabulary import Vocabulary, read_vocabulary
+from fistful.bow.vocabulary import read_vocabulary
 from fistful.errors import DataError, UsageError
 from fistful.training.data.holdout import BY
 from fistful.training.device import Device, choose_device, device_named
+from fistful.training.model.encoder import check_pictures, texts_or
+from fistful.training.neighbours import Keys
 
+from ..cards import describe_shards
+from ..embed import EmbedJob, embed_for_label
 from ..engine.beam import Work
 from ..engine.job import DataJob, open_job
-from ..engine.stage import Running, close_folder, run_stage
-from ..read.units import PlanOptions, Unit, plan_units
-from .embed import EmbedJob
-from .give import Captioned, LabelJob, Source, candidates_of, save_captioned
+from ..engine.stage import Running, close_folder, run_stage, say_seen
+from ..read.plan import PlanOptions, plan_units
+from ..read.source_options import SourceOptions
+from ..read.units import Unit
+from .captioned import CaptionedData, read_like, same_pictures
+from .give import MEASURED, LabelJob
+from .held_out import HeldOut, hold_out, joined
+from .sources import Captioned, Known, Neighbours, Source, candidates_of, copied_words, kept_keys, kept_texts, prompted_by, save_known
 
 if TYPE_CHECKING:
     from fistful.training.model.encoder import Encoder
 
 CAPTIONED, IMAGES, CALIBRATION = f"{manifest.STAGES}/captioned", f"{manifest.STAGES}/images", f"{manifest.STAGES}/calibration"
+WORDS, INDICES = f"{manifest.STAGES}/words", f"{manifest.STAGES}/neighbours"
 OTHER_HELD_OUT = 0.1
-"""Share of the captioned images kept for calibration where the encoder was not trained on them."""
-QUOTA_SAMPLE = 50_000
-"""Images from which quotas are set: enough for words in one image of a thousand."""
+"""Share of the captioned images kept for calibration where no encoder was trained on them."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class LabelOptions:
     """How words are given to images."""
 
-    by: Source = semantic("head")
-    """head: the model's word head, held to a quota for each word; knn: votes of the nearest captioned images."""
+    by: Literal["auto", "head", "knn", "prompts", "mean"] = semantic("auto")
+    """head: the model's word head; knn: votes of the nearest captioned images; prompts: the vocabulary's words through the text
+    tower; mean: the mean probability of head and knn, without a word head of prompts and knn; auto: mean for a model with a
+    word head, else knn."""
     k: int = semantic(50)
     """knn: neighbours that vote."""
     temperature: float = semantic(0.05)
     """knn: softmax temperature of the neighbours' cosines."""
     min_precision: float = semantic(0.1)
-    """Smallest share of right words, measured on held-out captioned images: at a word's score for it to be given, and of all
+    """Smallest share of right words, measured on held-out captioned images: of a word for it to be in a bag, and of all
     words given even at the lower end of the interval. 0 for any share, be it no better than chance."""
     seed: int = semantic(0)
     """Seed of the word numbers and of balancing in KEY.txt."""
@@ -80,29 +88,44 @@ class LabelConfig:
     """Options of `fistful label`."""
 
     plan: PlanOptions = PlanOptions()
+    source: SourceOptions = SourceOptions()
     label: LabelOptions = LabelOptions()
     running: Running = Running()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class CaptionedData:
-    """The captioned data that labels shall be like."""
+class Labellers:
+    """The models that label together: one model with several seeds, or several models."""
 
-    embeddings: Embeddings
-    bags: Ragged
-    samples: np.ndarray
-    held: np.ndarray
-    """Which images are held out for calibration."""
+    names: tuple[str, ...]
+    encoders: tuple[Encoder, ...]
+    by: Literal["head", "knn", "prompts", "mean"]
+    held_out: float
+    """Share of the captioned pictures that all of them held out."""
+    learnt: tuple[str, ...]
+    """Of each model that learnt from the captioned pictures, what names those that --exclude named."""
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """Where words come from; what several models say is one source."""
+        if self.by != "mean":
+            return (self.by,)
+        return ("head", "knn") if has_head(self.encoders) else ("prompts", "knn")
 
 
-def label(*images: str, model: str, like: str | Path, out: str | Path, config: LabelConfig | None = None) -> Path:
+def has_head(encoders: Sequence[Encoder]) -> bool:
+    """Return whether all of some models have a word head."""
+    return all(encoder.word_shares for encoder in encoders)
+
+
+def label(*images: str, model: str | Sequence[str], like: str | Path, out: str | Path, config: LabelConfig | None = None) -> Path:
     """Write bags for images that have no caption, with a model that learnt from images that have one.
 
     Args:
-        images: Tars or folders of images.
-        model: Run folder or another encoder, as fistful.load_encoder takes it.
+        images: Tars, folders of images, or tables that name or hold them.
+        model: Run folder or another encoder, as fistful.load_encoder takes it; several label as one, by the mean of what they say.
         like: Data folder that fistful bags wrote: the vocabulary, real bags, and the neighbours.
-        out: Folder to write, a data folder like those of fistful bags.
+        out: Folder to write, a data folder like those of fistful bags, whose index has each image's distribution over words too.
         config: Options.
 
     Returns:
@@ -113,31 +136,31 @@ def label(*images: str, model: str, like: str | Path, out: str | Path, config: L
         DataError: If model and data do not belong together, or too few images get a word.
     """
     config = config or LabelConfig()
-    config = dataclasses.replace(config, label=dataclasses.replace(config.label, device=choose_device(config.label.device)))
-    values = device_named(semantic_values(config))
     if config.running.units:
-        raise UsageError("--units: label sets its thresholds on all images, so it cannot be run in parts; use --workers")
-    folder, like_folder = local_out(out), Path(like)
+        raise UsageError("--units: label calibrates before it labels, so it cannot be run in parts; use --workers")
+    folder, like_folder, device = out_folder(out), folder_at(like), choose_device(config.label.device)
     if (verb := manifest.read_config(like_folder)["verb"]) != "bags":
         raise UsageError(f"--like {like}: was written by fistful {verb}, expected a folder that fistful bags wrote")
-    digest = manifest.fingerprint(like_folder)
-    units, inputs = plan_units(images, config.plan, passed := PassedOver())
-    encoder, fraction = _fitting(model, like_folder, config.label.by)
-    words = manifest.read_config(like_folder)["inputs"].get("word_options", {})
-    inputs |= {"like": digest, "encoder": encoder.fingerprint, "word_options": words, "held_out_by": BY}
-    asked = DataJob(verb="label", folder=folder, values=values, inputs=inputs, units=units, running=config.running, passed=passed)
+    labellers = _fitting((model,) if isinstance(model, str) else tuple(model), like_folder, config.label.by)
+    options = dataclasses.replace(config.label, device=device, by=labellers.by)
+    asked = _asked(images, folder, like_folder, labellers, dataclasses.replace(config, label=options))
     if open_job(asked, write=False):
         return folder
-    embedding = EmbedJob(model, config.label.device)
+    jobs = [
+        EmbedJob(name, encoder.fingerprint, options.device, source=config.source)
+        for name, encoder in zip(labellers.names, labellers.encoders, strict=True)
+    ]
     if config.running.dry_run:
-        print(_forecast(units, embedding, like_folder, folder, config.running))
+        print(_forecast(asked.units, jobs, like_folder, folder, config.running))
         return folder
-    held = held_pictures(like_folder, fraction)
-    manifest.claim(folder, "label", values, inputs)
-    _embed_both(units, inputs, embedding, encoder.fingerprint, like_folder, folder, config.running)
+    held = hold_out(like_folder, labellers.held_out, labellers.learnt, options.seed, folder)
+    manifest.claim(folder, "label", asked.values, asked.inputs)
+    say_seen(folder, asked.passed, config.running)
+    for i, job in enumerate(jobs):
+        _embed_both(asked, job, i, like_folder)
     write_bytes(folder, VOCABULARY, (like_folder / VOCABULARY).read_bytes())
     try:
-        job = _calibrate(folder, like_folder, units, held, config.label)
+        job = dataclasses.replace(_calibrate(folder, like_folder, labellers, held, options), reading=config.source)
     except DataError:
         _give_up(folder)
         raise
@@ -145,66 +168,90 @@ def label(*images: str, model: str, like: str | Path, out: str | Path, config: L
     return folder
 
 
+def _stage(name: str, i: int) -> str:
+    """Return where a stage of the i-th model lies."""
+    return f"{name}-{i}" if i else name
+
+
+def _asked(images: Sequence[str], folder: Path, like: Path, labellers: Labellers, config: LabelConfig) -> DataJob:
+    """Return the job: what is read, and what names the result."""
+    units, inputs = plan_units(tuple(images), config.plan, passed := PassedOver(), config.source)
+    words = manifest.read_config(like)["inputs"].get("word_options", {})
+    encoders = [encoder.fingerprint for encoder in labellers.encoders]
+    inputs |= {"like": manifest.fingerprint(like), "encoder": encoders[0], "word_options": words, "held_out_by": BY}
+    inputs |= {"near_copies": [MAY_BE, IS]}
+    inputs |= {"more_encoders": encoders[1:]} if len(encoders) > 1 else {}
+    return DataJob(
+        verb="label",
+        folder=folder,
+        values=device_named({**semantic_values(config), "likely": LIMIT}),
+        inputs=inputs,
+        units=units,
+        running=config.running,
+        source=config.source,
+        passed=passed,
+        with_images=True,
+    )
+
+
 def _give_words(asked: DataJob, job: LabelJob) -> None:
     """Write the shards, and close the folder with what was measured beside what was given."""
     folder, units = asked.folder, asked.units
     stats = run_stage(units, Work("fistful.pipelines.pseudo.give:label_unit", folder, job, "label"), asked.running)
     assert stats is not None, "a part of it is refused above"
-    sizes = {f"{u.number:05d}.tar": read_json(folder / unit_name("stats", u.number, "json"))["kept"] for u in units}
-    write_json(folder, "shards/sizes.json", sizes)
-    close_folder(folder, len(units), {**stats, **read_json(folder / CALIBRATION / "measured.json")})
+    stats |= read_json(folder / CALIBRATION / MEASURED)
+    describe_shards(folder, units, stats)
+    close_folder(folder, len(units), stats)
 
 
-def _fitting(model: str, like: Path, by: Source) -> tuple[Encoder, float]:
-    """Load the encoder, check that it and the captioned data belong together, and return the share held out too."""
+def _fitting(models: tuple[str, ...], like: Path, by: str) -> Labellers:
+    """Load the encoders, and check that they and the captioned data belong together."""
     from fistful.training.model.load import load_encoder
 
-    encoder = load_encoder(model, "cpu")  # what embeds is loaded by the workers
-    if by == "head" and not encoder.word_scores:
-        raise UsageError(f"{model}: has no word head; label with --by knn, or with a run of --objective joint")
-    fraction = check_lineage(model, like)
-    if by == "head" and encoder.words != read_vocabulary(like).words:
-        raise DataError(
-            f"{model}: its word head has other words than {like}/{VOCABULARY}; label with --by knn, or with a model trained on {like}"
-        )
-    return encoder, fraction
+    encoders = tuple(load_encoder(model, "cpu") for model in models)  # what embeds is loaded by the workers
+    for encoder in encoders:
+        check_pictures(encoder)
+    if len({encoder.fingerprint for encoder in encoders}) < len(encoders):
+        raise UsageError(f"--model {' --model '.join(models)}: names a model twice, expected different ones")
+    chosen: Any = ("mean" if has_head(encoders) else "knn") if by == "auto" else by
+    lineages = [check_lineage(model, like) for model in models]
+    known = [lineage for lineage in lineages if lineage is not None]
+    held_out = min((float(lineage["holdout"]) for lineage in known), default=OTHER_HELD_OUT)
+    found = Labellers(models, encoders, chosen, held_out, tuple(lineage.get("exclude", "") for lineage in known))
+    others = [encoder for encoder, lineage in zip(encoders, lineages, strict=True) if lineage is None]
+    if any(manifest.fingerprint(like) in encoder.trained_on or "head" in found.sources for encoder in others):
+        found = dataclasses.replace(found, learnt=(*found.learnt, ""))  # a head that has the words of these pictures learnt them somewhere
+    for encoder in encoders if "prompts" in found.sources else ():
+        with texts_or("label with --by head, or with --by mean for its neighbours too"):
+            encoder.embed_texts(["word"])
+    for model, encoder in zip(models, encoders, strict=True) if "head" in (chosen, *found.sources) else ():
+        if not encoder.word_shares:
+            raise UsageError(f"{model}: has no word head; label with --by knn, or with a run of --objective joint")
+        if encoder.words != read_vocabulary(like).words:
+            raise DataError(
+                f"{model}: its word head has other words than {like}/{VOCABULARY}; label with --by knn, or with a model trained on {like}"
+            )
+    return found
 
 
 def _give_up(folder: Path) -> None:
     """Free a folder in which no image was labelled: other options may do better, and need not embed again."""
     if not (folder / "shards").exists():
-        shutil.rmtree(folder / CALIBRATION, ignore_errors=True)
+        remove_all(folder / CALIBRATION)
         (folder / VOCABULARY).unlink()
         manifest.release(folder)
 
 
-def held_pictures(like: Path, fraction: float) -> np.ndarray:
-    """Return which samples of a data folder have a picture that is held out, bool, in the order of its index.
-
-    Raises:
-        DataError: If they are too few different pictures to measure anything.
-    """
-    from .calibrate import check_held_out
-
-    index = read_index(like)
-    contents = index_contents(like, index)
-    held = held_out(contents, fraction) & (index["image_size"].to_numpy() > 0)
-    check_held_out(len(np.unique(contents[held])))
-    return held
-
-
-def check_lineage(model: str, like: Path) -> float:
-    """Check that a model of ours was trained on this data, and return the share that it held out.
+def check_lineage(model: str, like: Path) -> dict[str, Any] | None:
+    """Check that a model of ours was trained on this data and held some out, and return its lineage; None for one of others.
 
     Raises:
         DataError: If it was trained on other data or another vocabulary, or held samples out by KEY.
         UsageError: If it held nothing out.
     """
-    from fistful.bow.store.model_folder import OWN_FILE, find_folder
-
     folder = find_folder(model)
     if folder is None or not (folder / OWN_FILE).exists():
-        return OTHER_HELD_OUT
+        return None
     lineage = read_json(folder / OWN_FILE)["lineage"]
     if manifest.fingerprint(like) not in lineage["data"]:
         raise DataError(
@@ -216,106 +263,82 @@ def check_lineage(model: str, like: Path) -> float:
         raise DataError(
             f"{model}: an earlier version trained it, which held samples out and may have shown it copies of their pictures; train it again"
         )
-    return float(lineage["holdout"])
+    return lineage
 
 
-def _forecast(units: list[Unit], job: EmbedJob, like: Path, folder: Path, running: Running) -> str:
-    """Return what embedding takes, which is nearly all of the work, and the disk for the copied images beside it."""
+def _forecast(units: list[Unit], jobs: Sequence[EmbedJob], like: Path, folder: Path, running: Running) -> str:
+    """Return what embedding takes, which is nearly all of the work, and the disk for the copied images beside it; a forecast a model."""
     from ..engine.forecast import forecast
 
     shards, _ = plan_units((str(like / "shards"),), PlanOptions())
     copied = sum(unit.size for unit in units)
-    return forecast(
-        [*units, *shards], lambda place: Work("fistful.pipelines.pseudo.embed:embed_unit", place, job, "embed"), running, folder, copied
-    )
+    both = [*units, *shards]
+    found = [
+        forecast(both, lambda p, j=j: Work("fistful.pipelines.embed:embed_unit", p, j, "embed"), running, folder, copied) for j in jobs
+    ]
+    return "\n".join(found)
 
 
-def _embed_both(
-    units: list[Unit], inputs: dict[str, Any], job: EmbedJob, fingerprint: str, like: Path, folder: Path, running: Running
-) -> None:
-    from .embed import embed
-
+def _embed_both(asked: DataJob, job: EmbedJob, i: int, like: Path) -> None:
+    """Embed the captioned images and the others with the i-th model."""
     shards, shard_inputs = plan_units((str(like / "shards"),), PlanOptions())
-    lenient = dataclasses.replace(running, max_bad_fraction=1.0)  # refused images count in the last stage
-    embed(shards, shard_inputs, job, fingerprint, folder / CAPTIONED, lenient)
-    embed(units, {k: inputs[k] for k in ("files", "bytes", "sha256")}, job, fingerprint, folder / IMAGES, lenient)
+    lenient = dataclasses.replace(asked.running, max_bad_fraction=1.0)  # refused images count in the last stage
+    embed_for_label(shards, shard_inputs, job, asked.folder / _stage(CAPTIONED, i), lenient)
+    inputs = {k: asked.inputs[k] for k in ("files", "bytes", "sha256")}
+    embed_for_label(asked.units, inputs, job, asked.folder / _stage(IMAGES, i), lenient)
 
 
-def _calibrate(folder: Path, like_folder: Path, units: list[Unit], held: np.ndarray, options: LabelOptions) -> LabelJob:
-    """Set thresholds and measure them; what was measured before is read back."""
-    from fistful.bow.calibration import Calibration
-
+def _calibrate(folder: Path, like_folder: Path, labellers: Labellers, held: HeldOut, options: LabelOptions) -> LabelJob:
+    """Calibrate on held-out images, and measure there what labels are worth; writes what labelling asks for."""
     from .calibrate import measure
 
-    vocabulary = read_vocabulary(folder)
-    like = read_like(folder / CAPTIONED, like_folder, held)
-    place = folder / CALIBRATION
-    voters = np.flatnonzero(~like.held)
-    captioned, quota = None, None
-    if options.by == "knn":
-        captioned = Captioned(like.embeddings.features[voters], like.bags.pick(voters))
-        save_captioned(place, captioned)
-    else:
-        quota = set_quota(folder / IMAGES, units, vocabulary, like)
-        with atomic_file(place, "quota.npy") as file:
-            np.save(file, quota, allow_pickle=False)  # pyright: ignore[reportArgumentType]
-    sizes = like.bags.lengths()[like.bags.lengths() > 0]
-    nothing = Calibration((0.0,), (0.0,))
-    job = LabelJob(options.by, options.k, options.temperature, 0.0, nothing, sizes, options.seed, folder / IMAGES, folder, place)
-    aside = np.flatnonzero(like.held)
-    embeddings = like.embeddings.take(aside)
-    candidates = candidates_of(embeddings, job, captioned, quota)
-    pictures = same_pictures(embeddings.features)
-    found = measure(candidates, like.bags.pick(aside), like.samples[aside], sizes, options.min_precision, options.seed, pictures)
-    write_json(
-        place,
-        "measured.json",
-        {
-            "held_out_images": found.n_images,
-            "held_out_labelled": found.n_labelled,
-            "held_out_precision": found.precision,
-            "held_out_precision_low": found.precision_low,
-            "held_out_precision_high": found.precision_high,
-            "held_out_precision_by_chance": found.by_chance,
-            "held_out_recall": found.recall,
-            "accept_score": None if np.isinf(found.accept) else round(found.accept, 6),
-            "steps": [list(found.calibration.scores), list(found.calibration.shares)],
-        },
+    numbers, place = range(len(labellers.names)), folder / CALIBRATION
+    like = [read_like(folder / _stage(CAPTIONED, i), like_folder) for i in numbers]
+    voters, aside = (np.flatnonzero(of_N[like[0].rows]) for of_N in (held.voters_N, held.measured_N))
+    embeddings = [data.embeddings.take(aside) for data in like]
+    keys, recall = _keys(folder, labellers, like, voters, options.k)
+    known = _known(folder, labellers, keys, like[0].bags.pick(voters), options.device)
+    voting = Neighbours(options.k, options.temperature)
+    sizes = like[0].bags.lengths()[like[0].bags.lengths() > 0]
+    measured = measure(
+        [candidates_of(source, embeddings, known, voting) for source in labellers.sources],
+        like[0].bags.pick(aside),
+        like[0].samples[aside],
+        sizes,
+        options.min_precision,
+        options.seed,
+        joined(same_pictures(embeddings[0].features), held.pictures_N[like[0].rows[aside]]),
+        copied_words(embeddings[0].features, keys[0], like[0].bags.pick(voters)),
     )
-    return dataclasses.replace(job, accept=found.accept, share_right=found.calibration)
+    save_known(place, known)
+    write_json(place, MEASURED, {**measured.stats(), **held.stats(), "neighbours_found": recall})
+    images = tuple(folder / _stage(IMAGES, i) for i in numbers)
+    places = images, folder, place, folder / INDICES
+    return LabelJob(labellers.sources, voting, options.min_precision, measured.calibrator, sizes, options.seed, *places)
 
 
-def set_quota(images: Path, units: list[Unit], vocabulary: Vocabulary, like: CaptionedData) -> np.ndarray:
-    """Return each word's threshold: what lets it have its share of a sample of the images."""
-    parts = [images / unit_name("embeddings", unit.number, "parquet") for unit in units]
-    stride = max(1, len(parts) * 1_000 // QUOTA_SAMPLE)  # units hold some thousands
-    found = read_embeddings(parts[::stride])
-    numbers = np.array([number_of_key(key) for key in found.keys], np.uint64)
-    chosen = np.argsort(mix_all(0x51554F54, numbers), kind="stable")[:QUOTA_SAMPLE]
-    share = np.bincount(like.bags.values, minlength=len(vocabulary)) / max(1, len(like.bags))
-    return quota_thresholds(found.take(np.sort(chosen)).candidates, share)
+def _keys(folder: Path, labellers: Labellers, like: Sequence[CaptionedData], voters: np.ndarray, k: int) -> tuple[list[Keys], float]:
+    """Return the captioned images that vote, by each model, and the share of true neighbours that are found."""
+    found, recalls = [], []
+    for i, data in enumerate(like[: 1 if labellers.sources == ("head",) else None]):
+        made_of = sha256_hex(canonical_json([manifest.fingerprint(folder / _stage(CAPTIONED, i)), sha256_hex(voters.tobytes())]))
+        keys, recall = kept_keys(folder / INDICES, i, data.embeddings.features[voters], 2 * k, made_of)
+        found.append(keys)
+        recalls.append(recall)
+    return found, min(recalls)
 
 
-def same_pictures(features: np.ndarray) -> np.ndarray:
-    """Return for each image a number, the same for images of equal features: one picture in several rows, as a row a caption has it."""
-    rows = np.ascontiguousarray(features)
-    return np.unique(rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).ravel(), return_inverse=True)[1]
+def _known(folder: Path, labellers: Labellers, keys: Sequence[Keys], bags: Ragged, device: str) -> Known:
+    """Return what the sources need, of captioned images that are not held out."""
+    from fistful.training.model.load import load_encoder
 
-
-def read_like(embeddings_folder: Path, like: Path, held: np.ndarray) -> CaptionedData:
-    """Read captioned embeddings beside their bags; `held` is what `held_pictures` gave.
-
-    Raises:
-        DataError: If the images of the data folder and its index do not fit.
-    """
-    paths = sorted((embeddings_folder / "embeddings").glob("*.parquet"), key=lambda p: int(p.stem))
-    embeddings = read_embeddings(paths)
-    index = read_index(like)
-    place = {key: row for row, key in enumerate(index["key"].to_pylist())}
-    rows = np.array([place.get(key, -1) for key in embeddings.source_keys])
-    if len(rows) == 0 or (rows < 0).any():
-        raise DataError(f"{like}: its shards and its index name different samples; fistful verify {like} tells what changed")
-    words = index["words"].combine_chunks()
-    bags = Ragged(words.offsets.to_numpy().astype(np.int64), words.flatten().to_numpy().astype(np.int64))
-    samples = np.array([number_of_key(key) for key in embeddings.source_keys], np.uint64)
-    return CaptionedData(embeddings, bags.pick(rows), samples, held[rows])
+    captioned = Captioned(tuple(keys), bags) if "knn" in labellers.sources else None
+    if "prompts" not in labellers.sources:
+        return Known(captioned)
+    vocabulary, prompted = read_vocabulary(folder), []
+    for i, name in enumerate(labellers.names):
+        encoder = load_encoder(name, device)
+        texts_VD = kept_texts(folder / WORDS, f"texts-{i}", encoder, vocabulary)
+        share_V = np.bincount(bags.values, minlength=len(vocabulary))[: len(texts_VD)] / max(1, len(bags))
+        prompted.append(prompted_by(texts_VD, encoder.logit_scale, keys[i].rows_MD, share_V))
+    return Known(captioned, tuple(prompted))

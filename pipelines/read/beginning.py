@@ -17,7 +17,7 @@ from fistful.bow.store.plain_text import MARK, MAX_TEXT, encoding_of, to_utf8
 from fistful.errors import UsageError
 
 from .lines import LITTLE
-from .rows import SourceOptions, split_names
+from .source_options import AUTO, NONE, SourceOptions, split_names, usual_name
 from .units import Unit
 
 EMPTY = re.compile(rb"^\r*(?:\n|\Z)", re.MULTILINE)
@@ -105,11 +105,13 @@ def separator_of(line: bytes, options: SourceOptions) -> str:
 
 def _has_columns(line: bytes, separator: str, options: SourceOptions) -> bool:
     names = _fields(line, separator)
-    for asked in (options.caption, options.columns):
-        parts = split_names(asked)
+    if options.caption == AUTO and usual_name(names) is None:
+        return False
+    for asked in (options.caption, options.columns, options.image):
+        parts = split_names(asked) if asked not in (AUTO, NONE) else []
         if options.by_number and any(int(part) > len(names) for part in parts):
             return False
-        if not options.by_number and asked not in names and not set(parts) <= set(names):
+        if not options.by_number and parts and asked not in names and not set(parts) <= set(names):
             return False
     return True
 
@@ -129,5 +131,5 @@ def other_separator(kind: str, row: bytes) -> str:
     found = [sign for sign in OTHERS if sign.encode() in row]
     if len(found) != 1:
         return ""
-    way = "--input-format tsv reads it" if found == ["\t"] else f"a first line sep={found[0]} says so"
+    way = "--input-format tsv reads it" if found == ["\t"] else f"--delimiter {OTHERS[found[0]].removesuffix('s')} says so"
     return f"; if {OTHERS[found[0]]} part its columns, {way}"

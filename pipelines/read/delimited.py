@@ -1,4 +1,4 @@
-"""Rows of TSV and CSV files.
+"""Rows of TSV and CSV files, and of plain text.
 
 Blocks in which nothing is odd become columns at once; every other block goes row by row, which
 says exactly what is wrong with which one. Both ways give the same rows (tests/pipelines/read/test_delimited.py).
@@ -6,9 +6,11 @@ says exactly what is wrong with which one. Both ways give the same rows (tests/p
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import io
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -17,15 +19,19 @@ import pyarrow.csv as pacsv
 
 from fistful.bow.store.dead_letters import DeadLetter, Refused
 from fistful.bow.store.plain_text import MARK, MAX_TEXT
+from fistful.errors import UsageError
 
-from .beginning import begin, csv_separator, other_separator
+from .beginning import begin, csv_separator, other_separator, without_empty_lines
 from .lines import BLOCK
-from .records import CsvText, Fields, Record, Strings, TsvText, as_bytes, split_tsv
-from .rows import Places, RowBatch, SourceOptions, extra_json, letters_only, make_letter, no_caption, pick_names, split_names
+from .records import CsvText, Fields, Record, Strings, TsvText, as_bytes, split_line, split_tsv
+from .rows import Places, RowBatch, extra_json, letters_only, make_letter, no_caption
+from .source_options import SourceOptions, caption_names, pick_names, split_names
 from .units import Unit
 
 PIECE = BLOCK // 16
 """Bytes of a block that go row by row together, where something in the block is odd."""
+NO_SEPARATOR = "\x1f"
+"""What would part columns where there is one: a sign that no text has, or its lines go one by one."""
 MAX_WIDTH = 256
 """Columns of the widest table whose blocks become columns at once."""
 
@@ -44,11 +50,27 @@ class TableColumns:
     need_captions: bool
     separator: str = ""
     """What parts the columns of a table in text."""
+    image: int | None = None
+    """The column that names pictures, where there is one."""
+
+    @property
+    def wanted(self) -> list[int]:
+        """The columns that are read."""
+        return sorted({*self.captions, *(place for _, place in self.extra), *([] if self.image is None else [self.image])})
 
     @property
     def most(self) -> int:
         """The last column that is read."""
-        return max(*self.captions, *(place for _, place in self.extra), 0)
+        return max(self.wanted, default=0)
+
+
+class Found(NamedTuple):
+    """What was found in a row."""
+
+    number: int
+    captions: list[str]
+    extra: str
+    picture: str = ""
 
 
 def read_table(
@@ -68,10 +90,7 @@ def read_table(
     """
     number, places = 0, places_of(unit)
     try:
-        blocks, separator = begin(unit, blocks), "\t"
-        if unit.kind == "csv":
-            separator, blocks = csv_separator(blocks, options)
-        source = CsvText(blocks, separator) if unit.kind == "csv" else TsvText(blocks)
+        source, separator = table_text(unit, options, blocks)
         if options.has_header and first is None:
             first = source.next_record()
             if first is None:
@@ -89,6 +108,44 @@ def read_table(
         yield letters_only([make_letter(refused.reason, unit, places.at(number), refused.detail, b"")])
 
 
+def read_text(unit: Unit, blocks: Iterator[bytes], need_captions: bool) -> Iterator[RowBatch]:
+    """Yield the lines of plain text, a caption each: one column without a header, whatever may part others.
+
+    Args:
+        unit: Where the lines stand.
+        blocks: The unit's lines.
+        need_captions: Refuse lines of spaces alone.
+    """
+    layout = TableColumns(unit, (0,), (), 1, places_of(unit), need_captions, NO_SEPARATOR)
+    number = 0
+    try:
+        for block in filter(None, map(without_empty_lines, begin(unit, blocks))):
+            for batch in _parse(block, number, layout):
+                number += batch.n_read
+                yield batch
+    except Refused as refused:
+        yield letters_only([make_letter(refused.reason, unit, layout.places.at(number), refused.detail, b"")])
+
+
+def table_text(unit: Unit, options: SourceOptions, blocks: Iterator[bytes]) -> tuple[CsvText | TsvText, str]:
+    """Return the records of a unit's lines, and what parts their columns.
+
+    Raises:
+        UsageError: If the file cannot be read, by its first bytes.
+    """
+    blocks = begin(unit, blocks)
+    if unit.kind != "csv":
+        return TsvText(blocks), "\t"
+    separator, blocks = csv_separator(blocks, options)
+    separator = options.separator or separator
+    return CsvText(blocks, separator), separator
+
+
+def names_of(header: Record | None) -> list[str]:
+    """Return the names of columns that a table's first line gives; none where it cannot be read."""
+    return [name.decode("utf-8", "replace").strip() for name in header] if isinstance(header, list) else []
+
+
 def places_of(unit: Unit) -> Places:
     """Return how rows of a text unit are called."""
     return Places(f" from byte {unit.start}" if unit.start else "")
@@ -98,19 +155,31 @@ def places_of(unit: Unit) -> Places:
 
 
 def _find_columns(unit: Unit, options: SourceOptions, first: Record | None, need_captions: bool, separator: str) -> TableColumns:
-    header = first if isinstance(first, list) else []
-    names = [name.decode("utf-8", "replace").strip() for name in header] if options.has_header else []
-    captions = [place for _, place in _places_in(unit, options.caption, names, options)]
-    extra = _places_in(unit, options.columns, names, options)
-    return TableColumns(unit, tuple(captions), tuple(extra), len(header), places_of(unit), need_captions, separator)
+    width = len(first) if isinstance(first, list) else 0
+    names = names_of(first) if options.has_header else []
 
+    def wrong(part: str, n_times: int) -> str:
+        if not n_times and part in (options.image, "split"):
+            shown = ", ".join(repr(n[:40]) for n in names[:12])
+            return f"{unit.path}: no column {part!r} in its first line ({shown}); --image NAME names the column of pictures"
+        return _wrong_column(unit, part, n_times, names)
 
-def _places_in(unit: Unit, asked: str, names: list[str], options: SourceOptions) -> list[tuple[str, int]]:
-    """Return name and place of each column asked for."""
     if options.by_number:
-        places = [int(part) - 1 for part in split_names(asked)]
-        return [(names[place] if place < len(names) else str(place + 1), place) for place in places]
-    return [(part, names.index(part)) for part in pick_names(asked, names, lambda part, n: _wrong_column(unit, part, n, names))]
+        captions, extra, image = map(_numbered, (options.caption, options.columns, options.image))
+        if need_captions and not captions:
+            raise UsageError(f"{unit.path}: --image {options.image} is a number; --caption N says by number too where captions stand")
+    else:
+        captions = [names.index(name) for name in caption_names(options, names, wrong, need_captions)]
+        extra, image = (
+            [names.index(name) for name in pick_names(asked, names, wrong)] if asked else []
+            for asked in (options.columns, options.image if options.names_images else "")
+        )
+    named = tuple((names[place] if place < len(names) else str(place + 1), place) for place in extra)
+    return TableColumns(unit, tuple(captions), named, width, places_of(unit), need_captions, separator, image[0] if image else None)
+
+
+def _numbered(asked: str) -> list[int]:
+    return [int(part) - 1 for part in split_names(asked) if part.isdecimal()]
 
 
 def _wrong_column(unit: Unit, name: str, n_times: int, names: list[str]) -> str:
@@ -158,7 +227,7 @@ def _parse_at_once(block: bytes, number: int, layout: TableColumns) -> RowBatch 
         return None
     if (layout.unit.kind == "csv" and b'"' in block) or block.count(b"\r") != block.count(b"\r\n"):
         return None
-    wanted = sorted({*layout.captions, *(place for _, place in layout.extra)})
+    wanted = layout.wanted
     try:
         table = _read_columns(block, layout.separator, layout.width, wanted)
     except pa.ArrowInvalid:  # another number of columns, or not UTF-8
@@ -167,7 +236,8 @@ def _parse_at_once(block: bytes, number: int, layout: TableColumns) -> RowBatch 
         return None
     columns = {place: pc.utf8_trim_whitespace(column.combine_chunks()) for place, column in zip(wanted, table.columns, strict=True)}
     extra = [(name, table[str(place)]) for name, place in layout.extra]
-    return batch_of_columns([columns[place] for place in layout.captions], extra, number, layout)
+    pictures = None if layout.image is None else columns[layout.image]
+    return batch_of_columns([columns[place] for place in layout.captions], extra, number, layout, pictures)
 
 
 def _read_columns(block: bytes, delimiter: str, width: int, wanted: list[int]) -> pa.Table:
@@ -181,7 +251,9 @@ def _read_columns(block: bytes, delimiter: str, width: int, wanted: list[int]) -
     )
 
 
-def batch_of_columns(captions: list[pa.StringArray], extra: list[tuple[str, Any]], number: int, layout: TableColumns) -> RowBatch:
+def batch_of_columns(
+    captions: list[pa.StringArray], extra: list[tuple[str, Any]], number: int, layout: TableColumns, pictures: Any = None
+) -> RowBatch:
     """Put rows together from columns.
 
     Args:
@@ -189,13 +261,16 @@ def batch_of_columns(captions: list[pa.StringArray], extra: list[tuple[str, Any]
         extra: Name and values of each column that passes through.
         number: Of the first row.
         layout: Where they come from.
+        pictures: The column that names pictures.
     """
-    n, k = len(captions[0]), len(captions)
-    flat = captions[0]
+    k = len(captions)
+    if not k:  # none are needed
+        captions = [pa.array([""] * len(pictures), pa.string())]
+    n, flat = len(captions[0]), captions[0]
     if k > 1:  # row by row: the first caption of each, the second of each, ...
         flat = pa.concat_arrays(captions).take(pa.array((np.arange(k) * n + np.arange(n)[:, None]).ravel()))
     filled = pc.binary_length(flat).to_numpy(zero_copy_only=False) > 0
-    n_captions = filled.reshape(n, k).sum(axis=1)
+    n_captions = filled.reshape(n, max(k, 1)).sum(axis=1)
     usable = (n_captions > 0) if layout.need_captions else np.ones(n, bool)
     if not filled.all():
         flat = flat.filter(pa.array(filled))
@@ -209,6 +284,7 @@ def batch_of_columns(captions: list[pa.StringArray], extra: list[tuple[str, Any]
         source_keys=layout.places,
         sources=layout.unit.name,
         extra=_extra_texts(extra, usable) if extra else "{}",
+        pictures=None if pictures is None else pictures.filter(pa.array(usable)).to_pylist(),
     )
 
 
@@ -225,12 +301,13 @@ def _split(piece: bytes, layout: TableColumns) -> list[Record]:
     if layout.unit.kind == "csv":
         return list(iter(CsvText(iter([piece]), layout.separator).next_record, None))
     lines = piece.split(b"\n")
-    return [split_tsv(line) for line in (lines if lines[-1] else lines[:-1])]
+    split = split_line if layout.unit.kind == "txt" else split_tsv
+    return [split(line) for line in (lines if lines[-1] else lines[:-1])]
 
 
 def _batch_of_records(records: list[Record], number: int, layout: TableColumns) -> RowBatch:
     """Put rows together one by one."""
-    found: list[tuple[int, list[str], str]] = []
+    found: list[Found] = []
     letters: list[DeadLetter] = []
     for n, fields in enumerate(records, number):
         place = layout.places.at(n)
@@ -239,13 +316,24 @@ def _batch_of_records(records: list[Record], number: int, layout: TableColumns) 
                 raise fields
             captions = [caption for caption in _captions_in(fields, layout) if caption]
             if captions or not layout.need_captions:
-                found.append((n, captions, _extra_in(fields, layout)))
+                picture = "" if layout.image is None else _text(fields[layout.image]).strip()
+                found.append(Found(n, captions, _extra_in(fields, layout), picture))
             else:
                 letters.append(no_caption(layout.unit, place))
         except Refused as refused:
-            raw = b"\t".join(fields) if isinstance(fields, list) else refused.raw
+            raw = _line_of(fields, layout) if isinstance(fields, list) else refused.raw
             letters.append(make_letter(refused.reason, layout.unit, place, refused.detail, raw))
     return batch_of_found(found, letters, len(records), layout)
+
+
+def _line_of(fields: Fields, layout: TableColumns) -> bytes:
+    """Return a row as its file would have it."""
+    if layout.unit.kind != "csv":
+        return b"\t".join(fields)
+    text = io.StringIO(newline="")
+    strings = [field.decode("utf-8", "surrogateescape") for field in fields]
+    csv.writer(text, delimiter=layout.separator, lineterminator="").writerow(strings)
+    return text.getvalue().encode("utf-8", "surrogateescape")
 
 
 def _batch_of_strings(records: list[Strings], number: int, layout: TableColumns) -> RowBatch:
@@ -254,23 +342,26 @@ def _batch_of_strings(records: list[Strings], number: int, layout: TableColumns)
         try:
             captions = [pa.array([record[place].strip() for record in records], pa.string()) for place in layout.captions]
             extra = [(name, pa.array([record[place] for record in records], pa.string())) for name, place in layout.extra]
-            return batch_of_columns(captions, extra, number, layout)
+            named = [place for place in [layout.image] if place is not None]
+            pictures = [pa.array([record[place].strip() for record in records], pa.string()) for place in named]
+            return batch_of_columns(captions, extra, number, layout, *pictures)
         except UnicodeEncodeError:  # bytes that are not UTF-8
             pass
     return _batch_of_records([as_bytes(r) if isinstance(r, list) else r for r in records], number, layout)
 
 
-def batch_of_found(found: list[tuple[int, list[str], str]], letters: list[DeadLetter], n_read: int, layout: TableColumns) -> RowBatch:
-    """Put rows together from number, captions and extra fields of each."""
+def batch_of_found(found: list[Found], letters: list[DeadLetter], n_read: int, layout: TableColumns) -> RowBatch:
+    """Put rows together one by one."""
     return RowBatch(
-        numbers=np.array([n for n, _, _ in found], np.int64),
-        captions=pa.array([caption for _, captions, _ in found for caption in captions], pa.string()),
-        groups=np.cumsum([0, *(len(captions) for _, captions, _ in found)], dtype=np.int64),
+        numbers=np.array([row.number for row in found], np.int64),
+        captions=pa.array([caption for row in found for caption in row.captions], pa.string()),
+        groups=np.cumsum([0, *(len(row.captions) for row in found)], dtype=np.int64),
         letters=letters,
         n_read=n_read,
         source_keys=layout.places,
         sources=layout.unit.name,
-        extra=[extra for _, _, extra in found] if layout.extra else "{}",
+        extra=[row.extra for row in found] if layout.extra else "{}",
+        pictures=[row.picture for row in found],
     )
 
 

@@ -12,20 +12,32 @@ from fistful.bow.store.plain_text import MAX_TEXT, SURROGATE
 from fistful.errors import UsageError
 
 from .beginning import begin
-from .delimited import TableColumns, batch_of_found, cut, places_of
-from .rows import RowBatch, SourceOptions, extra_json, letters_only, make_letter, split_names
+from .delimited import Found, TableColumns, batch_of_found, cut, places_of
+from .rows import RowBatch, extra_json, letters_only, make_letter
+from .source_options import AUTO, CAPTIONS, SourceOptions, split_names, usual_name
 from .units import Unit
 
 
-def read_json_lines(unit: Unit, options: SourceOptions, blocks: Iterator[bytes], need_captions: bool) -> Iterator[RowBatch]:
+def read_json_lines(
+    unit: Unit, options: SourceOptions, blocks: Iterator[bytes], first: bytes | None, need_captions: bool
+) -> Iterator[RowBatch]:
     """Yield the rows of a JSONL file: an object a line, whose field --caption is a text or a list of texts.
+
+    Args:
+        unit: Where the lines stand.
+        options: Which fields to take.
+        blocks: The unit's lines.
+        first: The file's first line, where the unit starts further on: it says for all lines which field holds captions.
+        need_captions: Refuse rows without a caption.
 
     Raises:
         UsageError: If columns are given by number.
     """
     if options.by_number:
         raise UsageError(f"{unit.path}: fields of JSON have names, found --caption {options.caption}")
-    captions, extra = Fields(options.caption, split_names(options.caption)), Fields(options.columns, split_names(options.columns))
+    captions = Fields(options.caption, split_names(options.caption)) if options.caption != AUTO else None
+    extra = Fields(options.columns, split_names(options.columns))
+    image = options.image if options.names_images else None
     layout = TableColumns(unit, (), tuple((name, 0) for name in extra.parts), 0, places_of(unit), need_captions)
     number = 0
     try:
@@ -33,9 +45,11 @@ def read_json_lines(unit: Unit, options: SourceOptions, blocks: Iterator[bytes],
             for piece in cut(block):
                 lines = [line for line in piece.split(b"\n") if line and not line.isspace()]
                 found, letters = [], []
+                if captions is None and (first or lines):
+                    captions = _usual_field(first or lines[0])
                 for n, line in enumerate(lines, number):
                     try:
-                        found.append((n, *_json_row(line, captions, extra, need_captions)))
+                        found.append(_json_row(n, line, captions or _usual_field(b""), extra, image, need_captions))
                     except Refused as refused:
                         letters.append(make_letter(refused.reason, unit, layout.places.at(n), refused.detail, line))
                 number += len(lines)
@@ -56,7 +70,16 @@ class Fields:
         return [self.asked] if self.asked in row else self.parts
 
 
-def _json_row(line: bytes, asked: Fields, extra: Fields, need_captions: bool) -> tuple[list[str], str]:
+def _usual_field(line: bytes) -> Fields:
+    """Return the field that holds captions, by a file's first line."""
+    try:
+        name = usual_name(json_object(line)) or CAPTIONS[0]
+    except Refused:
+        name = CAPTIONS[0]
+    return Fields(name, [name])
+
+
+def _json_row(n: int, line: bytes, asked: Fields, extra: Fields, image: str | None, need_captions: bool) -> Found:
     if len(line) >= MAX_TEXT - 1:
         raise Refused("bad_row", f"a row of more than {MAX_TEXT} bytes")
     fields = json_object(line)
@@ -66,7 +89,9 @@ def _json_row(line: bytes, asked: Fields, extra: Fields, need_captions: bool) ->
         shown = ", ".join(repr(n[:40]) for n in [*fields][:12])
         missing = not any(name in fields for name in names)
         raise Refused("no_caption", f"no field {names[0]!r} ({shown})" if missing else "caption is empty or missing")
-    return captions, extra_json({name: fields.get(name) for name in extra.of(fields)}) if extra.parts else "{}"
+    picture = fields.get(image) if image else ""
+    others = extra_json({name: fields.get(name) for name in extra.of(fields)}) if extra.parts else "{}"
+    return Found(n, captions, others, picture if isinstance(picture, str) else "")
 
 
 def _caption_texts(name: str, value: Any) -> list[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
+import os
 from collections.abc import Iterator
 from typing import IO, Any
 
@@ -16,12 +18,16 @@ from fistful.bow.store.dead_letters import DeadLetter, Refused
 from fistful.bow.store.plain_text import MAX_TEXT
 from fistful.errors import UsageError
 
-from .delimited import TableColumns, batch_of_columns, batch_of_found
-from .rows import BATCH_ROWS, Places, RowBatch, SourceOptions, extra_json, letters_only, make_letter, no_caption, pick_names
+from .delimited import Found, TableColumns, batch_of_columns, batch_of_found
+from .pictures_in_parquet import PICTURE_ROWS, STATUS, all_fetched, extension_in, is_text_only, picture_column, picture_in
+from .rows import BATCH_ROWS, Places, RowBatch, extra_json, letters_only, make_letter, no_caption
+from .source_options import SourceOptions, caption_names, pick_names
 from .units import Unit
 
 
-def read_row_groups(unit: Unit, options: SourceOptions, raw: IO[bytes], content: dict[str, str], need_captions: bool) -> Iterator[RowBatch]:
+def read_row_groups(
+    unit: Unit, options: SourceOptions, raw: IO[bytes], content: dict[str, str], need_captions: bool, with_images: bool = False
+) -> Iterator[RowBatch]:
     """Yield the rows of a parquet file's row groups unit.start to unit.stop.
 
     Raises:
@@ -31,13 +37,16 @@ def read_row_groups(unit: Unit, options: SourceOptions, raw: IO[bytes], content:
     number, digest = 0, hashlib.sha256()
     try:
         file = _opened(raw)
-        captions, extra = _find(unit, options, file.schema_arrow)
+        captions, extra = _find(unit, options, file.schema_arrow, need_captions)
+        image = picture_column(file.schema_arrow, options) if with_images or options.names_images else None
         layout = TableColumns(unit, (), tuple((name, 0) for name in extra), 0, places, need_captions)
-        wanted = list(dict.fromkeys([*captions, *extra]))
-        for columns in _parts(file, unit, wanted, digest):
-            batch = _batch_at_once(columns, captions, extra, number, layout)
+        status = [STATUS] if (image or unit.has_pictures) and STATUS in file.schema_arrow.names else []
+        wanted = list(dict.fromkeys([*captions, *extra, *([image] if image else []), *status]))
+        n_rows = PICTURE_ROWS if image and not is_text_only(file.schema_arrow.field(image).type) else BATCH_ROWS
+        for columns in _parts(file, unit, wanted, digest, n_rows):
+            batch = _batch_at_once(columns, captions, extra, number, layout) if image is None and all_fetched(columns) else None
             if batch is None:
-                batch = _batch_of_rows(columns, captions, extra, number, layout)
+                batch = _batch_of_rows(columns, captions, extra, number, layout, image)
             number += batch.n_read
             yield batch
     except Refused as refused:
@@ -54,9 +63,9 @@ def _opened(raw: IO[bytes]) -> pq.ParquetFile:
         raise _broken(error) from None
 
 
-def _parts(file: pq.ParquetFile, unit: Unit, wanted: list[str], digest: Any) -> Iterator[dict[str, Any]]:
+def _parts(file: pq.ParquetFile, unit: Unit, wanted: list[str], digest: Any, n_rows: int) -> Iterator[dict[str, Any]]:
     """Yield some rows of the columns that are wanted, and add them to the digest."""
-    parts = file.iter_batches(BATCH_ROWS, range(unit.start, unit.stop), wanted, use_threads=False)
+    parts = file.iter_batches(n_rows, range(unit.start, unit.stop), wanted, use_threads=False)
     while True:
         try:
             part = next(parts, None)
@@ -73,7 +82,7 @@ def _broken(error: Exception) -> Refused:
     return Refused("truncated", f"file broken from here on ({check_damage(error)})")
 
 
-def _find(unit: Unit, options: SourceOptions, schema: pa.Schema) -> tuple[list[str], list[str]]:
+def _find(unit: Unit, options: SourceOptions, schema: pa.Schema, need_captions: bool) -> tuple[list[str], list[str]]:
     def wrong(name: str, n_times: int) -> str:
         if n_times:
             return f"{unit.path}: column {name!r} is there {n_times} times; expected it once"
@@ -82,7 +91,8 @@ def _find(unit: Unit, options: SourceOptions, schema: pa.Schema) -> tuple[list[s
 
     if options.by_number:
         raise UsageError(f"{unit.path}: columns of parquet have names, found --caption {options.caption}")
-    captions, extra = (pick_names(asked, schema.names, wrong) for asked in (options.caption, options.columns))
+    captions = caption_names(options, schema.names, wrong, need_captions)
+    extra = pick_names(options.columns, schema.names, wrong)
     for name in captions:
         if not is_text(schema.field(name).type):
             raise UsageError(f"{unit.path}: column {name!r} is {schema.field(name).type}, expected text or lists of texts")
@@ -106,21 +116,33 @@ def _batch_at_once(columns: dict[str, Any], captions: list[str], extra: list[str
     return batch_of_columns([pc.utf8_trim_whitespace(text.fill_null("")) for text in texts], [], number, layout)
 
 
-def _batch_of_rows(columns: dict[str, Any], captions: list[str], extra: list[str], number: int, layout: TableColumns) -> RowBatch:
-    found: list[tuple[int, list[str], str]] = []
+def _batch_of_rows(
+    columns: dict[str, Any], captions: list[str], extra: list[str], number: int, layout: TableColumns, image: str | None
+) -> RowBatch:
+    found: list[Found] = []
+    pictures: list[bytes | None] = []
     letters: list[DeadLetter] = []
-    n_rows = len(columns[captions[0]])
+    n_rows = len(next(iter(columns.values())))
     for i in range(n_rows):
         place = layout.places.at(number + i)
         try:
+            status = columns[STATUS][i].as_py() if STATUS in columns else None
+            data, name = picture_in(columns[image][i] if image else None, status)
             texts = [text for name in captions for text in _texts(columns[name][i])]
             if texts or not layout.need_captions:
-                found.append((number + i, texts, extra_json({name: _plain(columns[name][i]) for name in extra}) if extra else "{}"))
+                others = extra_json({name: _plain(columns[name][i]) for name in extra}) if extra else "{}"
+                found.append(Found(number + i, texts, others, name))
+                pictures.append(data)
             else:
                 letters.append(no_caption(layout.unit, place))
         except Refused as refused:
             letters.append(make_letter(refused.reason, layout.unit, place, refused.detail, b""))
-    return batch_of_found(found, letters, n_rows, layout)
+    batch = batch_of_found(found, letters, n_rows, layout)
+    if not layout.unit.has_pictures or not image:
+        return batch
+    extensions = [extension_in(data) if data else "" for data in pictures]
+    keys = [os.path.splitext(row.picture)[0] or layout.places.at(row.number) for row in found]
+    return dataclasses.replace(batch, images=pictures, extensions=extensions, source_keys=keys)
 
 
 def _texts(value: Any) -> list[str]:

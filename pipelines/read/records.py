@@ -22,11 +22,17 @@ READ_AGAIN = 4
 but a hostile file could have every line read again to its end."""
 
 
-def split_tsv(line: bytes) -> Record:
-    """Return the fields of a line without its end."""
+def split_line(line: bytes) -> Record:
+    """Return a line without its end as its only field."""
     if len(line) >= MAX_TEXT - 1:  # its end was cut off
         return Refused("bad_row", f"a row of more than {MAX_TEXT} bytes")
-    return line.rstrip(b"\r\n").split(b"\t")
+    return [line.rstrip(b"\r\n")]
+
+
+def split_tsv(line: bytes) -> Record:
+    """Return the fields of a line without its end."""
+    whole = split_line(line)
+    return whole[0].split(b"\t") if isinstance(whole, list) else whole
 
 
 class TsvText:

@@ -7,81 +7,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from fistful.bow.store.dead_letters import RAW_BYTES, DeadLetter, Reason, Refused
-from fistful.bow.store.identity import semantic
-from fistful.errors import UsageError
+from fistful.bow.store.plain_text import printable
 
-from .units import Unit, printable
+from .units import Unit
 
 BATCH_ROWS = 16_384
 """Rows in a batch, where they come one by one."""
 BATCH_BYTES = 8 << 20
 """Images and text in a batch, in bytes, where they come one by one."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class SourceOptions:
-    """Where a row's captions stand."""
-
-    caption: str = semantic("caption")
-    """TSV, CSV, JSONL, parquet: name of the caption column (a TSV or CSV file then has a header line) or its number, from 1;
-    several with commas between. Tars: captions come from KEY.json's list "captions", else from KEY.txt."""
-    header: bool = semantic(False)
-    """The first line is a header though columns are given by number."""
-    columns: str = semantic("")
-    """Names or numbers of columns that pass through to the index, with commas between; tars: all fields of KEY.json do."""
-
-    def __post_init__(self) -> None:
-        for name, value in (("caption", self.caption), ("columns", self.columns)):
-            if "0" in (parts := split_names(value)):
-                raise UsageError(f"--{name} {value}: columns are numbered from 1")
-            if len(set(parts)) < len(parts) or (name == "caption" and not parts):
-                raise UsageError(f"--{name} {value}: expected names or numbers of columns, each once")
-        if self.columns and self.by_number != all(map(str.isdecimal, split_names(self.columns))):
-            raise UsageError(f"--caption {self.caption} --columns {self.columns}: expected both by name or both by number")
-
-    @property
-    def by_number(self) -> bool:
-        """Whether columns are given by their numbers."""
-        return all(map(str.isdecimal, split_names(self.caption)))
-
-    @property
-    def has_header(self) -> bool:
-        """Whether the first line of a table is a header."""
-        return self.header or not self.by_number
-
-
-def split_names(text: str) -> list[str]:
-    """Split names at their commas.
-
-    >>> split_names("caption, alt")
-    ['caption', 'alt']
-    """
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def pick_names(asked: str, names: Sequence[str], wrong: Callable[[str, int], str]) -> list[str]:
-    """Return which names of columns are asked for: the whole text if there is such a name, else what its commas part.
-
-    Args:
-        asked: One name, or several with commas between.
-        names: Those that are there.
-        wrong: Says of a name that is there so many times, and not once, what is wrong.
-
-    Raises:
-        UsageError: If one is not there once.
-    """
-    parts = [asked] if asked in names else split_names(asked)
-    for part in parts:
-        if (n_times := list(names).count(part)) != 1:
-            raise UsageError(wrong(part, n_times))
-    return parts
 
 
 @dataclasses.dataclass(slots=True)
@@ -117,6 +57,8 @@ class RowBatch:
     extensions: list[str] | None = None
     sources: str | list[str] = ""
     extra: str | list[str] = "{}"
+    pictures: list[str] | None = None
+    """What the column says that names pictures, for whoever makes a listing of them."""
 
     @property
     def n_rows(self) -> int:

@@ -7,43 +7,29 @@ KEY says where it stood.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import io
-import os
 from collections.abc import Generator, Iterable, Iterator
 from typing import IO, cast
 
-from fistful.bow.store.dead_letters import DeadLetter, Refused
+from fistful.bow.store.dead_letters import DeadLetter
 from fistful.bow.store.files import open_input
-from fistful.bow.store.images import IN_SHARDS, MAX_MEMBER
-from fistful.bow.store.plain_text import MAX_TEXT, SURROGATE, BadText, decode, lines_of
 from fistful.errors import UsageError
 
 from .beginning import first_line, other_separator
-from .delimited import read_table
-from .find_files import is_compressed, path_of
+from .delimited import read_table, read_text
+from .find_files import is_compressed
 from .jsonl import read_json_lines
 from .lines import BLOCK, HashingReader, decompressed, read_blocks
+from .listings import read_listing
 from .parquet import read_row_groups
-from .records import Record, split_tsv
-from .rows import (
-    BATCH_BYTES,
-    BATCH_ROWS,
-    Row,
-    RowBatch,
-    SourceOptions,
-    batch_of_rows,
-    make_letter,
-    no_caption,
-)
+from .pictures import read_folder, read_listed
+from .records import split_tsv
+from .rows import BATCH_BYTES, BATCH_ROWS, Row, RowBatch, batch_of_rows, no_caption
+from .source_options import SourceOptions
+from .table_head import column_names
 from .tars import read_tar
-from .units import Unit
-
-TABLES = ("tsv", "csv", "jsonl", "parquet")
-"""Kinds of units without images."""
-UNREADABLE = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG)
-"""Errors that say that one file cannot be read, rather than that the disk fails."""
+from .units import IN_LINES, TABLES, Unit
 
 
 @contextlib.contextmanager
@@ -64,12 +50,16 @@ def open_unit(
     content: dict[str, str] = {}
     with contextlib.ExitStack() as stack:
         if unit.kind == "images":
-            yield _batches(_read_images(unit, content, with_images), unit, need_captions), content
+            yield _batches(read_folder(unit, content, with_images), unit, need_captions), content
+            return
+        if unit.root is not None or unit.kind == "json":
+            yield _batches(read_listed(unit, options, content, with_images), unit, need_captions), content
             return
         raw = stack.enter_context(open_input(unit.path))
         if unit.kind == "parquet":
-            yield read_row_groups(unit, options, raw, content, need_captions), content
-        elif unit.kind in ("tsv", "jsonl") and not is_compressed(unit.name):
+            inside = with_images and unit.has_pictures
+            yield read_row_groups(unit, options, raw, content, need_captions, inside), content
+        elif unit.kind in IN_LINES and not is_compressed(unit.name):
             yield _read_range(unit, options, raw, content, need_captions), content
         else:
             yield _read_whole(unit, options, raw, content, with_images, need_captions), content
@@ -81,7 +71,11 @@ def check_unit(unit: Unit, options: SourceOptions) -> None:
     Raises:
         UsageError: If it has no such caption column.
     """
-    if unit.kind not in TABLES:
+    if (unit.root is not None or unit.kind == "json") and not len(read_listing(unit.path, unit.name, unit.kind, options).captions):
+        names = ", ".join(repr(name[:40]) for name in column_names(unit.path, unit.kind, options)[:12]) if unit.kind != "json" else ""
+        found = f"names pictures and has no captions{f' (its columns: {names})' if names else ''}"
+        raise UsageError(f"{unit.path}: {found}; --caption COLUMN says which holds them")
+    if unit.kind not in (*TABLES, "txt") or unit.root is not None:
         return
     with open_unit(unit, options, with_images=False) as (batches, _):
         first = next(batches, None)
@@ -126,7 +120,9 @@ def _read_whole(
     if unit.kind == "tar":
         yield from _batches(read_tar(unit, buffered, with_images, need_captions), unit, need_captions)
     elif unit.kind == "jsonl":
-        yield from read_json_lines(unit, options, read_blocks(stream), need_captions)
+        yield from read_json_lines(unit, options, read_blocks(stream), None, need_captions)
+    elif unit.kind == "txt":
+        yield from read_text(unit, read_blocks(stream), need_captions)
     else:
         yield from read_table(unit, options, read_blocks(stream), None, need_captions)
     content[unit.name] = hashed.drain()
@@ -134,21 +130,23 @@ def _read_whole(
 
 def _read_range(unit: Unit, options: SourceOptions, raw: IO[bytes], content: dict[str, str], need_captions: bool) -> Iterator[RowBatch]:
     """Read the lines that start in a range of bytes."""
-    first: Record | None = None
+    first: bytes | None = None
     start = unit.start
     if start:
-        line, begins = _first_line(unit.path) if unit.kind == "tsv" else (b"", 0)
+        line, begins = _first_line(unit.path)
         raw.seek(start - 1)
         start += _rest_of_line(raw) - 1  # the line that runs into the range belongs to the one before
         raw.seek(start)
-        if unit.kind == "tsv" and begins < start:  # what the first line says of all lines
-            first = split_tsv(line.removesuffix(b"\n"))
+        if begins < start:  # what the first line says of all lines
+            first = line.removesuffix(b"\n")
     digest = hashlib.sha256()
     blocks = read_blocks(raw, unit.stop - start, digest)
     if unit.kind == "jsonl":
-        yield from read_json_lines(unit, options, blocks, need_captions)
+        yield from read_json_lines(unit, options, blocks, first, need_captions)
+    elif unit.kind == "txt":
+        yield from read_text(unit, blocks, need_captions)
     else:
-        yield from read_table(unit, options, blocks, first, need_captions)
+        yield from read_table(unit, options, blocks, split_tsv(first) if first is not None else None, need_captions)
     content[f"{unit.name}[{unit.start}:{unit.stop}]"] = digest.hexdigest()
 
 
@@ -164,48 +162,3 @@ def _rest_of_line(stream: IO[bytes]) -> int:
         if piece.endswith(b"\n"):
             break
     return n_bytes
-
-
-# Folders of images
-
-
-def _read_images(unit: Unit, content: dict[str, str], with_images: bool) -> Iterator[Row | DeadLetter]:
-    digest = hashlib.sha256()
-    for number, name in enumerate(unit.files):
-        address = os.path.join(unit.path, name)
-        asked = address[len(path_of(address)) :]  # of a web server
-        stem, extension = os.path.splitext(name.removesuffix(asked))
-        text = b""
-        try:
-            if SURROGATE.search(name):
-                raise Refused("bad_name", "name is not UTF-8")
-            image = _read_file(address, MAX_MEMBER)
-            if image is None:
-                raise Refused("no_image", "no such file" if not os.path.islink(address) else "a link that leads nowhere")
-            beside = (_read_file(os.path.join(unit.path, stem + end + asked), MAX_TEXT) for end in (".txt", ".TXT"))
-            text = next((found for found in beside if found is not None), b"")
-            digest.update(image + text)
-            captions = [line.strip() for line in lines_of(decode(text))]
-            extension = extension[1:].lower()
-            yield Row(number, stem, captions, image if with_images else None, IN_SHARDS.get(extension, extension), os.path.dirname(name))
-        except Refused as refused:
-            yield make_letter(refused.reason, unit, name, refused.detail, text)
-        except BadText as error:
-            yield make_letter("bad_caption", unit, name, str(error), text)
-    content[f"{unit.name} and {len(unit.files) - 1} more"] = digest.hexdigest()
-
-
-def _read_file(path: str, most: int) -> bytes | None:
-    """Return what a file holds, or None if there is none."""
-    try:
-        with open_input(path) as file:
-            data = file.read(most + 1)
-    except (UsageError, IsADirectoryError):
-        return None
-    except OSError as error:
-        if error.errno not in UNREADABLE:
-            raise
-        raise Refused("no_image" if most == MAX_MEMBER else "no_caption", f"{os.path.basename(path)}: {error.strerror}") from None
-    if len(data) > most:
-        raise Refused("bad_name", f"{os.path.basename(path)} has more than the {most} bytes that are read")
-    return data

@@ -40,7 +40,7 @@ def row_of(unit: Unit, sample: TarSample, with_images: bool) -> Row:
         Refused: If its texts cannot be used.
     """
     fields = json_object(sample.contents["json"]) if "json" in sample.contents else {}
-    captions = _captions_of(fields, sample.contents.get("txt"))
+    captions = captions_of(fields, sample.contents.get("txt"))
     extension = sample.picture
     image = sample.contents[extension] if extension and with_images else None
     source = fields.pop("source", None)
@@ -49,7 +49,12 @@ def row_of(unit: Unit, sample: TarSample, with_images: bool) -> Row:
     return Row(sample.number, sample.key, captions, image, IN_SHARDS.get(extension, extension), source, extra)
 
 
-def _captions_of(fields: dict[str, Any], txt: bytes | None) -> list[str]:
+def captions_of(fields: dict[str, Any], txt: bytes | None) -> list[str]:
+    """Take the captions out of a sample's fields, or else out of its text.
+
+    Raises:
+        Refused: If they are no texts.
+    """
     captions, single = fields.pop("captions", None), fields.pop("caption", None)
     if captions is None:
         if txt is None:

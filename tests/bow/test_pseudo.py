@@ -1,4 +1,4 @@
-"""Pseudo-labels, the pure part: votes, quotas, sizes, choice."""
+"""Pseudo-labels, the pure part: votes, means, sizes, choice."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fistful.bow.draw import held_out, mix_all, sample_number
-from fistful.bow.pseudo import Candidates, are_right, draw_sizes, margins, quota_thresholds, take_best, top_words, vote
+from fistful.bow.pseudo import Candidates, are_right, draw_sizes, mean_of, ranked, side_by_side, stacked, take_best, top_words, vote
 from fistful.bow.ragged import Ragged
 from tests.support.strategies import make_ragged, ragged
 
@@ -41,28 +41,30 @@ def test_missing_neighbours_and_empty_bags_give_no_words() -> None:
 
 
 def test_the_best_words_come_first_and_of_equals_the_smaller_id() -> None:
-    assert pairs(top_words(np.array([[0.1, 0.7, 0.7, 0.9]]), limit=3)) == [[(3, 0.9), (1, 0.7), (2, 0.7)]]
+    found = top_words(np.array([[0.01, 0.2, 0.2, 0.59]]), limit=3)
+    assert pairs(found) == [[(3, round(np.log(0.59), 4)), (1, round(np.log(0.2), 4)), (2, round(np.log(0.2), 4))]]
 
 
-def test_a_quota_lets_each_word_have_its_share_of_the_images() -> None:
-    sample = candidates([[(0, 3.0), (1, 1.0)], [(0, 2.0)], [(0, 1.0), (1, 5.0)], [(0, 0.5)]])
-    # of 4 images: word 0 may have half of them, word 1 a quarter, word 2 is nobody's candidate
-    thresholds = quota_thresholds(sample, np.array([0.5, 0.25, 0.25]))
-    assert thresholds.tolist() == [2.0, 5.0, np.inf]
-    assert pairs(margins(sample, thresholds))[0] == [(0, 1.0), (1, -4.0)]
+def test_a_mean_of_sources_knows_what_any_of_them_names() -> None:
+    found = mean_of([candidates([[(0, 0.5), (3, 0.2)], []]), candidates([[(3, 0.6)], [(1, 0.1)]])])
+    assert pairs(found) == [[(3, 0.4), (0, 0.25)], [(1, 0.05)]]
 
 
-def test_a_word_that_no_image_of_the_sample_may_get_is_no_candidate() -> None:
-    found = margins(candidates([[(0, 3.0), (2, 9.0)], [(2, 1.0)]]), np.array([2.0, 5.0, np.inf]))
-    assert pairs(found) == [[(0, 1.0)], []]  # not with a score of minus infinity, which nothing can be measured of
+def test_shares_are_ranked_as_they_are_stored() -> None:
+    # 0.30001 and 0.3 are one number in 16 bits: the smaller id comes first; what is 0 there is no candidate
+    found = ranked(candidates([[(7, 0.30001), (2, 0.3), (4, 1e-9)], [(1, 0.5)]]))
+    assert [[word for word, _ in row] for row in pairs(found)] == [[2, 7], [1]]
+    assert (found.scores.astype(np.float16).astype(np.float64) == found.scores).all()
 
 
-@given(ragged(8, max_rows=40), st.integers(0, 99))
-def test_a_quota_never_gives_a_word_to_more_images_than_asked_but_for_ties(bags: Ragged, seed: int) -> None:
-    scores = np.argsort(np.random.default_rng(seed).permutation(len(bags.values))).astype(float)  # all different
-    sample, share = Candidates(bags, scores), np.full(8, 0.25)
-    given_to = np.bincount(bags.values[scores >= quota_thresholds(sample, share)[bags.values]], minlength=8)
-    assert (given_to <= max(1, round(0.25 * len(bags)))).all()
+@given(ragged(8, max_rows=20), st.integers(0, 99))
+def test_images_judged_in_parts_are_put_side_by_side(bags: Ragged, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    whole = ranked(Candidates(bags, rng.random(len(bags.values))))
+    fold = rng.integers(0, 3, len(bags))
+    parts = [whole.filtered((fold == i)[whole.words.rows()]) for i in range(3)]
+    assert pairs(side_by_side(parts)) == pairs(whole)
+    assert pairs(stacked([whole.pick(np.arange(2)), whole.pick(np.arange(2, len(bags)))])) == pairs(whole) if len(bags) >= 2 else True
 
 
 def test_an_image_gets_its_best_words_up_to_its_size_and_none_below_the_score() -> None:

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 
 from fistful.bow.long_chunks import MAX_CHUNK, WINDOW, _at_end, tokenizer_of_long
 from fistful.bow.ragged import Ragged
-from fistful.bow.words import Analyzer, WordOptions, check_language, first_appearances
+from fistful.bow.tokens import check_language
+from fistful.bow.words import Analyzer, WordOptions, first_appearances
 from fistful.errors import UsageError
 from tests.support.strategies import WHITE, captions, make_ragged, rows_of
 

@@ -26,6 +26,7 @@ from fistful.training.train import train
 from fistful.training.train_config import train_config
 from tests.support.clip_encoder import save_tiny_clip
 from tests.support.data_folder import make_data
+from tests.support.shapes import real_pictures
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("clip_benchmark")]
 CONFIG = EvaluateConfig(prompts=("set",), progress=False)
@@ -119,3 +120,29 @@ def test_a_multi_label_set_gets_the_same_mean_average_precision(packages, pictur
     assert [*theirs["metrics"]] == ["mean_average_precision"]
     assert ours["metrics"]["mean_average_precision"] == pytest.approx(theirs["metrics"]["mean_average_precision"], abs=1e-6)
     assert 0.05 < ours["metrics"]["mean_average_precision"] < 0.9
+
+
+def retrieval_set(data_root: Path, folder: Path) -> Path:
+    """Write 300 of COCO's pictures in three shards, a caption a line, as clip_benchmark_export_wds --retrieval does."""
+    pictures = list(real_pictures(data_root / "photos/captioned/coco-00000.tar.gz", 300).items())
+    (folder / "test").mkdir(parents=True)
+    (folder / "dataset_type.txt").write_text("retrieval\n")
+    (folder / "test" / "nshards.txt").write_text("3\n")
+    for i in range(3):
+        files = {}
+        for stem, (image, captions) in pictures[i::3]:
+            files |= {f"{stem}.jpg": image, f"{stem}.txt": "\n".join(captions).encode()}
+        (folder / "test" / f"{i}.tar").write_bytes(tar_bytes(files))
+    return folder
+
+
+def test_retrieval_gets_the_same_recall_both_ways(packages, data_root, untrained, tmp_path):
+    data = retrieval_set(data_root, tmp_path / "pairs")
+    options = f"--model local-dir:{untrained} --pretrained none --task zeroshot_retrieval --recall_k 1 5 10 --no_amp --num_workers 1"
+    out = tmp_path / "theirs.json"
+    clip_benchmark(packages, "eval", "--dataset", "wds/pairs", "--dataset_root", data, *options.split(), "--output", out)
+    theirs = json.loads(out.read_text())
+    (ours,) = read_results(evaluate(str(untrained), data=(str(data),), out=tmp_path / "r", config=CONFIG))
+    assert (theirs["task"], ours["task"], ours["metrics"]["n"], ours["n_captions"]) == (*["zeroshot_retrieval"] * 2, 300, 1501)
+    assert len(theirs["metrics"]) == 6
+    assert {name: ours["metrics"][name] for name in theirs["metrics"]} == pytest.approx(theirs["metrics"], abs=1e-6)

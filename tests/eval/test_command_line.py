@@ -62,7 +62,7 @@ def test_the_verb_is_a_function_too(here: Path) -> None:
 
 FAULTS = [
     ("classify", 'Command "classify" parameter MODEL requires an argument. fistful classify --help shows what there is.'),
-    ("classify {model} --names names.txt", "no IMAGES given; expected image files or folders of them"),
+    ("classify {model} --names names.txt", "no IMAGES given; expected image files, folders of them, or a table that names them"),
     ("classify {model} mine", 'Command "classify" parameter --names requires an argument. fistful classify --help shows what there is.'),
     (
         "classify {model} mine --names none.txt",
@@ -77,7 +77,7 @@ FAULTS = [
     ("classify {model} none.png --names names.txt", "none.png: no such image or folder"),
     (
         "classify {model} empty --names names.txt",
-        "empty: no images; expected files that end in jpg, jpeg, png, webp, jfif, jpe, or folders of them",
+        "empty: no images; expected files that end in jpg, jpeg, png, webp, jfif, jpe, folders of them, or a table that names them",
     ),
     (
         "classify nowhere mine --names names.txt",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fistful.errors import DataError
-from fistful.eval.compare import compare_folders, compare_results, paired
+from fistful.eval.compare import compare_results, paired
 from fistful.eval.evaluate import evaluate
 from fistful.eval.evaluate_config import EvaluateConfig
 from fistful.eval.results import results_table
@@ -32,7 +32,7 @@ def test_equal_models_differ_by_nothing():
     assert found["acc1_high"] == pytest.approx(3.8415 / 53.8415, abs=1e-4)
 
 
-def test_every_model_is_compared_with_the_first_and_folders_with_each_other(squares, colours, tmp_path):
+def test_every_model_is_compared_with_the_first_and_across_folders(squares, colours, tmp_path):
     config = EvaluateConfig(prompts=("name",), progress=False)
     swapped = colours(swapped=True)
     out = evaluate(colours(), swapped, data=(str(squares),), out=tmp_path / "r", config=config)
@@ -40,8 +40,9 @@ def test_every_model_is_compared_with_the_first_and_folders_with_each_other(squa
     assert (found["first"], found["second"], found["only_first"], found["only_second"]) == ("colours", "colours-2", 7, 1)
     assert "colours-2 - colours on squares, name: top-1 -50.0 [" in results_table(out)
     alone = evaluate(swapped, data=(str(squares),), out=tmp_path / "s", config=config)
-    first, second = compare_folders(out, alone)
-    assert (first["acc1_difference"], second["acc1_difference"]) == (-0.5, 0.0)
+    second = alone / "predictions" / "colours--squares--name.parquet"
+    firsts = [out / "predictions" / f"{model}--squares--name.parquet" for model in ("colours", "colours-2")]
+    assert [compare_results(first, second)["acc1_difference"] for first in firsts] == [-0.5, 0.0]
 
 
 def test_predictions_of_other_images_are_not_compared(squares, colours, tmp_path):

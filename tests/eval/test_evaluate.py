@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tarfile
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -115,6 +116,22 @@ def test_a_broken_image_is_refused_by_name_and_rows_add_up(squares, colours, tmp
     ]
 
 
+def test_images_whose_names_are_not_utf8_are_refused_by_name(squares, colours, tmp_path):
+    image = next(squares.rglob("*.png"))
+    os.mkdir(os.fsencode(squares) + b"/r\xe9d")
+    for name in (b"red/caf\xe9.png", b"loose\xe9.png", b"r\xe9d/1.png"):
+        shutil.copy(image, os.fsencode(squares) + b"/" + name)
+    with tarfile.open(tmp_path / "packed.tar", "w") as tar:
+        tar.add(squares, ".")
+    data = (str(squares), str(tmp_path / "packed.tar"))
+    out = evaluate(colours(), data=data, out=tmp_path / "r", config=config(max_bad_fraction=0.5))
+    for result in read_results(out):
+        assert (result["metrics"]["n"], result["metrics"]["n_classes"], result["refused"]) == (12, 3, {"bad_name": 3})
+        assert sorted(result["refused_images"]) == [r"loose\udce9.png", r"r\udce9d/1.png", r"red/caf\udce9.png"]
+    letters = pq.read_table(out / "dead_letters" / "colours--squares--name.parquet").to_pylist()
+    assert {letter["detail"] for letter in letters} == {"name is not UTF-8"}
+
+
 def test_too_many_broken_images_end_the_evaluation(squares, colours, tmp_path):
     for i in range(3):
         (squares / "green" / f"x{i}.jpg").write_bytes(b"")
@@ -161,6 +178,16 @@ def test_a_vocabulary_adds_figures_for_the_classes_it_can_speak_of(squares, colo
     assert (figures["covered_n"], figures["covered_n_classes"], figures["covered_acc1"], figures["covered_chance1"]) == (8, 2, 1.0, 0.5)
     classes = pq.read_table(out / "classes" / "colours--squares--name.parquet").to_pylist()
     assert [(c["name"], c["covered"], c["df"]) for c in classes] == [("blue", False, 0), ("green", True, 5), ("red", True, 9)]
+
+
+def test_a_vocabulary_that_can_speak_of_no_class_is_warned_of(squares, colours, tmp_path):
+    save_vocabulary(tmp_path / "v", {"dog": 9, "cat": 5})
+    out = evaluate(colours(), data=(str(squares),), out=tmp_path / "r", config=config(vocabulary=str(tmp_path / "v")))
+    (result,) = read_results(out)
+    covered = {name: value for name, value in result["metrics"].items() if name.startswith("covered_")}
+    assert covered == {"covered_n": 0, "covered_n_classes": 0}
+    assert any(line.startswith("the vocabulary lacks words of 3 of 3 classes") for line in result["warnings"])
+    assert "colours  squares" in results_table(out)
 
 
 def test_what_should_be_known_of_a_score_stands_beside_it(squares, colours, tmp_path):
@@ -289,7 +316,7 @@ def test_the_word_head_classifies_without_the_text_tower(squares, colours, tmp_p
 
 
 def without_text_tower():
-    from fistful.training.model.towers import _refuse_texts
+    from fistful.training.model.tower_encoders import _refuse_texts
     from tests.support.colours import ColourEncoder
 
     encoder = ColourEncoder(head=True, name="silent")
@@ -303,6 +330,13 @@ def test_a_model_without_a_text_tower_is_refused_before_another_is_evaluated(squ
         evaluate(*models, data=(str(squares),), out=tmp_path / "r", config=config(prompts=("head", "name")))
     assert not (tmp_path / "r").exists()
     assert len(read_results(evaluate(*models, data=(str(squares),), out=tmp_path / "r", config=config(prompts=("head",))))) == 2
+    captions = tmp_path / "captions"
+    captions.mkdir()
+    for place in (squares / "red").iterdir():
+        (captions / place.name).write_bytes(place.read_bytes())
+        (captions / place.name).with_suffix(".txt").write_text("red")
+    with pytest.raises(UsageError, match=r"images alone; captions are found by it; class folders can be asked with --prompts head"):
+        evaluate(models[1], data=(str(captions),), out=tmp_path / "c", config=config(prompts=("head",)))
 
 
 def test_figures_by_frequency_split_the_covered_classes_in_three():
@@ -332,6 +366,7 @@ def test_every_option_says_whether_it_decides_the_output_and_does_as_it_says(squ
         "vocabulary": str(tmp_path / "v"),
         "half": "dev",
         "max_bad_fraction": 0.5,
+        "images_root": str(tmp_path),
         "batch_size": 7,
         "cache": str(tmp_path / "kept"),
         "progress": True,
@@ -341,7 +376,8 @@ def test_every_option_says_whether_it_decides_the_output_and_does_as_it_says(squ
         "trained_on",
         "probe",
         "device",
-    }  # of these: test_duplicates, test_probe, test_device
+        "split",
+    }  # of these: test_duplicates, test_probe, test_device, test_table_set
     for name, value in other.items():
         if roles[name] == "execution":
             assert evaluate(colours(), data=(str(squares),), out=base, config=config(**{name: value})) == base

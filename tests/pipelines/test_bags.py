@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -20,9 +21,10 @@ from fistful.bow.store.shard import end_tar, tar_bytes, tar_header, tar_headers
 from fistful.bow.vocabulary import Limits
 from fistful.bow.words import WordOptions
 from fistful.errors import UsageError
-from fistful.pipelines.bags import BagOptions, BagsConfig, bags
+from fistful.pipelines.bags import BagOptions, BagsConfig, BagsJob, bag_unit, bags
 from fistful.pipelines.count import CountConfig, count
 from fistful.pipelines.engine.stage import Running
+from fistful.pipelines.read.plan import PlanOptions, plan_units
 from fistful.pipelines.read.sources import SourceOptions
 from fistful.pipelines.sample_writer import SampleColumns, SampleWriter
 from tests.support.folders import rows
@@ -97,7 +99,7 @@ def test_samples_are_as_json_and_tarfile_write_them_however_they_are_put_togethe
             "captions": captions,
             "extra": "{}",
             "pseudo": pseudo,
-            "scores": [round(i / 3, 4) for i in bag] if pseudo else [],
+            "scores": [round(i / 3, 4) if pseudo else 1.0 for i in bag],
             "source": source,
             "source_key": key,
         }
@@ -131,6 +133,19 @@ def test_a_share_of_the_samples_keeps_its_caption(tmp_path: Path) -> None:
     assert (stats_of(plain)["intact"], stats_of(some)["intact"], stats_of(full)["intact"]) == (0, int(kept.sum()), 400)
     assert 60 <= kept.sum() <= 140
     assert rows(plain, "index") == rows(some, "index")
+
+
+def test_a_folder_made_anew_has_nothing_of_what_lay_there_before(tmp_path: Path) -> None:
+    source, caption = str(tmp_path / "a.tsv"), SourceOptions(caption="1")
+    Path(source).write_text("".join(f"{caption}\n" for caption in CAPTIONS))
+    counts = count(source, out=tmp_path / "counts", config=CountConfig(source=caption, running=QUIET))
+    (unit,), _ = plan_units((source,), PlanOptions())
+    for rule in (Balance(), Balance(rule="random", kept=0.2), Balance()):
+        shutil.rmtree(tmp_path / "bags", ignore_errors=True)
+        folder = bags(source, counts=counts, out=tmp_path / "bags", config=BagsConfig(source=caption, balance=rule, running=QUIET))
+        texts = texts_of(folder)
+        bag_unit(unit, folder, BagsJob(caption, WordOptions(), BagOptions(), folder))  # engines may keep their threads
+        assert texts_of(folder) == texts
 
 
 def test_the_draw_of_intact_captions_depends_on_the_sample_alone() -> None:
@@ -222,3 +237,17 @@ def test_options_that_make_no_sense_are_refused(fields: dict[str, object], messa
     with pytest.raises(UsageError) as error:
         BagOptions(**fields)  # pyright: ignore[reportArgumentType]
     assert str(error.value) == message
+
+
+def test_the_samples_that_stay_keep_their_own_pictures(tmp_path: Path) -> None:
+    """Between samples that are refused for their words, which is said after pictures are read."""
+    pictures = {f"{i}": picture((40 * i, 9, 9)) for i in range(6)}
+    captions = dict.fromkeys(pictures, b"red dog") | {"0": b"aardvark", "3": b"zebra"}
+    files = {f"{key}.{end}": data for key in pictures for end, data in (("png", pictures[key]), ("txt", captions[key]))}
+    (tmp_path / "a.tar").write_bytes(tar_bytes(files))
+    quiet = Running(progress=False, max_bad_fraction=0.5)
+    counts = count(str(tmp_path / "a.tar"), out=tmp_path / "counts", config=CountConfig(running=quiet))
+    out = bags(str(tmp_path / "a.tar"), counts=counts, out=tmp_path / "bags", config=BagsConfig(limits=Limits(min_count=2), running=quiet))
+    with tarfile.open(out / "shards" / "00000.tar") as tar:
+        found = {row["source_key"]: tar.extractfile(f"{row['key']}.png").read() for row in rows(out, "index")}  # pyright: ignore[reportOptionalMemberAccess]
+    assert found == {key: pictures[key] for key in ("1", "2", "4", "5")}

@@ -14,8 +14,8 @@ from fistful.bow.store.tables import ROW_GROUP
 from fistful.bow.vocabulary import read_counted, read_vocabulary
 from fistful.pipelines.count import CountConfig, count
 from fistful.pipelines.engine.stage import Running, Watch
+from fistful.pipelines.read.plan import PlanOptions
 from fistful.pipelines.read.sources import SourceOptions
-from fistful.pipelines.read.units import PlanOptions
 from tests.support.folders import contents
 
 QUIET = Running(progress=False, max_bad_fraction=0.99)
@@ -54,7 +54,8 @@ def test_counts_are_the_same_when_tables_are_emptied_in_the_middle_of_a_unit(tmp
 def test_many_units_are_merged_as_a_tree_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.tsv").write_text("".join(f"{text}\n" for text in captions(300)))
     flat = contents(run(tmp_path, "flat", 200))
-    monkeypatch.setattr("fistful.pipelines.count.MERGED_AT_ONCE", 3)
+    monkeypatch.setattr("fistful.pipelines.count.FEW", 3)
+    monkeypatch.setattr("fistful.pipelines.engine.merge.MERGED_AT_ONCE", 3)
     assert contents(run(tmp_path, "tree", 200)) == flat
     assert len([*(tmp_path / "tree" / "logs" / "merge").iterdir()]) > 1
     assert counted(tmp_path / "tree") == by_hand(captions(300))
@@ -78,9 +79,9 @@ def test_the_bar_tells_rate_and_refused_rows_from_stats_files(tmp_path: Path) ->
     put = (tmp_path / "stats" / "00001.json").write_text
     put(json.dumps({"rows": 1_000, "refused": {"bad_row": 9}}))
     watch = Watch(tmp_path, {0: 5_000_000, 1: 5_000_000, 2: 5_000_000})
-    assert watch.note(0) == ""  # what an earlier run did is not this run's
+    assert watch.note({1}) == ""  # what an earlier run did is not this run's
     (tmp_path / "stats" / "00002.json").write_text(json.dumps({"rows": 2_000, "refused": {"bad_row": 3, "no_caption": 4}}))
-    assert watch.note(1).endswith("MB/s, 7 refused")
+    assert watch.note({1, 2}).endswith("MB/s, 7 refused")
     assert (watch.rows, watch.refused, watch.n_bytes) == (2_000, 7, 5_000_000)
 
 

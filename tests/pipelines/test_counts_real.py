@@ -18,8 +18,8 @@ import spacy
 from fistful.bow.vocabulary import read_vocabulary
 from fistful.pipelines.count import CountConfig, count
 from fistful.pipelines.engine.stage import Running
+from fistful.pipelines.read.plan import PlanOptions
 from fistful.pipelines.read.sources import SourceOptions
-from fistful.pipelines.read.units import PlanOptions
 
 FILES = {
     "flickr30k.token.gz": ("tsv", "2"),

@@ -23,8 +23,8 @@ from fistful.errors import DataError
 from fistful.pipelines.bags import BagOptions, BagsConfig, bags
 from fistful.pipelines.count import CountConfig, count
 from fistful.pipelines.engine.stage import Running
+from fistful.pipelines.read.plan import PlanOptions
 from fistful.pipelines.read.sources import SourceOptions
-from fistful.pipelines.read.units import PlanOptions
 from tests.support.folders import rows
 from tests.support.pictures import picture, png_header
 
@@ -226,7 +226,8 @@ def test_past_the_fraction_that_may_be_bad_the_job_ends_and_the_same_command_wit
     with pytest.raises(DataError) as error:
         count(str(tmp_path / "a.tsv"), out=out, config=CountConfig(source=source, running=Running(progress=False)))
     assert str(error.value) == (
-        f"{out}: 2 of 4 rows refused (no_caption 2), allowed are 20.0%; {out}/dead_letters has them; --max-bad-fraction allows more"
+        f"{out}: 2 of 4 rows refused (no_caption 2; the first: a.tsv row 3: caption is empty or missing), allowed are 20.0%; "
+        f"{out}/dead_letters has them; --max-bad-fraction allows more"
     )
     assert not (out / "manifest.json").exists()
 
@@ -239,7 +240,8 @@ def test_text_in_another_encoding_is_told_with_the_command_that_helps(tmp_path: 
     with pytest.raises(DataError) as error:
         count(str(tmp_path / "a.tsv"), out=tmp_path / "out", config=CountConfig(running=Running(progress=False)))
     assert str(error.value) == (
-        f"{tmp_path}/out: 1 of 2 rows refused (bad_caption 1), allowed are 20.0%; {tmp_path}/out/dead_letters has them; bad_caption is "
+        f"{tmp_path}/out: 1 of 2 rows refused (bad_caption 1; the first: a.tsv row 2: not UTF-8 (unexpected end of data at byte 3)), "
+        f"allowed are 20.0%; {tmp_path}/out/dead_letters has them; bad_caption is "
         "text that is not UTF-8: if it is Latin-1, iconv -f latin1 -t utf-8 FILE > NEW makes it so; --max-bad-fraction allows more"
     )
 
@@ -252,7 +254,10 @@ def test_nothing_but_refused_rows_is_an_error_whatever_is_allowed(tmp_path: Path
             out=tmp_path / "out",
             config=CountConfig(source=SourceOptions(caption="1"), running=Running(progress=False, max_bad_fraction=1.0)),
         )
-    assert str(error.value) == f"{tmp_path}/out: 2 of 2 rows refused (no_caption 2), none is left; {tmp_path}/out/dead_letters has them"
+    assert str(error.value) == (
+        f"{tmp_path}/out: 2 of 2 rows refused (no_caption 2; the first: a.tsv row 1: caption is empty or missing), none is left; "
+        f"{tmp_path}/out/dead_letters has them"
+    )
 
 
 def test_what_stands_behind_a_broken_place_is_never_passed_over_in_silence(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from fistful.pipelines.bags import BagOptions, BagsJob, bag_unit
 from fistful.pipelines.count import CountConfig, count_unit
-from fistful.pipelines.read.units import plan_units
+from fistful.pipelines.read.plan import plan_units
 from tests.support.folders import contents, environment
 from tests.support.job import PLAN, SOURCE, run_job
 
@@ -48,7 +48,7 @@ def test_a_unit_may_be_done_any_number_of_times(tmp_path: Path, inputs: list[Pat
     units, _ = plan_units(tuple(map(str, inputs)), PLAN)
     for unit in [*units[3:6], *units[3:6]]:
         count_unit(unit, tmp_path / "counts", CountConfig(plan=PLAN, source=SOURCE))
-        job = BagsJob(SOURCE, CountConfig().words, BagOptions(), str(tmp_path / "bags"))
+        job = BagsJob(SOURCE, CountConfig().words, BagOptions(), tmp_path / "bags")
         bag_unit(unit, tmp_path / "bags", job)
 
     assert contents(tmp_path) == undisturbed

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Generator
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.folders import check_halfway, contents, environment
+from tests.support.folders import check_halfway, contents, environment, leave_out
 from tests.support.job import run_job
 
 FAULTS = Path(__file__).parents[1] / "support" / "faults"
@@ -66,7 +67,7 @@ def run_until_done(verb: str, inputs: list[Path], out: Path, workers: int, fault
     ("verb", "workers", "faults", "statuses"),
     [
         ("counts", 1, "kill counts/00002.parquet 1;defect counts/00002.parquet 2;full stats/00004.json 1", [-9, 1, 5, 0]),
-        ("bags", 1, "torn shards/00004.tar 1;full index/00004.parquet 1", [-9, 5, 0]),
+        pytest.param("bags", 1, "torn shards/00004.tar 1;full index/00004.parquet 1", [-9, 5, 0], marks=pytest.mark.slow),
         ("bags", 2, "kill worker 1;torn shards/00004.tar 1;defect stats/00003.json 1", [5, 5, 1, 0]),
     ],
 )
@@ -123,7 +124,7 @@ def small_disk(tmp_path: Path, undisturbed: dict[str, bytes]) -> Generator[Path]
     done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", disk], capture_output=True, text=True, check=False)
     if done.returncode:
         # only root may mount; the limit on file sizes, below, is tested for everybody
-        pytest.skip(f"needs the right to mount: {done.stderr.strip()}")
+        leave_out(f"needs the right to mount: {done.stderr.strip()}")
     put_counts(disk, undisturbed)
     yield disk
     subprocess.run(["umount", "-l", disk], check=True)
@@ -141,6 +142,23 @@ def test_a_full_disk_ends_with_5_and_once_there_is_room_the_same_command_goes_on
     subprocess.run(["mount", "-o", "remount,size=100m", small_disk], check=True)
     assert run_verb("bags", inputs, small_disk, 2) == (0, "")
     assert contents(small_disk) == undisturbed
+
+
+def test_workers_whose_log_is_full_too_say_so_and_the_same_command_goes_on(
+    tmp_path: Path, inputs: list[Path], undisturbed: dict[str, bytes]
+) -> None:
+    put_counts(tmp_path, undisturbed)
+    (tmp_path / "marks").mkdir()
+    log = tmp_path / "bags" / "logs" / "workers.log"
+    log.parent.mkdir(parents=True)
+    log.symlink_to("/dev/full")
+
+    status, error = run_verb("bags", inputs, tmp_path, 2, FAULTS="full shards/00004.tar 1", FAULT_MARKS=str(tmp_path / "marks"))
+    assert (status, len(error.splitlines())) == (5, 1), error
+    assert run_verb("bags", inputs, tmp_path, 2) == (0, "")
+    log.unlink()
+    shutil.rmtree(tmp_path / "marks")
+    assert contents(tmp_path) == undisturbed
 
 
 def test_a_limit_on_the_size_of_files_ends_with_5_and_without_it_the_same_command_goes_on(

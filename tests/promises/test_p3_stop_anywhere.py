@@ -1,6 +1,6 @@
 """P3: after kill -9 at any moment the same command ends with the same bytes; no file is seen half-written under its name.
 
-Conditions: a file system whose rename is atomic. Three write boundaries here, all of them under `slow`.
+Conditions: a file system whose rename is atomic. Two write boundaries here (and those of test_p3_faults.py), all of them under `slow`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ def run_until_it_dies(inputs: list[Path], out: Path, n: int, after: bool) -> int
 
 
 @pytest.mark.parametrize(
-    ("n", "after"), [(10, False), (25, True), (45, False)], ids=["before a table of counts", "after a file of a unit", "before a shard"]
+    ("n", "after"),
+    [pytest.param(10, False, marks=pytest.mark.slow), (25, True), (45, False)],
+    ids=["before a table of counts", "after a file of a unit", "before a shard"],
 )
 def test_killed_at_a_write_and_run_again_it_makes_the_same_bytes(
     tmp_path: Path, inputs: list[Path], undisturbed: dict[str, bytes], n: int, after: bool

@@ -26,8 +26,9 @@ from fistful.bow.vocabulary import Limits
 from fistful.pipelines.bags import BagOptions, BagsConfig, bags
 from fistful.pipelines.count import CountConfig, count
 from fistful.pipelines.engine.stage import Running
+from fistful.pipelines.read.plan import PlanOptions, plan_units
 from fistful.pipelines.read.sources import SourceOptions, open_unit
-from fistful.pipelines.read.units import PlanOptions, Unit, plan_units
+from fistful.pipelines.read.units import Unit
 from tests.support.folders import contents, rows
 from tests.support.pictures import picture
 from tests.support.strategies import captions

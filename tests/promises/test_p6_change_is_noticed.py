@@ -43,11 +43,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 FILES = [
+    "README.md",
     "config.json",
     "dead_letters/00000.parquet",
     "index/00000.parquet",
     "manifest.json",
     "shards/00000.tar",
+    "shards/README.md",
     "shards/sizes.json",
     "stats.json",
     "stats/00000.json",
@@ -168,20 +170,23 @@ def _inputs(base: Path) -> dict[str, Path]:
     (base / "photos").mkdir()
     (base / "photos" / "0.png").write_bytes(picture((1, 2, 3)))
     (base / "photos" / "0.txt").write_text("red dog")
+    (base / "photos" / "1.png").write_bytes(picture((3, 2, 1)))
+    (base / "photos" / "1.TXT").write_text("red dog")
     return {
         "tsv": base / "a.tsv",
         "csv": base / "b.csv",
         "tar": base / "c.tar",
         "parquet": base / "d.parquet",
         "text": base / "photos" / "0.txt",
+        "capital text": base / "photos" / "1.TXT",
     }
 
 
-@pytest.mark.parametrize("kind", ["tsv", "csv", "tar", "parquet", "text"])
+@pytest.mark.parametrize("kind", ["tsv", "csv", "tar", "parquet", "text", "capital text"])
 @pytest.mark.parametrize("finished", [True, False])
 def test_an_input_that_changed_and_kept_its_size_is_named_when_the_command_comes_again(tmp_path: Path, kind: str, finished: bool) -> None:
     path = _inputs(tmp_path / "in")[kind]
-    source, config = str(path.parent if kind == "text" else path), CountConfig(running=RUNNING)
+    source, config = str(path.parent if "text" in kind else path), CountConfig(running=RUNNING)
     out = count(source, out=tmp_path / "counts", config=config)
     if not finished:
         (out / "manifest.json").unlink()
@@ -198,9 +203,35 @@ def test_an_input_that_changed_and_kept_its_size_is_named_when_the_command_comes
     assert str(error.value) == f"{path}: has changed since {out} was made from it, though its size has not; {way_out}"
 
 
+@pytest.mark.parametrize("finished", [True, False])
+def test_the_first_input_of_another_size_is_named(tmp_path: Path, finished: bool) -> None:
+    photos = _inputs(tmp_path / "in")["text"].parent
+    table = tmp_path / "in" / "photos" / "t.csv"
+    table.write_text("image,caption\n0.png,red dog\n1.png,blue cat\n")
+    out = count(str(photos), out=tmp_path / "counts", config=CountConfig(running=RUNNING))
+    if not finished:
+        (out / "manifest.json").unlink()
+    size = (photos / "1.png").stat().st_size
+    way_out = "choose another --out" if finished else "choose another --out, or delete this unfinished folder"
+
+    def check(said: str) -> None:
+        with pytest.raises(UsageError) as error:
+            count(str(photos), out=out, config=CountConfig(running=RUNNING))
+        assert str(error.value) == f"{out}: belongs to another configuration (other inputs: {said}); {way_out}"
+
+    (photos / "1.png").write_bytes((photos / "1.png").read_bytes() + b"more")
+    check(f"t.csv: 1.png has {size + 4:,} bytes and had {size:,}")
+    (photos / "1.png").unlink()
+    check(f"t.csv: 1.png has 0 bytes and had {size:,}")
+    (photos / "0.png").rename(photos / "00.png")
+    table.write_text("image,caption\n00.png,red dog\n1.png,blue cat\n")
+    check("t.csv has 44 bytes and had 43")
+    table.unlink()
+    check("00.png is new among them")
+
+
 def test_a_caption_beside_a_picture_that_is_gone_is_noticed(tmp_path: Path) -> None:
     photos = _inputs(tmp_path / "in")["text"].parent
-    (photos / "1.png").write_bytes(picture((9, 9, 9)))
     out = count(str(photos), out=tmp_path / "counts", config=CountConfig(running=RUNNING))
     (photos / "0.txt").unlink()
     with pytest.raises(UsageError, match="has changed since"):

@@ -18,7 +18,7 @@ from fistful.bow.balance import Balance
 from fistful.bow.draw import mix_all, sample_key
 from fistful.bow.store import manifest
 from fistful.bow.store.files import atomic_file
-from fistful.bow.store.index import INDEX_SCHEMA, unit_name
+from fistful.bow.store.index import INDEX_SCHEMA, LABELLED_SCHEMA, unit_name
 from fistful.bow.store.shard import add_file, end_tar
 from fistful.bow.store.tables import write_table
 from fistful.bow.vocabulary import Limits, choose_words, count_table
@@ -105,4 +105,16 @@ def change_column(folder: str, name: str, change: Callable[[int, Any], Any]) -> 
         place = table.schema.get_field_index(name)
         values = [change(row, value) for row, value in enumerate(table[name].to_pylist())]
         pq.write_table(table.set_column(place, table.schema.field(place), pa.array(values, table.schema.field(place).type)), path)
+    return folder
+
+
+def add_likely(folder: str, likely: Callable[[int], tuple[Sequence[int], Sequence[float]]]) -> str:
+    """Give each row of each unit's index words and their shares, as fistful label writes them, and return the folder."""
+    for path in sorted(Path(folder).glob("index/*.parquet")):
+        table = pq.read_table(path)
+        words, shares = zip(*(likely(row) for row in range(table.num_rows)), strict=True)
+        halves = [np.array(some, np.float16) for some in shares]
+        for name, column in (("likely", words), ("likely_shares", halves)):
+            table = table.append_column(name, pa.array(column, LABELLED_SCHEMA.field(name).type))
+        write_table(path.parent, path.name, table.cast(LABELLED_SCHEMA))
     return folder

@@ -16,8 +16,8 @@ from fistful.errors import FistfulError
 from fistful.pipelines.bags import BagsConfig, bags
 from fistful.pipelines.count import CountConfig, count
 from fistful.pipelines.engine.stage import Running
+from fistful.pipelines.read.plan import PlanOptions
 from fistful.pipelines.read.sources import SourceOptions
-from fistful.pipelines.read.units import PlanOptions
 
 PLAN = PlanOptions(unit_mb=0.02)
 SOURCE = SourceOptions(caption="2")
@@ -36,12 +36,12 @@ def make_inputs(folder: Path, data_root: Path) -> list[Path]:
     return [first, second, third]
 
 
-def run_job(inputs: list[Path], out: Path, workers: int = 1) -> None:
-    """Count, then make bags."""
+def run_job(inputs: list[Path], out: Path | str, workers: int = 1) -> None:
+    """Count, then make bags; `out` is a folder, or a URL in a store."""
     running, sources = Running(workers=workers, progress=False), [str(path) for path in inputs]
-    counts = count(*sources, out=out / "counts", config=CountConfig(plan=PLAN, source=SOURCE, running=running))
+    count(*sources, out=f"{out}/counts", config=CountConfig(plan=PLAN, source=SOURCE, running=running))
     config = BagsConfig(plan=PLAN, source=SOURCE, balance=Balance(rule="cap", kept=0.5), running=running)
-    bags(*sources, counts=counts, out=out / "bags", config=config)
+    bags(*sources, counts=f"{out}/counts", out=f"{out}/bags", config=config)
 
 
 def die_at_write(n: int, after: bool) -> None:

@@ -18,7 +18,7 @@ from fistful.bow.store import manifest
 from fistful.bow.store.dead_letters import DeadLetter, dead_letter_table
 from fistful.bow.store.files import atomic_file, write_json
 from fistful.bow.store.identity import semantic_values, sha256_hex
-from fistful.bow.store.index import INDEX_SCHEMA, unit_name
+from fistful.bow.store.index import INDEX_SCHEMA, LABELLED_SCHEMA, unit_name
 from fistful.bow.store.shard import add_file, end_tar
 from fistful.bow.store.tables import write_table
 from fistful.bow.vocabulary import Limits, choose_words, count_table, write_vocabulary
@@ -60,7 +60,9 @@ def make_data(folder: Path, words: list[str], *, n: int = 30, pseudo: bool = Fal
         _write_unit(folder, unit, n // 2, len(words), pseudo)
     stats = {"rows": n + 2, "kept": n, "refused": {"no_label": 2}, "words_in_bags": 3 * n}
     if pseudo:
-        stats |= {"steps": [[-1.0, 0.0, 1.0], [0.05, 0.3, 0.9]], "accept_score": 0.0, "held_out_images": 40, "held_out_precision": 0.4}
+        steps = ((0.05, 0.07), (0.3, 0.2), (0.9, 0.8))
+        rows = [{"words": "all", "predicted": claim, "achieved": found, "n": 50} for claim, found in steps]
+        stats |= {"held_out_calibration": rows, "held_out_images": 40, "held_out_precision": 0.4}
         stats |= {"held_out_precision_low": 0.25, "held_out_precision_high": 0.57, "held_out_precision_by_chance": 0.1}
     else:
         stats |= {"bags_emptied": 1, "kept_fraction_realised": 0.5}
@@ -81,9 +83,10 @@ def _write_unit(folder: Path, unit: int, n: int, n_words: int, pseudo: bool) -> 
                 {"key": key, "source_key": f"k{unit}-{row}", "captions": [] if pseudo else [HOSTILE[row % len(HOSTILE)]], "words": words}
                 | {"scores": [0.5] * len(words) if pseudo else [], "pseudo": pseudo, "image": f"{key}.png", "image_offset": offset}
                 | {"image_size": len(data), "width": 20, "height": 14, "source": f"0000{unit}.tar", "extra": "{}"}
+                | ({"likely": words, "likely_shares": [np.float16(0.5)] * len(words)} if pseudo else {})
             )
         end_tar(tar)
-    write_table(folder, unit_name("index", unit, "parquet"), pa.Table.from_pylist(rows, schema=INDEX_SCHEMA))
+    write_table(folder, unit_name("index", unit, "parquet"), pa.Table.from_pylist(rows, schema=LABELLED_SCHEMA if pseudo else INDEX_SCHEMA))
     letters = [DeadLetter("no_label", f"0000{unit}.tar", f"r{unit}", "no word reaches its threshold", b"")]
     write_table(folder, unit_name("dead_letters", unit, "parquet"), dead_letter_table(letters))
 
@@ -113,11 +116,13 @@ class Right:
         return found
 
 
-def make_results(folder: Path, models: dict[str, Right], *, sets: tuple[str, ...] = ("seen",), classes: tuple[str, ...] = HOSTILE) -> Path:
-    """Write a results folder with tables of classes."""
+def make_results(
+    folder: Path, models: dict[str, Right], *, sets: tuple[str, ...] = ("seen",), classes: tuple[str, ...] = HOSTILE, n_images: int = 3
+) -> Path:
+    """Write a results folder with tables of classes, of so many images each."""
     manifest.claim(folder, "evaluate", {"prompts": ["name"], "seed": 0}, {"models": list(models)})
     results, comparisons, first = [], [], next(iter(models))
-    labels = np.repeat(np.arange(len(classes)), 3)
+    labels = np.repeat(np.arange(len(classes)), n_images)
     for model, right in models.items():
         for name in sets:
             stem = result_name(model, name, "name")
@@ -149,10 +154,25 @@ def make_results(folder: Path, models: dict[str, Right], *, sets: tuple[str, ...
     return folder
 
 
+def make_vectors(folder: Path, words: list[str], vectors: np.ndarray) -> Path:
+    """Write a folder of word vectors."""
+    manifest.claim(folder, "vectors", {"dim": vectors.shape[1]}, {"counts": "cd" * 32, "sha256": "ab" * 32, "files": 1, "bytes": 1})
+    df = np.arange(len(words), 0, -1) * 5
+    write_vocabulary(folder, choose_words(count_table(words, df, df), 100, Limits(min_count=1), Balance()))
+    with atomic_file(folder, "vectors.npy") as file:
+        np.save(file, vectors.astype(np.float32))  # pyright: ignore[reportArgumentType]
+    n_with = int(vectors.any(axis=1).sum())
+    stats = {"words": len(words), "words_with_vector": n_with, "words_without_vector": len(words) - n_with, "pairs": 9, "captions": 50}
+    write_json(folder, "stats.json", {**stats, "dim": vectors.shape[1], "rows": 50, "kept": 50, "refused": {}})
+    manifest.finish(folder, {}, {})
+    return folder
+
+
 def make_all(root: Path) -> Path:
     """Write one folder of each kind, hostile names wherever a name can stand."""
     make_data(root / "bags", list(HOSTILE))
     make_data(root / "pseudo", list(HOSTILE), pseudo=True)
+    make_vectors(root / "vectors", list(HOSTILE), np.eye(len(HOSTILE)))
     for name, text in (("captions", "caption"), (HOSTILE[0].replace("/", "∕"), "balanced")):
         make_run(root / "runs" / name, text=text)
     make_results(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -70,3 +73,26 @@ def _names(place: Path) -> Path:
     path = place / "names.txt"
     path.write_text("cat\ndog\n")
     return path
+
+
+MAPPED = """
+import ctypes, sys, torch
+from fistful.training.device import keep_freed_memory
+if sys.argv[1] == "kept":
+    assert keep_freed_memory()
+class Counts(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()]
+counts = ctypes.CDLL(None).mallinfo2
+counts.restype = Counts
+activations = torch.ones(16_000_000)
+print(counts().hblkhd)
+"""
+
+
+def test_memory_of_a_pass_is_kept_for_the_next_one() -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+    kept, given_back = (
+        int(subprocess.run([sys.executable, "-c", MAPPED, how], env=environment, check=True, capture_output=True, text=True).stdout)
+        for how in ("kept", "given back")
+    )
+    assert kept < 64_000_000 <= given_back  # bytes in blocks of their own, which free() unmaps: see mallinfo(3)

@@ -8,13 +8,26 @@ import shutil
 import pytest
 
 from fistful.bow.store import manifest
+from fistful.bow.store.shard import tar_bytes
 from fistful.errors import DataError, UsageError
+from fistful.eval.during import AccuracyOn
 from fistful.training.metrics_file import check_learnt
 from fistful.training.model.load import load_encoder
 from fistful.training.train import train
 from fistful.training.train_config import train_config
+from tests.support.evaluation_sets import clip_benchmark_set
+from tests.support.pictures import picture
 
-QUICK = {"steps": 3, "batch_size": 8, "warmup": 1, "threads": 1, "progress": False, "text": "bag", "model": "tiny-vit"}
+QUICK = {
+    "text_tower": "words",
+    "steps": 3,
+    "batch_size": 8,
+    "warmup": 1,
+    "threads": 1,
+    "progress": False,
+    "text": "bag",
+    "model": "tiny-vit",
+}
 
 
 class Evaluation:
@@ -48,8 +61,8 @@ def test_the_early_evaluation_leaves_no_trace(data, tmp_path):
     plain = train(data, out=tmp_path / "plain", config=train_config(**QUICK))
     run = train(data, out=tmp_path / "run", config=train_config(**QUICK), evaluate=Evaluation())
     assert lines(run) == [*lines(plain), {"step": 3, "scores": {"score": 2.0}}]
-    weights = "model/open_clip_model.safetensors"
-    assert (run / weights).read_bytes() == (plain / weights).read_bytes()
+    (weights,) = (run / "model").glob("*.safetensors")
+    assert weights.read_bytes() == (plain / "model" / weights.name).read_bytes()
 
 
 def test_a_last_evaluation_that_fails_leaves_a_model_and_only_it_is_done_again(write_data, tmp_path):
@@ -102,3 +115,23 @@ def test_a_run_of_broken_pictures_alone_learnt_nothing(write_data, tmp_path):
         init = {"init": "tests.support.pretrained:small", "train_image": "none", "model": "auto"} if frozen == "none" else {}
         with pytest.raises(DataError, match="this picture and 15 in its place cannot be decoded"):
             train(data, out=tmp_path / str(n), config=train_config(**{**QUICK, **init}))
+
+
+def test_a_set_whose_labels_were_put_right_gives_no_run_its_old_scores(data, tmp_path):
+    def packed(label):
+        return {"0.png": picture(), "0.cls": label, "1.png": picture(), "1.cls": b"0"}
+
+    folder = clip_benchmark_set(tmp_path / "set", [packed(b"1")])
+    tar = folder / "test" / "0.tar"
+    before = tar.stat().st_size
+    config = train_config(**{**QUICK, "text_tower": "transformer"})  # knows words that no caption has
+    run = train(data, out=tmp_path / "run", config=config, evaluate=AccuracyOn((str(folder),)))
+    tar.write_bytes(tar_bytes(packed(b"0")))
+    assert tar.stat().st_size == before
+    with pytest.raises(UsageError, match="belongs to another configuration \\(evaluated_on: "):
+        train(data, out=run, config=config, evaluate=AccuracyOn((str(folder),)))
+
+
+def test_data_in_a_store_is_refused_by_name(tmp_path):
+    with pytest.raises(UsageError, match=r"^s3://bucket/bags: training reads data from disk; copy the folder first"):
+        train("s3://bucket/bags", out=tmp_path / "run", config=train_config(**QUICK))

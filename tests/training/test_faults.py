@@ -21,7 +21,16 @@ from fistful.training.data.reading import read_samples
 from fistful.training.train import train
 from fistful.training.train_config import has_bf16, train_config
 
-QUICK = {"steps": 4, "batch_size": 8, "warmup": 1, "threads": 1, "progress": False, "text": "bag", "model": "tiny-resnet"}
+QUICK = {
+    "steps": 4,
+    "batch_size": 8,
+    "warmup": 1,
+    "threads": 1,
+    "progress": False,
+    "text": "bag",
+    "model": "tiny-resnet",
+    "text_tower": "words",
+}
 
 
 def weights(run):
@@ -193,25 +202,86 @@ def test_a_missing_shard_is_named(write_data, tmp_path):
         train(data, out=tmp_path / "run", config=train_config(**QUICK))
 
 
-def test_a_loss_that_is_no_number_changes_nothing_and_too_many_end_the_run(data, tmp_path, monkeypatch):
-    compute, before = step_module.compute_gradients, {}
+@pytest.fixture
+def spoil(monkeypatch):
+    """Return a function that makes the losses of some steps no numbers."""
+    compute = step_module.compute_gradients
 
-    def spoilt(model, batch, *more):
-        state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        parts = compute(model, batch, *more)
-        if batch.step >= 2:
-            before.setdefault("state", state)
-            before["model"] = model
-            parts = {name: loss * np.nan for name, loss in parts.items()}
-        return parts
+    def spoil_steps(steps, watch=lambda step, model: None):
+        def spoilt(towers, model, batch, *more):
+            watch(batch.step, model)
+            parts = compute(towers, model, batch, *more)
+            if batch.step in steps:
+                for parameter in model.parameters():
+                    parameter.grad = None if parameter.grad is None else parameter.grad * np.nan
+                parts = {name: loss * np.nan for name, loss in parts.items()}
+            return parts
 
-    monkeypatch.setattr(step_module, "compute_gradients", spoilt)
+        monkeypatch.setattr(step_module, "compute_gradients", spoilt)
+
+    return spoil_steps
+
+
+@pytest.mark.parametrize("every", [1, 4])
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_a_loss_that_is_no_number_changes_nothing_and_too_many_end_the_run(data, tmp_path, monkeypatch, spoil, every, optimizer):
+    """Read every step, as on a CPU, or some steps later, as on a GPU."""
+    states = {}
+
+    def watch(step, model):
+        states[step] = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+    monkeypatch.setitem(loop.READ_EVERY, "cpu", every)
+    spoil(range(2, 30), watch)
     with pytest.raises(DataError, match=r"the loss was no number in 11 steps, at last in step 12 \(samples 0000"):
-        train(data, out=tmp_path / "run", config=train_config(**{**QUICK, "steps": 30}))
-    after = before["model"].state_dict()
-    assert all(torch.equal(tensor, after[name]) for name, tensor in before["state"].items())
+        train(data, out=tmp_path / "run", config=train_config(**{**QUICK, "steps": 30, "checkpoint_every": 10}, optimizer=optimizer))
+    assert all(torch.equal(tensor, states[12][name]) for name, tensor in states[2].items())
     skipped = [json.loads(line)["step"] for line in (tmp_path / "run" / "logs" / "skipped-0.jsonl").read_text().splitlines()]
     assert skipped == list(range(2, 13))
+    assert not (tmp_path / "run" / "model").exists()
+    for path in checkpoint.list_checkpoints(tmp_path / "run"):
+        kept = torch.load(path, weights_only=True)["tensors"]
+        assert all(tensor.isfinite().all() for tensor in kept.values() if tensor.is_floating_point())
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_a_first_step_that_is_skipped_leaves_a_run_that_learns(data, tmp_path, spoil, optimizer):
+    spoil([0])
+    run = train(data, out=tmp_path / "run", config=train_config(**QUICK, optimizer=optimizer, objective="joint", bank=16, ema=0.9))
+    losses = [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [loss is None for loss in losses] == [True, False, False, False]
+
+
+@pytest.mark.parametrize("more", [{}, {"model": "tiny-vit", "objective": "joint", "bank": 16, "ema": 0.9, "accumulation": 2}])
+def test_when_losses_are_read_changes_no_byte(data, tmp_path, monkeypatch, more):
+    options = {**QUICK, "steps": 10, "checkpoint_every": 3, **more}
+    runs = []
+    for every in (1, 4):
+        monkeypatch.setitem(loop.READ_EVERY, "cpu", every)
+        runs.append(train(data, out=tmp_path / str(every), config=train_config(**options)))
+    assert (runs[0] / "metrics.jsonl").read_bytes() == (runs[1] / "metrics.jsonl").read_bytes()
+    assert (runs[0] / "manifest.json").read_bytes() == (runs[1] / "manifest.json").read_bytes()
+
+
+def test_weights_that_are_no_numbers_are_never_written(data, tmp_path, monkeypatch):
+    step = loop.step
+
+    def break_one(model, batch, *more):
+        taken = step(model, batch, *more)
+        if batch.step == 2:
+            with torch.no_grad():
+                model.scale_parameter.fill_(torch.inf)
+        return taken
+
+    monkeypatch.setattr(loop, "step", break_one)
+    run = tmp_path / "run"
+    with pytest.raises(DataError) as error:
+        train(data, out=run, config=train_config(**QUICK, checkpoint_every=1))
+    assert str(error.value) == (
+        f"{run}: after step 3 weights of logit_scale are no numbers, so they are not written; a smaller --lr helps, in another --out"
+    )
+    assert [path.name for path in checkpoint.list_checkpoints(run)] == ["step-0000000001.pt", "step-0000000002.pt"]
+    assert not (run / "model").exists()
 
 
 def test_folders_of_different_vocabularies_are_refused(data, write_data, tmp_path):
@@ -271,10 +341,13 @@ def test_a_configuration_at_fault_says_what_to_do(options, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch_size": 49}, "--batch-size 49: an epoch has only 48 samples; use a smaller batch or more data"),
+        ({"batch_size": 49}, "--batch-size 49: an epoch has only 48 samples; --batch-size 32 fits, or give more data"),
         ({"epochs": 1e300}, "--epochs 1e+300: are 6e+300 steps, expected at most 1,000,000,000"),
         ({"model": "no-such"}, "--model no-such: found no such model, expected tiny-resnet"),
-        ({"model": "roberta-ViT-B-32"}, "--model roberta-ViT-B-32: its text tower comes from a model hub; use --text-tower words"),
+        (
+            {"model": "roberta-ViT-B-32", "text_tower": "transformer"},
+            "--model roberta-ViT-B-32: its text tower comes from a model hub; use --text-tower words",
+        ),
     ],
 )
 def test_a_call_at_fault_says_what_to_do(data, tmp_path, options, message):
@@ -313,7 +386,7 @@ def test_an_evaluation_is_noted_in_the_metrics(data, tmp_path):
 @pytest.mark.parametrize("tower", ["transformer", "words"])
 def test_empty_bags_do_no_harm(write_data, tmp_path, tower):
     data = write_data(tmp_path / "data", wordless=range(0, 48, 3))
-    run = train(data, out=tmp_path / "run", config=train_config(**QUICK, objective="joint", text_tower=tower))
+    run = train(data, out=tmp_path / "run", config=train_config(**{**QUICK, "text_tower": tower}, objective="joint"))
     losses = [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert len(losses) == 4
     assert None not in losses
@@ -331,11 +404,12 @@ def test_samples_held_out_are_not_shown_in_place_of_broken_ones_either(write_dat
     assert len(rows) == (~hidden)[24:].sum()  # the first 24 rows are unit 0, all broken
 
 
-def test_bf16_trains_where_it_is_allowed(data, tmp_path, monkeypatch):
+@pytest.mark.parametrize("more", [{"objective": "joint"}, {"tower_word_weight": 1.0}])
+def test_bf16_trains_where_it_is_allowed(data, tmp_path, monkeypatch, more):
     monkeypatch.setattr("fistful.training.train_config.has_bf16", lambda device: True)
-    run = train(data, out=tmp_path / "run", config=train_config(**{**QUICK, "steps": 2}, objective="joint", precision="bf16"))
+    run = train(data, out=tmp_path / "run", config=train_config(**{**QUICK, "steps": 2}, precision="bf16", **more))
     losses = [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
-    exact = train(data, out=tmp_path / "exact", config=train_config(**{**QUICK, "steps": 2}, objective="joint"))
+    exact = train(data, out=tmp_path / "exact", config=train_config(**{**QUICK, "steps": 2}, **more))
     expected = [json.loads(line)["loss"] for line in (exact / "metrics.jsonl").read_text().splitlines()]
     assert losses == pytest.approx(expected, rel=0.02)
     assert losses != expected

@@ -12,7 +12,8 @@ import torch
 from torch.nn.functional import normalize
 
 from fistful.training.distributed import Ranks
-from fistful.training.losses import Contrastive, Seen, Sigmoid, WordLoss, idf, objectives_of
+from fistful.training.losses import Contrastive, Seen, Sigmoid, WordLoss, idf, objectives_of, tower_layer
+from fistful.training.model.towers import WordsTower
 from fistful.training.train_config import train_config
 
 
@@ -32,6 +33,7 @@ def seen(n=6, dim=5, channels=7, bags=(), weights=None, first=0, seed=0, certain
         bag_rows=rows,
         bag_words=words,
         bag_weights=torch.ones(len(words)) if certainty is None else torch.tensor(certainty),
+        bag_starts=np.cumsum([0, *map(len, bags)]),
     )
 
 
@@ -89,7 +91,7 @@ def test_sigmoid_equals_open_clips_loss():
 def test_contrastive_with_a_bank_equals_a_dense_reference(weights):
     loss, first, second = Contrastive(Ranks(), bank=8), seen(seed=10, first=0), seen(seed=20, first=4, weights=weights)
     loss(model(), first)
-    loss.learnt()
+    loss.learnt(torch.zeros(()))
     value = loss(model(), second)
     expected = 0.0
     banked = {kind: getattr(first, kind).detach().double().numpy() for kind in ("image_BD", "text_BD")}
@@ -107,7 +109,7 @@ def test_the_bank_forgets_the_oldest_and_takes_nothing_in_from_a_step_not_taken(
     for first in (0, 6, 12):
         loss(model(), seen(first=first))
         if first != 6:
-            loss.learnt()
+            loss.learnt(torch.zeros(()))
     assert loss.tensors["numbers"].tolist() == [4, 5, 12, 13, 14, 15, 16, 17]
     assert loss.tensors["images"].shape == loss.tensors["texts"].shape == (8, 5)
     assert not loss.tensors["images"].requires_grad
@@ -143,6 +145,34 @@ def test_words_and_their_gradients_equal_a_dense_reference_whatever_is_held_at_a
     for ours, theirs in zip((found.channels_BC, head.head.weight, head.head.bias), inputs, strict=True):
         torch.testing.assert_close(ours.grad.double(), theirs.grad, rtol=1e-4, atol=1e-6)
     assert not found.channels_BC.grad[1].any()
+
+
+def test_the_word_loss_of_the_tower_and_its_gradients_equal_a_dense_reference():
+    """softmax over words of scale x cosine + bias, on the same targets; as a graph in float64."""
+    weights_V, certainty = idf(np.array([50, 20, 10, 5, 2, 1, 1, 1, 1]), 100), [0.5, 1.0, 0.25, 1.0, 0.125, 0.75, 1.0, 0.5, 1.0]
+    found, tower = seen(bags=BAGS, certainty=certainty), WordsTower(9, 4, 5)
+    tower.add_bias()
+    tower.start_from(normalize(random(9, 3, seed=9), dim=1))
+    with torch.no_grad():
+        tower.bias.copy_(random(9, seed=8))
+        tower.embedding.weight += random(9, 4, seed=7) / 10
+    ours = SimpleNamespace(scale_parameter=torch.nn.Parameter(torch.tensor(math.log(12.0))), words=tower)
+    loss = WordLoss(torch.from_numpy(weights_V), tower_layer)(ours, found)
+    loss.backward()
+    named = {name: p.detach().double().requires_grad_() for name, p in tower.named_parameters()}
+    scale, image = (p.detach().double().requires_grad_() for p in (ours.scale_parameter, found.image_BD))
+    words = (named["embedding.weight"] + named["vectors"] @ named["matrix.weight"].T) @ named["projection.weight"].T
+    cosines = image @ (words / words.norm(dim=1, keepdim=True)).T
+    expected = word_reference(scale.exp() * cosines, torch.eye(9, dtype=torch.float64), named["bias"], weights_V, [1.0] * 6, certainty)
+    expected.backward()
+    assert math.isclose(loss.item(), expected.item(), rel_tol=1e-5)
+    pairs = [
+        (ours.scale_parameter, scale),
+        (found.image_BD, image),
+        *((p, named[n]) for n, p in tower.named_parameters() if n != "vectors"),
+    ]
+    for mine, theirs in pairs:
+        torch.testing.assert_close(mine.grad.double(), theirs.grad, rtol=1e-3, atol=1e-6)
 
 
 def test_idf_by_hand_and_never_below_its_floor():

@@ -17,12 +17,17 @@ from fistful.training import step as step_module
 from fistful.training.data.reading import read_samples
 from fistful.training.model.export import read_model
 from fistful.training.model.load import load_encoder
+from fistful.training.passes import Towers
 from fistful.training.recipes import changes, recipe
 from fistful.training.train import train
-from fistful.training.train_config import train_config
+from fistful.training.train_config import resolve, train_config
 from tests.support.data_folder import change_column
 
 QUICK = {"steps": 5, "batch_size": 8, "warmup": 1, "threads": 1, "progress": False, "text": "bag"}
+
+
+WORDS = {**QUICK, "text_tower": "words"}
+"""With a text tower whose checkpoints are small, where a test is about something else."""
 
 
 def lines(run):
@@ -47,20 +52,119 @@ def test_accumulation_drops_the_same_when_it_computes_a_part_again(data, tmp_pat
     vision = {"image_size": 64, "patch_size": 8, "width": 64, "head_width": 32, "layers": 1, "patch_dropout": 0.5}
     tower = {"embed_dim": 32, "vision_cfg": vision, "text_cfg": {"vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}}
     (tmp_path / "tower" / "open_clip_config.json").write_text(json.dumps({"model_cfg": tower}))
-    found, embed = [], step_module.embed
+    found, embed = [], Towers.forward
 
     def watch(*arguments):
         embedded = embed(*arguments)
         found.append(embedded[0].detach().clone())
         return embedded
 
-    monkeypatch.setattr(step_module, "embed", watch)
+    monkeypatch.setattr(Towers, "forward", watch)
     config = train_config(**{**QUICK, "steps": 2}, model=str(tmp_path / "tower"), accumulation=2)
     train(data, out=tmp_path / "run", config=config)
     assert len(found) == 8
     for first, again in ((0, 2), (1, 3), (4, 6), (5, 7)):
         torch.testing.assert_close(found[again], found[first])
     assert not torch.allclose(found[0], found[1])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"model": "tiny-vit", "objective": "joint"},
+        {"model": "tiny-resnet", "text_tower": "words", "objective": "joint", "augment": "crop"},  # a tower with batch statistics
+        {"model": "tiny-resnet", "accumulation": 2},
+    ],
+)
+def test_checkpointing_computes_layers_again_and_changes_no_byte(data, tmp_path, monkeypatch, options):
+    from open_clip.transformer import ResidualAttentionBlock
+    from timm.models.resnet import BasicBlock
+
+    calls = []
+    for block in (ResidualAttentionBlock, BasicBlock):
+
+        def watch(self, *arguments, forward=block.forward, **more):
+            calls.append(torch.is_grad_enabled())
+            return forward(self, *arguments, **more)
+
+        monkeypatch.setattr(block, "forward", watch)
+    manifests, counts = [], []
+    for name, again in (("kept", False), ("again", True)):
+        calls.clear()
+        run = train(data, out=tmp_path / name, config=train_config(**{**QUICK, "steps": 3}, **options, grad_checkpointing=again))
+        manifests.append((run / "manifest.json").read_bytes())
+        counts.append(sum(calls))
+    assert manifests[0] == manifests[1]
+    assert counts[1] == 2 * counts[0] > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model": "tiny-rn"}, "--grad-checkpointing: this image tower cannot compute its layers again, as open_clip's ResNets"),
+        ({"model": "timm:vgg11"}, "--grad-checkpointing: this image tower cannot compute its layers again, as open_clip's ResNets"),
+        (
+            {"init": "tests.support.pretrained:small", "train_image": "none", "text_tower": "words"},
+            "--grad-checkpointing: a frozen image tower, and no transformer: nothing is computed again; leave it out",
+        ),
+    ],
+)
+def test_checkpointing_is_refused_where_a_tower_has_none(data, tmp_path, options, message):
+    with pytest.raises(UsageError) as error:
+        train(data, out=tmp_path / "run", config=train_config(**QUICK, **options, grad_checkpointing=True))
+    assert str(error.value).startswith(message)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [{"model": "tiny-vit", "objective": "joint"}, {"text_tower": "words", "accumulation": 2}])
+def test_compiled_towers_learn_the_same(data, tmp_path, options):
+    compiled = losses(train(data, out=tmp_path / "compiled", config=train_config(**QUICK, **options, compile=True)))
+    plain = losses(train(data, out=tmp_path / "plain", config=train_config(**QUICK, **options)))
+    np.testing.assert_allclose(compiled, plain, rtol=1e-3)
+
+
+def test_compiling_is_refused_where_there_is_no_compiler(data, tmp_path):
+    import os
+    import subprocess
+    import sys
+
+    env = {**os.environ, "CXX": "no-such-compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    command = [sys.executable, "-m", "fistful", "train", data, "--out", str(tmp_path / "run"), "--compile"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "--compile: torch.compile does not work here (" in done.stderr
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_decoders_are_as_many_as_the_cores_of_a_process(monkeypatch):
+    import os
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
+    assert resolve(train_config()).run.decoders == 16
+    assert resolve(train_config(decoders=3)).run.decoders == 3
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
+    assert resolve(train_config()).run.decoders == 2
+
+
+def test_shards_one_after_another_are_another_order(data, tmp_path, seen):
+    train(data, out=tmp_path / "run", config=train_config(**WORDS, order="shards"))
+    again = [batch.rows.tolist() for batch in seen]
+    train(data, out=tmp_path / "samples", config=train_config(**WORDS))
+    assert again != [batch.rows.tolist() for batch in seen[len(again) :]]
+
+
+def test_what_a_folder_of_model_holds_names_a_run_and_its_place_does_not(data, tmp_path):
+    def write(folder, layers):
+        vision = {"image_size": 64, "patch_size": 16, "width": 32, "head_width": 32, "layers": layers}
+        tower = {"embed_dim": 32, "vision_cfg": vision, "text_cfg": {"vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}}
+        folder.mkdir(exist_ok=True)
+        (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": tower}))
+        return train_config(**{**WORDS, "steps": 1}, model=str(folder))
+
+    run = train(data, out=tmp_path / "run", config=write(tmp_path / "tower", 1))
+    assert train(data, out=run, config=write(tmp_path / "moved", 1)) == run
+    with pytest.raises(UsageError, match=r"belongs to another configuration \(model: "):
+        train(data, out=run, config=write(tmp_path / "tower", 2))
 
 
 def test_gradients_are_clipped_to_their_longest(data, tmp_path, monkeypatch):
@@ -72,8 +176,8 @@ def test_gradients_are_clipped_to_their_longest(data, tmp_path, monkeypatch):
         return taken
 
     monkeypatch.setattr(loop, "step", watch)
-    train(data, out=tmp_path / "free", config=train_config(**QUICK))
-    train(data, out=tmp_path / "clipped", config=train_config(**QUICK, clip_norm=0.01))
+    train(data, out=tmp_path / "free", config=train_config(**WORDS))
+    train(data, out=tmp_path / "clipped", config=train_config(**WORDS, clip_norm=0.01))
     assert min(lengths[:5]) > 0.01
     assert lengths[5:] == pytest.approx([0.01] * 5, rel=1e-3)
 
@@ -82,7 +186,7 @@ def test_a_gradient_that_is_no_number_changes_nothing(data, tmp_path, monkeypatc
     clip = step_module.clip_gradients
     monkeypatch.setattr(step_module, "clip_gradients", lambda config, model: clip(config, model) * torch.nan)
     with pytest.raises(DataError, match="the loss was no number in 11 steps"):
-        train(data, out=tmp_path / "run", config=train_config(**{**QUICK, "steps": 20}))
+        train(data, out=tmp_path / "run", config=train_config(**{**WORDS, "steps": 20}))
     (line, *_) = [json.loads(line) for line in (tmp_path / "run" / "logs" / "skipped-0.jsonl").read_text().splitlines()]
     assert (line["step"], len(line["keys"])) == (0, 8)
 
@@ -98,7 +202,7 @@ def test_a_running_mean_of_the_weights_is_the_model(data, tmp_path, monkeypatch)
         return taken
 
     monkeypatch.setattr(loop, "step", watch)
-    run = train(data, out=tmp_path / "run", config=train_config(**QUICK, ema=0.3))
+    run = train(data, out=tmp_path / "run", config=train_config(**WORDS, ema=0.3))
     expected = steps[0]
     for value, decay in zip(steps[1:], (1 / 10, 2 / 11, 3 / 12, 0.3, 0.3), strict=True):  # (1 + n) / (10 + n), never above --ema
         expected = decay * expected + (1 - decay) * value
@@ -107,17 +211,18 @@ def test_a_running_mean_of_the_weights_is_the_model(data, tmp_path, monkeypatch)
 
 def test_the_best_of_several_evaluations_is_kept(data, tmp_path):
     scores = iter([0.9, 0.2, 0.5, 0.4])  # the first before the first step, which only shows that it works
-    config = train_config(**{**QUICK, "steps": 6}, evaluate_every=2, ema=0.9)
+    config = train_config(**{**WORDS, "steps": 6}, evaluate_every=2, ema=0.9)
     run = train(data, out=tmp_path / "run", config=config, evaluate=lambda encoder: {"score": next(scores)})
     assert [(line["step"], line["scores"]) for line in lines(run) if "scores" in line] == [
         (2, {"score": 0.2}),
         (4, {"score": 0.5}),
         (6, {"score": 0.4}),
     ]
-    short = train(data, out=tmp_path / "short", config=train_config(**{**QUICK, "steps": 6}, ema=0.9))
+    short = train(data, out=tmp_path / "short", config=train_config(**{**WORDS, "steps": 6}, ema=0.9))
     best, last = load_encoder(str(run / "best")), load_encoder(str(run))
     assert best.fingerprint != last.fingerprint
-    assert (short / "model" / "open_clip_model.safetensors").read_bytes() == (run / "model" / "open_clip_model.safetensors").read_bytes()
+    (weights,) = (run / "model").glob("*.safetensors")
+    assert weights.read_bytes() == (short / "model" / weights.name).read_bytes()
     assert manifest.verify(run) == []
     assert not (run / "checkpoints").exists()
 
@@ -128,7 +233,7 @@ def test_an_interrupted_run_remembers_its_best(data, tmp_path):
 
     from fistful.errors import Interrupted
 
-    config = train_config(**{**QUICK, "steps": 8}, evaluate_every=2, checkpoint_every=3, keep_checkpoints=1)
+    config = train_config(**{**WORDS, "steps": 8}, evaluate_every=2, checkpoint_every=3, keep_checkpoints=1)
     known = {1: 0.0, 2: 0.5, 3: 0.9, 4: 0.1, 5: 0.3}
 
     def score(calls, stop_at=0):
@@ -178,20 +283,20 @@ def test_the_words_of_one_caption_are_its_bag(write_data, tmp_path, seen):
 def test_excluded_samples_are_not_shown(data, tmp_path, seen, capsys):
     samples = read_samples((data,))
     (tmp_path / "out.txt").write_text(f"{samples.keys[3].as_py()}\n17\n\nnobody\n")  # a KEY, and a key of the source
-    config = train_config(**{**QUICK, "steps": 20}, exclude=str(tmp_path / "out.txt"))
+    config = train_config(**{**WORDS, "steps": 20}, exclude=str(tmp_path / "out.txt"))
     run = train(data, out=tmp_path / "run", config=config)
     shown = {int(row) for batch in seen for row in batch.rows}
     assert len(shown) == 46
     assert 3 not in shown
     (tmp_path / "moved.txt").write_bytes((tmp_path / "out.txt").read_bytes())
-    assert train(data, out=run, config=train_config(**{**QUICK, "steps": 20}, exclude=str(tmp_path / "moved.txt"))) == run
+    assert train(data, out=run, config=train_config(**{**WORDS, "steps": 20}, exclude=str(tmp_path / "moved.txt"))) == run
     (tmp_path / "marked.txt").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "out.txt").read_bytes())  # as Notepad saves it
-    assert train(data, out=run, config=train_config(**{**QUICK, "steps": 20}, exclude=str(tmp_path / "marked.txt"))) == run
-    train(data, out=tmp_path / "said", config=train_config(**{**QUICK, "steps": 1, "progress": True}, exclude=str(tmp_path / "marked.txt")))
+    assert train(data, out=run, config=train_config(**{**WORDS, "steps": 20}, exclude=str(tmp_path / "marked.txt"))) == run
+    train(data, out=tmp_path / "said", config=train_config(**{**WORDS, "steps": 1, "progress": True}, exclude=str(tmp_path / "marked.txt")))
     assert "; 1 of 3 lines of --exclude name no sample with a picture\n" in capsys.readouterr().err
     (tmp_path / "none.txt").write_text("nobody\n")
     with pytest.raises(DataError, match=r"none of its 1 lines is a KEY or source key of the data, such as 00000_0000000"):
-        train(data, out=tmp_path / "b", config=train_config(**QUICK, exclude=str(tmp_path / "none.txt")))
+        train(data, out=tmp_path / "b", config=train_config(**WORDS, exclude=str(tmp_path / "none.txt")))
 
 
 def test_confidence_weighs_pseudo_labelled_samples_and_their_words(data, write_data, tmp_path, seen):
@@ -205,20 +310,20 @@ def test_confidence_weighs_pseudo_labelled_samples_and_their_words(data, write_d
 
 
 def test_epochs_decide_the_steps(data, tmp_path):
-    run = train(data, out=tmp_path / "run", config=train_config(**QUICK, epochs=0.5))
+    run = train(data, out=tmp_path / "run", config=train_config(**WORDS, epochs=0.5))
     assert manifest.read_config(run)["config"]["steps"] == 3
     assert len(losses(run)) == 3
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_optimisers_learn(data, tmp_path, optimizer):
-    run = train(data, out=tmp_path / "run", config=train_config(**{**QUICK, "steps": 30, "lr": 0.01}, optimizer=optimizer))
+    run = train(data, out=tmp_path / "run", config=train_config(**{**WORDS, "steps": 30, "lr": 0.01}, optimizer=optimizer))
     assert np.mean(losses(run)[-5:]) < np.mean(losses(run)[:5])
 
 
 def test_random_resized_crops_and_scaled_decoding_train(data, tmp_path, seen):
     for decode in ("full", "scaled"):
-        config = train_config(**QUICK, augment="resized", decode=decode)
+        config = train_config(**WORDS, augment="resized", decode=decode)
         assert manifest.verify(train(data, out=tmp_path / decode, config=config)) == []
     full, scaled = (batch.images.numpy().astype(int) for batch in (seen[0], seen[5]))
     assert not np.array_equal(seen[0].images, seen[1].images)

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import signal
 
 import pytest
 import torch
 
 from fistful.bow.store import manifest
-from fistful.errors import Interrupted
 from fistful.training.model.export import read_model
 from fistful.training.train import train
 from fistful.training.train_config import train_config
+from tests.support.stopped_runs import check_same_bytes_after_a_stop
 
 QUICK = {"steps": 4, "batch_size": 8, "warmup": 1, "threads": 1, "progress": False}
 REACHED = {
@@ -59,19 +57,8 @@ def test_every_objective_goes_with_every_tower(data, tmp_path, tower, objective)
 def test_whatever_a_run_remembers_a_stopped_one_goes_on_to_the_same_bytes(data, tmp_path, objective, tower):
     """Weights, their running mean, the optimiser's moments, the bank, the scores."""
     options = {**QUICK, "text_tower": tower, "objective": objective, "ema": 0.9, "evaluate_every": 2}
-    config, calls = train_config(**options, bank=16 if objective == "joint" else 0), []
-
-    def stop(_):
-        calls.append(None)
-        if len(calls) == 2:  # after the second step
-            os.kill(os.getpid(), signal.SIGTERM)
-        return {"score": 1.0}
-
-    whole = train(data, out=tmp_path / "whole", config=config, evaluate=lambda _: {"score": 1.0})
-    with pytest.raises(Interrupted, match="stopped at step 3 of 4"):
-        train(data, out=tmp_path / "run", config=config, evaluate=stop)
-    run = train(data, out=tmp_path / "run", config=config, evaluate=stop)
-    assert (run / "manifest.json").read_bytes() == (whole / "manifest.json").read_bytes()
+    config = train_config(**options, bank=16 if objective == "joint" else 0)
+    check_same_bytes_after_a_stop(data, tmp_path, config)
 
 
 @pytest.mark.parametrize("objective", ["sigmoid", "joint-sigmoid"])

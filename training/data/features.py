@@ -22,10 +22,8 @@ OPEN_TABLES = 200
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Part:
-    """The samples of one unit of one data folder."""
+    """The samples of one unit of one data folder, and the file of their features."""
 
-    folder: int
-    unit: int
     rows: np.ndarray
     path: Path
 

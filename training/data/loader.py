@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -16,18 +16,20 @@ import torch
 from fistful.bow.ragged import Ragged
 from fistful.bow.vocabulary import Vocabulary
 
-from .. import pixels
+from .. import resize_and_crop
 from ..distributed import Ranks
-from ..pixels import Fit
+from ..resize_and_crop import Fit
 from ..train_config import TrainConfig
 from .features import Features
 from .order import Order
 from .pictures import Pictures
-from .samples import TrainingSamples
-from .texts import BagTokens, CaptionTokens, bags_of, caption_bags, captions_of, reads_caption
+from .samples import TrainingSamples, expect_shards
+from .texts import BagTokens, CaptionTokens, bags_of, caption_bags, captions_of, reads_caption, targets_of
 
 AHEAD = 3
 """Batches made ahead: enough to bridge one slow picture, few enough to stop at once."""
+EXPECTED = 4_096
+"""Shards remembered as told of; telling twice does no harm."""
 
 Text = tuple[torch.Tensor, ...]
 """(tokens,) int64 (B, L), or for the words tower (words (P), offsets (B)); () without a text tower."""
@@ -42,17 +44,29 @@ class Batch:
     images: torch.Tensor
     """uint8 (B, H, W, 3), or float16 (B, F) of a frozen tower."""
     text: Text
+    text_starts: np.ndarray
+    """int64 (B + 1): where each sample's words start in the words tower's text, here too, so that nobody asks the device; else empty."""
+    numbers: torch.Tensor
+    """`rows` as a tensor, which tells samples apart."""
     bag_rows: torch.Tensor
-    """int64 (P): which sample has which word; empty without a word head."""
+    """int64 (P): which sample has which word; empty without a word loss."""
     bag_words: torch.Tensor
     bag_weights: torch.Tensor
+    bag_starts: np.ndarray
+    """int64 (B + 1): where each sample's words start, here too."""
     weights: torch.Tensor
     """float32 (B): how much each sample counts."""
+
+    def moved(self, move: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
+        """Return the batch with its tensors somewhere else."""
+        values = ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))
+        tensors = {name: move(value) for name, value in values if isinstance(value, torch.Tensor)}
+        return dataclasses.replace(self, text=tuple(move(part) for part in self.text), **tensors)
 
     def parts(self, n_parts: int) -> Iterator[tuple[torch.Tensor, Text]]:
         """Yield pictures and text of some samples at a time."""
         for start, stop in self.edges(n_parts):
-            yield self.images[start:stop], text_part(self.text, start, stop)
+            yield self.images[start:stop], text_part(self.text, self.text_starts, start, stop)
 
     def edges(self, n_parts: int) -> list[tuple[int, int]]:
         """Return where the parts start and stop."""
@@ -60,13 +74,13 @@ class Batch:
         return [(start, stop) for start, stop in itertools.pairwise(cuts) if stop > start]
 
 
-def text_part(text: Text, start: int, stop: int) -> Text:
+def text_part(text: Text, starts: np.ndarray, start: int, stop: int) -> Text:
     """Return the text of some samples."""
     if len(text) < 2:
         return tuple(part[start:stop] for part in text)
     words, offsets = text
-    ends = torch.cat([offsets, torch.tensor([len(words)])])
-    return words[ends[start] : ends[stop]], offsets[start:stop] - offsets[start]
+    first, last = int(starts[start]), int(starts[stop])
+    return words[first:last], offsets[start:stop] - first
 
 
 class Loader:
@@ -90,6 +104,7 @@ class Loader:
         self.pictures = Pictures(config, samples, order, how)
         self.features: Features | None = None
         """What takes the place of pictures where the image tower is frozen."""
+        self._expected: set[tuple[int, int, int]] = set()
         self.waited_s = 0.0
         """Time that `batches` made its caller wait."""
 
@@ -100,7 +115,7 @@ class Loader:
             try:
                 for step in range(first, steps):
                     while len(queue) < AHEAD and step + len(queue) < steps:
-                        queue.append(maker.submit(self.make, step + len(queue), decoders))
+                        queue.append(maker.submit(self._ready, step + len(queue), decoders))
                     start = time.perf_counter()
                     batch = queue.popleft().result()
                     self.waited_s += time.perf_counter() - start
@@ -109,25 +124,41 @@ class Loader:
                 for future in queue:
                     future.cancel()
 
+    def _ready(self, step: int, decoders: ThreadPoolExecutor) -> Batch:
+        """Make a batch, for a GPU in pinned memory, from which it copies by itself."""
+        batch = self.make(step, decoders)
+        return batch.moved(torch.Tensor.pin_memory) if self._config.run.device == "cuda" else batch
+
     def make(self, step: int, decoders: ThreadPoolExecutor) -> Batch:
         """Make this rank's share of the batch of a step."""
         rows, epochs = (part[self._ranks.rank :: self._ranks.size] for part in self.order.batch(step))
+        self._expect(rows, epochs)
         rows, images = self._images(rows, epochs, decoders)
         samples, weighted = self._samples, self._config.loss.confidence
-        # the head learns whole bags, whatever the text tower reads: its loss weighs words by idf already
-        targeted = rows if self._config.has_head else rows[:0]
-        targets = samples.bags.pick(targeted)
-        certainty = samples.certainty[samples.bags.places(targeted)] if weighted else np.ones(len(targets.values), np.float32)
+        targets, target_weights = targets_of(self._config, samples, rows if self._config.has_word_loss else rows[:0])
+        text, text_starts = self._text(rows, epochs) if self._config.has_text else ((), np.zeros(0, np.int64))
         return Batch(
             step=step,
             rows=rows,
             images=images,
-            text=self._text(rows, epochs) if self._config.has_text else (),
+            text=text,
+            text_starts=text_starts,
+            numbers=torch.from_numpy(rows),
             bag_rows=torch.from_numpy(targets.rows()),
             bag_words=torch.from_numpy(targets.values),
-            bag_weights=torch.from_numpy(certainty),
+            bag_weights=torch.from_numpy(target_weights),
+            bag_starts=targets.offsets,
             weights=torch.from_numpy(samples.weight_of(rows)) if weighted else torch.ones(len(rows)),
         )
+
+    def _expect(self, rows: np.ndarray, epochs: np.ndarray) -> None:
+        """Have the shards read that this batch is the first to need in its epoch, where they are read one after another."""
+        if self._config.data.order != "shards" or self.features is not None:
+            return
+        samples = self._samples
+        needed = {*zip(samples.folder[rows].tolist(), samples.unit[rows].tolist(), epochs.tolist(), strict=True)}
+        expect_shards(samples, {shard[:2] for shard in needed - self._expected})
+        self._expected = needed if len(self._expected) > EXPECTED else self._expected | needed
 
     def _images(self, rows: np.ndarray, epochs: np.ndarray, decoders: ThreadPoolExecutor) -> tuple[np.ndarray, torch.Tensor]:
         if self.features is not None:
@@ -136,7 +167,7 @@ class Loader:
         images = np.empty((len(rows), self.size, self.size, 3), np.uint8)
         used = rows.copy()
         crops = self._config.data.augment != "none"
-        draws = pixels.crop_draws(self._config.run.seed, self._samples.number[rows], epochs) if crops else None
+        draws = resize_and_crop.crop_draws(self._config.run.seed, self._samples.number[rows], epochs) if crops else None
 
         def fill(places: range) -> None:
             for place in places:
@@ -146,14 +177,14 @@ class Loader:
         list(decoders.map(fill, [range(i, len(rows), n) for i in range(n)]))
         return used, torch.from_numpy(images)
 
-    def _text(self, rows: np.ndarray, epochs: np.ndarray) -> Text:
+    def _text(self, rows: np.ndarray, epochs: np.ndarray) -> tuple[Text, np.ndarray]:
         config, samples = self._config, self._samples
         captioned = reads_caption(config, samples, rows)
         bags: Ragged = bags_of(config, samples, self._vocabulary, rows[~captioned], epochs[~captioned], self._of_captions)
         if config.model.text_tower == "words":
-            return torch.from_numpy(bags.values), torch.from_numpy(bags.offsets[:-1].copy())
+            return (torch.from_numpy(bags.values), torch.from_numpy(bags.offsets[:-1].copy())), bags.offsets
         tokens = np.empty((len(rows), config.model.context_length), np.int64)
         tokens[~captioned] = self._bag_tokens(bags)
         if captioned.any():
             tokens[captioned] = self._caption_tokens(captions_of(samples, rows[captioned], epochs[captioned], config.run.seed))
-        return (torch.from_numpy(tokens),)
+        return (torch.from_numpy(tokens),), np.zeros(0, np.int64)

@@ -13,11 +13,16 @@ epoch lies in as many parts of it.
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
 
 from fistful.bow.draw import mix_all
 
+WINDOW = 16_384
+"""Samples that are shuffled together where shards are read one after another: some hundred batches, and 2 GB of pictures of 100 kB."""
+WINDOWS, SHARDS = 0x77, 0x73
+"""Tell these permutations apart."""
 ROUNDS = 10
 """Rounds of the Feistel network. Four are enough in theory for large sizes (Luby and Rackoff 1988); small ones need more."""
 
@@ -47,7 +52,7 @@ def permute(places: np.ndarray, size: int, *key: int) -> np.ndarray:
     return result.astype(np.int64)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Stream:
     """Members that are repeated for ever, each as often an epoch as its folder weighs."""
 
@@ -58,6 +63,8 @@ class Stream:
     seed: int
     salt: int
     """Tells the streams of a run apart."""
+    shards: tuple[np.ndarray, ...] = ()
+    """int64: how many members each shard has, folder by folder, where they are to be read one after another; () where any may come next."""
 
     def per_epoch(self) -> int:
         """Return how many samples an epoch shows."""
@@ -67,17 +74,17 @@ class Stream:
         """Return how many samples of each folder an epoch shows."""
         return [round(n * weight) for n, weight in self.weights]
 
-    def _showings(self) -> list[int]:
+    def showings(self) -> list[int]:
         """Return how often at most an epoch shows a member of each folder."""
         return [-(-n_slots // n) if n else 0 for (n, _), n_slots in zip(self.weights, self.slots(), strict=True)]
 
-    def _edges(self) -> np.ndarray:
+    def edges(self) -> np.ndarray:
         """Return where the parts of an epoch start and end for each folder, int64 (folders, parts + 1).
 
         As many parts as the most often shown samples have showings, each with its share of every folder: no part
         shows a sample twice.
         """
-        n_parts = max([1, *self._showings()])
+        n_parts = max([1, *self.showings()])
         return np.arange(n_parts + 1) * np.array(self.slots(), np.int64)[:, None] // n_parts
 
     def take(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -86,16 +93,20 @@ class Stream:
         A draw's number is how often the sample was shown before, if no folder weighs more than 1 the epoch's: what is
         drawn with it (words, caption, crop) is another one each time.
         """
-        size, edges = self.per_epoch(), self._edges()
+        size, edges = self.per_epoch(), self.edges()
         ends, several = edges.sum(axis=0), edges.shape[1] > 2
         epochs, rows, draws = places // size, np.empty(len(places), np.int64), np.empty(len(places), np.int64)
         parts = np.searchsorted(ends, places % size, side="right") - 1
         for epoch, part in np.unique(np.stack([epochs, parts], axis=1), axis=0).tolist():
             here = (epochs == epoch) & (parts == part)
-            key = (self.seed, self.salt, epoch, *([part] if several else []))
-            slots = permute(places[here] % size - ends[part], int(ends[part + 1] - ends[part]), *key)
-            members, showings, folders = self._member_of(slots, edges[:, part : part + 2], epoch, several)
-            rows[here], draws[here] = self.members[members], epoch * np.maximum(self._showings(), 1)[folders] + showings
+            inside = places[here] % size - ends[part]
+            if self.shards:
+                members, showings, folders = _in_shards(self, inside, epoch, part)
+            else:
+                key = (self.seed, self.salt, epoch, *([part] if several else []))
+                slots = permute(inside, int(ends[part + 1] - ends[part]), *key)
+                members, showings, folders = self._member_of(slots, edges[:, part : part + 2], epoch, several)
+            rows[here], draws[here] = self.members[members], epoch * np.maximum(self.showings(), 1)[folders] + showings
         return rows, draws
 
     def _member_of(self, slots: np.ndarray, edges: np.ndarray, epoch: int, several: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -116,6 +127,54 @@ class Stream:
                 members[here] = first + (place if in_order else permute(place, n, self.seed, self.salt, epoch, folder + 1))
             first += n
         return members, showings, folders
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Pieces:
+    """Runs of neighbouring members, each in one shard, in the order in which a part of an epoch reads them."""
+
+    ends: np.ndarray
+    """int64: where each piece ends, counted from the part's start."""
+    members: np.ndarray
+    """Its first member."""
+    turns: np.ndarray
+    """Which turn of its folder that is."""
+    folders: np.ndarray
+
+
+def _in_shards(stream: Stream, places: np.ndarray, epoch: int, part: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return member, its showing of this epoch, and folder at each place of a part that is read shard by shard.
+
+    The pieces of all folders lie in an order of the epoch's own; of what then comes one after the other, a window at a time is shuffled.
+    """
+    pieces, slots = _pieces(stream, epoch, part), np.empty_like(places)
+    for window in np.unique(places // WINDOW).tolist():
+        here, start = places // WINDOW == window, window * WINDOW
+        size = min(WINDOW, int(pieces.ends[-1]) - start)
+        slots[here] = start + permute(places[here] - start, size, stream.seed, stream.salt, epoch, part, WINDOWS, window)
+    found = np.searchsorted(pieces.ends, slots, side="right")
+    further = slots - np.concatenate([[0], pieces.ends])[found]
+    folders, counts = pieces.folders[found], np.array([n for n, _ in stream.weights], np.int64)
+    return pieces.members[found] + further, (pieces.turns[found] + further) // np.maximum(counts, 1)[folders], folders
+
+
+@functools.lru_cache(maxsize=8)
+def _pieces(stream: Stream, epoch: int, part: int) -> _Pieces:
+    edges, found, first = stream.edges()[:, part : part + 2], [], 0
+    for folder, (sizes, (start, stop)) in enumerate(zip(stream.shards, edges.tolist(), strict=True)):
+        n, n_shards = int(sizes.sum()), len(sizes)
+        if stop > start:
+            order = permute(np.arange(n_shards), n_shards, stream.seed, stream.salt, epoch, SHARDS, folder + 1)
+            before = np.cumsum(sizes[order]) - sizes[order]
+            rounds = np.arange(start // n, -(-stop // n))[:, None] * n
+            turns = (rounds + before).ravel()  # where each shard's turn comes, in each round of the folder
+            begins, stops = np.clip(turns, start, stop), np.clip(turns + np.tile(sizes[order], len(rounds)), start, stop)
+            members = first + np.tile((np.cumsum(sizes) - sizes)[order], len(rounds)) + begins - turns
+            found.append(np.stack([stops - begins, members, begins, np.full(len(turns), folder)])[:, stops > begins])
+        first += n
+    lengths, members, turns, folders = np.concatenate(found, axis=1)
+    order = permute(np.arange(len(lengths)), len(lengths), stream.seed, stream.salt, epoch, part, SHARDS, 0)
+    return _Pieces(np.cumsum(lengths[order]), members[order], turns[order], folders[order])
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from fistful.bow.draw import mix_all
 from fistful.bow.store.dead_letters import Refused
 from fistful.errors import DataError
 
-from .. import pixels
-from ..pixels import Fit
+from .. import resize_and_crop
+from ..resize_and_crop import Fit
 from ..train_config import TrainConfig
 from .order import Order
 from .samples import TrainingSamples, read_picture
@@ -34,7 +34,7 @@ class Pictures:
 
         Args:
             row: Which sample.
-            draws: What its crop is made of (`pixels.crop_draws`); None where it is not used.
+            draws: What its crop is made of (`resize_and_crop.crop_draws`); None where it is not used.
 
         Raises:
             DataError: If as many rows in its place are broken too.
@@ -53,7 +53,7 @@ class Pictures:
     def picture(self, row: int) -> np.ndarray | None:
         """Return a picture as evaluation sees it, None if it is broken."""
         try:
-            return pixels.fit(self._decode(row, self._how.size), self._how)
+            return resize_and_crop.fit(self._decode(row, self._how.size), self._how)
         except Refused as refused:
             self.broken[row] = f"{refused.reason}: {refused.detail}"
             return None
@@ -61,12 +61,12 @@ class Pictures:
     def plain(self, row: int) -> np.ndarray:
         """Return a picture, or the one in its place, as evaluation sees it."""
         found = self.picture(row)
-        return pixels.fit(self._decode(self.get(row)[0], self._how.size), self._how) if found is None else found
+        return resize_and_crop.fit(self._decode(self.get(row)[0], self._how.size), self._how) if found is None else found
 
     def _crop(self, picture: np.ndarray, draws: np.ndarray) -> np.ndarray:
         if self._config.data.augment == "crop":
-            return pixels.random_window(picture, self._how, draws)
-        return pixels.resized_box(picture, self._how, pixels.random_box(picture.shape[1], picture.shape[0], draws))
+            return resize_and_crop.random_window(picture, self._how, draws)
+        return resize_and_crop.resized_box(picture, self._how, resize_and_crop.random_box(picture.shape[1], picture.shape[0], draws))
 
     def _source(self, row: int) -> np.ndarray | None:
         """Return what the picture of any epoch is cut from, None if it is broken."""
@@ -81,11 +81,11 @@ class Pictures:
             self.broken[row] = f"{refused.reason}: {refused.detail}"
             return None
         if self._config.data.augment != "resized":
-            picture = pixels.fit(picture, kept)
+            picture = resize_and_crop.fit(picture, kept)
         if self._room >= picture.nbytes:
             self._room -= picture.nbytes  # two threads may both take the last of it: a picture more, no more
             self._kept[row] = picture
         return picture
 
     def _decode(self, row: int, side: int) -> np.ndarray:
-        return pixels.decode(read_picture(self._samples, row), side if self._config.data.decode == "scaled" else 0)
+        return resize_and_crop.decode(read_picture(self._samples, row), side if self._config.data.decode == "scaled" else 0)

@@ -14,7 +14,7 @@ from fistful.bow import vocabulary as vocabularies
 from fistful.bow.draw import sample_number
 from fistful.bow.ragged import Ragged
 from fistful.bow.store.files import hash_file
-from fistful.bow.store.index import INDEX_SCHEMA, read_index
+from fistful.bow.store.index import INDEX_SCHEMA, read_index, read_likely
 from fistful.bow.store.manifest import fingerprint, read_config
 from fistful.bow.store.plain_text import read_lines
 from fistful.bow.store.tables import join_tables
@@ -77,8 +77,16 @@ def read_samples(data: tuple[str, ...], exclude: str = "", needs_words: bool = T
 
 def _read_folder(path: Path, weight: float) -> Source:
     digest = fingerprint(path)
-    table = read_index(path)
-    return Source(path, weight, digest, table.filter(pc.greater(table["image_size"], 0)), None)
+    table, likely = read_index(path), read_likely(path)
+    has_image = pc.greater(table["image_size"], 0)
+    if likely is not None:
+        words, shares = likely
+        rows = np.flatnonzero(has_image.to_numpy())
+        shown = words.pick(rows)
+        likely = Ragged(shown.offsets, shown.values.astype(np.uint32)), shares[words.places(rows)]
+        if not ((shares > 0) & (shares <= 1)).all():
+            raise DataError(f"{path}: a share in its index is not above 0 and at most 1; fistful verify {path} tells what changed")
+    return Source(path, weight, digest, table.filter(has_image), None, likely)
 
 
 def _joined(sources: list[Source], words: RunWords, exclude: str) -> TrainingSamples:
@@ -86,10 +94,13 @@ def _joined(sources: list[Source], words: RunWords, exclude: str) -> TrainingSam
     folders = [source.path for source in sources]
     if not table.num_rows:
         raise UsageError(
-            f"{folders[0]}: no sample has a picture, and training needs some; fistful bags copies them from tars and folders of images"
+            f"{folders[0]}: no sample has a picture, and training needs some; "
+            "fistful bags copies them from tars, folders of images, and tables that name them"
         )
     unit, row = _parse_keys(table["key"])
     bags = _ragged(_chunk(table["words"]), len(words.vocabulary), folders)
+    likely, likely_shares = _likely(sources, len(words.vocabulary))
+    sizes, pseudo = bags.lengths(), table["pseudo"].to_numpy()
     left_out, misses = _left_out(table, exclude)
     return TrainingSamples(
         folders=folders,
@@ -106,10 +117,13 @@ def _joined(sources: list[Source], words: RunWords, exclude: str) -> TrainingSam
         folder=np.repeat(np.arange(len(folders), dtype=np.int32), [source.index.num_rows for source in sources]),
         unit=unit,
         number=np.asarray(sample_number(0, row) | (unit.astype(np.uint64) << np.uint64(32))),
-        pseudo=table["pseudo"].to_numpy(),
+        pseudo=pseudo,
         offset=table["image_offset"].to_numpy(),
         size=table["image_size"].to_numpy(),
         certainty=_certainty(_chunk(table["scores"]), bags),
+        likely=likely,
+        likely_shares=likely_shares,
+        sizes=np.sort(_some(sizes[~pseudo], sizes)),
         left_out=left_out,
         misses=misses,
         shards={(f, u): path for f, source in enumerate(sources) for u, path in enumerate(source.shards or [])},
@@ -125,6 +139,20 @@ def _certainty(scores: pa.LargeListArray, bags: Ragged) -> np.ndarray:
         Ragged(offsets - offsets[0], scores.values.to_numpy()[offsets[0] : offsets[-1]]).pick(np.flatnonzero(scored)).values
     )
     return certainty
+
+
+def _likely(sources: list[Source], n_words: int) -> tuple[Ragged, np.ndarray]:
+    """Return the distributions of all samples, and their shares; rows without words where there are none."""
+    nothing = np.zeros(0, np.uint32), np.zeros(0, np.float32)
+    found = [source.likely or (Ragged(np.zeros(source.index.num_rows + 1, np.int64), nothing[0]), nothing[1]) for source in sources]
+    for source, (words, _) in zip(sources, found, strict=True):
+        _check_ids(words.values, n_words, source.path)
+    return Ragged.stack([words for words, _ in found]), np.concatenate([shares for _, shares in found])
+
+
+def _some(sizes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return the sizes that are above 0, of the others if there are none."""
+    return next((few for some in (sizes, others) if len(few := some[some > 0])), np.ones(1, np.int64))
 
 
 def _left_out(table: pa.Table, exclude: str) -> tuple[np.ndarray, tuple[int, int]]:
@@ -180,8 +208,11 @@ def _parse_keys(keys: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _ragged(lists: pa.LargeListArray, n_words: int, folders: list[Path]) -> Ragged:
-    offsets = lists.offsets.to_numpy().astype(np.int64)
-    values = lists.values.to_numpy()[offsets[0] : offsets[-1]].astype(np.int64)
-    if len(values) and values.max() >= n_words:
-        raise DataError(f"{folders[0]}: word id {values.max()} in an index, the vocabulary has {n_words} words; the folder is damaged")
-    return Ragged(offsets - offsets[0], values)
+    found = Ragged.of_lists(lists)
+    _check_ids(found.values, n_words, folders[0])
+    return found
+
+
+def _check_ids(words: np.ndarray, n_words: int, folder: Path) -> None:
+    if len(words) and words.max() >= n_words:
+        raise DataError(f"{folder}: word id {words.max()} in an index, the vocabulary has {n_words} words; the folder is damaged")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from pathlib import Path
@@ -44,6 +45,12 @@ class TrainingSamples:
     size: np.ndarray
     certainty: np.ndarray
     """float32, beside bags.values: how likely a word is right; 1 for words of captions."""
+    likely: Ragged
+    """Word ids, uint32, of the labels that are distributions, likeliest first; no words for all other samples."""
+    likely_shares: np.ndarray
+    """float32, beside likely.values: how likely the sample's bag has the word, above 0."""
+    sizes: np.ndarray
+    """How many words the bags of captioned samples have, rising, none empty; those of labels where no sample has a caption."""
     left_out: np.ndarray
     """bool: samples that --exclude names."""
     misses: tuple[int, int]
@@ -93,6 +100,8 @@ class Source:
     """Samples with a picture, as bow.store.index describes them."""
     shards: list[Path] | None
     """Foreign tars by unit; None for a data folder."""
+    likely: tuple[Ragged, np.ndarray] | None = None
+    """The labels' distributions, rows as in the index; None where there are none."""
 
 
 def read_picture(samples: TrainingSamples, row: int) -> bytes:
@@ -112,3 +121,13 @@ def read_picture(samples: TrainingSamples, row: int) -> bytes:
     except OSError as error:
         why = "missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
         raise DataError(f"{path}: {why}; the index of {samples.folders[folder]} names it") from None
+
+
+def expect_shards(samples: TrainingSamples, shards: set[tuple[int, int]]) -> None:
+    """Tell the system that all of these shards, (folder, unit), will be read, so that it reads them from one end to the other.
+
+    A shard that cannot be opened is told of by who reads a picture of it.
+    """
+    for folder, unit in sorted(shards):
+        with contextlib.suppress(OSError), open(samples.shard(folder, unit), "rb", buffering=0) as shard:
+            os.posix_fadvise(shard.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from fistful.bow.draw import draw_share, mix_all
+from fistful.bow.pseudo import draw_sizes_anew, draw_words
 from fistful.bow.ragged import Ragged
 from fistful.bow.vocabulary import Vocabulary
 from fistful.bow.words import Analyzer, WordOptions, first_appearances
@@ -39,6 +40,8 @@ def bags_of(
 ) -> Ragged:
     """Return the bags that these samples have in these epochs: full, or thinned for balanced text.
 
+    A label that is a distribution becomes another bag each epoch, unless --pseudo fixed keeps the one that was written.
+
     Args:
         config: Which text.
         samples: All samples.
@@ -48,13 +51,48 @@ def bags_of(
         of_captions: With --captions one, each caption's bag (`caption_bags`).
     """
     bags = samples.bags.pick(rows) if of_captions is None else _of_one_caption(config, samples, rows, epochs, of_captions)
+    drawn, here = _drawn(config, samples, rows, epochs)
+    bags = _replaced(bags, here, drawn)[0]
     if config.text.text != "balanced" or not len(rows):
         return bags
     places = [np.flatnonzero(epochs == epoch) for epoch in np.unique(epochs)]  # a few: one, or one a showing of the epoch
-    drawn = [vocabulary.thin(bags.pick(here), samples.number[rows[here]], config.run.seed, int(epochs[here[0]]))[0] for here in places]
-    lengths = np.concatenate([part.lengths() for part in drawn])
-    joined = Ragged(np.concatenate([[0], np.cumsum(lengths)]), np.concatenate([part.values for part in drawn]))
-    return joined.pick(np.argsort(np.concatenate(places)))
+    thinned = [vocabulary.thin(bags.pick(here), samples.number[rows[here]], config.run.seed, int(epochs[here[0]]))[0] for here in places]
+    return Ragged.stack(thinned).pick(np.argsort(np.concatenate(places)))
+
+
+def targets_of(config: TrainConfig, samples: TrainingSamples, rows: np.ndarray) -> tuple[Ragged, np.ndarray]:
+    """Return the words that a word loss learns of these samples, and how much each weighs within its sample, float32.
+
+    Whole bags, whatever the text tower reads (the loss weighs words by idf already), each word 1, or what it is sure of with
+    --confidence; of a label that is a distribution, unless --pseudo fixed, the distribution itself, each word its share.
+    """
+    bags = samples.bags.pick(rows)
+    weights = samples.certainty[samples.bags.places(rows)] if config.loss.confidence else np.ones(len(bags.values), np.float32)
+    here = _with_distribution(config, samples, rows)
+    joined, places = _replaced(bags, here, samples.likely.pick(rows[here]))
+    return joined, np.concatenate([weights, samples.likely_shares[samples.likely.places(rows[here])]])[places]
+
+
+def _with_distribution(config: TrainConfig, samples: TrainingSamples, rows: np.ndarray) -> np.ndarray:
+    """Return which places of the rows hold a label that is learnt as the distribution that it is."""
+    lengths = samples.likely.offsets[rows + 1] - samples.likely.offsets[rows]
+    return np.flatnonzero(lengths) if config.data.pseudo == "drawn" else np.zeros(0, np.int64)
+
+
+def _drawn(config: TrainConfig, samples: TrainingSamples, rows: np.ndarray, epochs: np.ndarray) -> tuple[Ragged, np.ndarray]:
+    """Return the bags that are drawn in these epochs, and the places of the rows that have one."""
+    here, seed = _with_distribution(config, samples, rows), config.run.seed
+    numbers = samples.number[rows[here]]
+    sizes = draw_sizes_anew(samples.sizes, numbers, seed, epochs[here])
+    shares = samples.likely_shares[samples.likely.places(rows[here])]
+    return draw_words(samples.likely.pick(rows[here]), shares, sizes, numbers, seed, epochs[here]), here
+
+
+def _replaced(bags: Ragged, here: np.ndarray, others: Ragged) -> tuple[Ragged, np.ndarray]:
+    """Return the bags with others at some places, and where each word stood in the bags and then the others."""
+    joined, order = Ragged.stack([bags, others]), np.arange(len(bags))
+    order[here] = len(bags) + np.arange(len(here))
+    return joined.pick(order), joined.places(order)
 
 
 def caption_bags(samples: TrainingSamples) -> Ragged:
@@ -66,9 +104,7 @@ def caption_bags(samples: TrainingSamples) -> Ragged:
     id_of = np.array([ids.get(word, -1) for word in analyzer.words] or [-1], np.int64)
     known = Ragged(words.offsets, id_of[words.values])
     bags = first_appearances(known.take(known.values >= 0))
-    return Ragged(
-        np.concatenate([bags.offsets, bags.offsets[-1] + samples.bags.offsets[1:]]), np.concatenate([bags.values, samples.bags.values])
-    )
+    return Ragged.stack([bags, samples.bags])
 
 
 def _of_one_caption(config: TrainConfig, samples: TrainingSamples, rows: np.ndarray, epochs: np.ndarray, of_captions: Ragged) -> Ragged:

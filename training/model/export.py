@@ -11,12 +11,14 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from fistful.bow import vocabulary as vocabularies
+from fistful.bow.frequency import idf
 from fistful.bow.store.files import read_json, write_bytes, write_json
 from fistful.bow.store.identity import FORMAT
-from fistful.bow.store.model_folder import CONFIG_FILE, OWN_FILE, OWN_WEIGHTS_FILE, WEIGHTS_FILE
+from fistful.bow.store.model_folder import CARD_FILE, CONFIG_FILE, OWN_FILE, OWN_WEIGHTS_FILE, WEIGHTS_FILE, is_student
 from fistful.errors import DataError, UsageError
 
 from .model import Model, Shape
@@ -41,6 +43,8 @@ class Lineage:
     """Which part of the image tower learnt."""
     holdout_by: str = "key"
     """What the hold-out was drawn by: key, in models of earlier versions, or content."""
+    exclude: str = ""
+    """SHA-256 of the lines of --exclude; empty: none, or a model of an earlier version."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -50,13 +54,15 @@ class Exported:
     model: Model
     lineage: Lineage
     words: list[str]
+    idf_V: np.ndarray
+    """What each word weighs in the word loss, float32."""
     head_mean: torch.Tensor | None
     head_std: torch.Tensor | None
 
     def to(self, device: str) -> Exported:
         """Return the same model on a device."""
         stats = [None if tensor is None else tensor.to(device) for tensor in (self.head_mean, self.head_std)]
-        return Exported(self.model.to(device), self.lineage, self.words, *stats)
+        return Exported(self.model.to(device), self.lineage, self.words, self.idf_V, *stats)
 
 
 HeadStats = tuple[torch.Tensor, torch.Tensor]
@@ -72,6 +78,8 @@ class About:
     """How its pictures are prepared, as open_clip writes it down."""
     vocabulary: bytes
     """vocabulary.parquet."""
+    card: str
+    """README.md."""
 
 
 def write_model(run: Path, folder: str, model: Model, about: About, head_stats: HeadStats | None) -> None:
@@ -84,11 +92,13 @@ def write_model(run: Path, folder: str, model: Model, about: About, head_stats: 
         write_json(run, f"{folder}/{CONFIG_FILE}", {"model_cfg": shape.model_cfg, "preprocess_cfg": about.preprocess})
         write_bytes(run, f"{folder}/{WEIGHTS_FILE}", _safetensors(model.clip.state_dict()))
     else:
-        own |= {k: v for k, v in model.state_dict().items() if not k.startswith("head.")}
+        own |= {k: v for k, v in model.state_dict().items() if not k.startswith(("head.", "words."))}
+        own |= {} if model.words is None else {f"words.{k}": v for k, v in model.words.plain_state().items()}
     if own:
         write_bytes(run, f"{folder}/{OWN_WEIGHTS_FILE}", _safetensors(own))
     if shape.n_words:
         write_bytes(run, f"{folder}/{vocabularies.FILE}", about.vocabulary)
+    write_bytes(run, f"{folder}/{CARD_FILE}", about.card.encode())
     own_about = {
         "format": FORMAT,
         "shape": dataclasses.asdict(shape),
@@ -114,6 +124,8 @@ def read_model(folder: Path) -> Exported:
     about = read_json(folder / OWN_FILE)
     if about["format"] > FORMAT:
         raise UsageError(f"{folder}: has format {about['format']}, this version reads up to {FORMAT}; upgrade fistful")
+    if is_student(folder):
+        raise UsageError(f"{folder}: is a student (fistful distill), which has no image tower; expected a model that fistful train wrote")
     shape, lineage = Shape(**about["shape"]), Lineage(**about["lineage"])
     model = Model(shape)
     tensors = load_tensors(folder / OWN_WEIGHTS_FILE) if shape.head or not shape.for_open_clip else {}
@@ -124,17 +136,17 @@ def read_model(folder: Path) -> Exported:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         raise DataError(f"{folder}: weights do not fit {OWN_FILE} ({str(error).splitlines()[-1].strip()})") from None
-    return Exported(model.eval(), lineage, _read_words(folder, shape, lineage), *stats)
+    return Exported(model.eval(), lineage, *_read_words(folder, shape, lineage), *stats)
 
 
-def _read_words(folder: Path, shape: Shape, lineage: Lineage) -> list[str]:
+def _read_words(folder: Path, shape: Shape, lineage: Lineage) -> tuple[list[str], np.ndarray]:
     from fistful.bow.store.files import hash_file
 
     if not shape.n_words:
-        return []
+        return [], np.zeros(0, np.float32)
     if hash_file(folder / vocabularies.FILE)["sha256"] != lineage.vocabulary_sha256:
         raise DataError(f"{folder / vocabularies.FILE}: is not the vocabulary that this model was trained with")
-    words = vocabularies.read_vocabulary(folder).words
-    if len(words) != shape.n_words:
-        raise DataError(f"{folder}: model has {shape.n_words} words, its vocabulary {len(words)}")
-    return words
+    vocabulary = vocabularies.read_vocabulary(folder)
+    if len(vocabulary) != shape.n_words:
+        raise DataError(f"{folder}: model has {shape.n_words} words, its vocabulary {len(vocabulary)}")
+    return vocabulary.words, idf(vocabulary.df, vocabulary.n_samples)

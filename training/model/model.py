@@ -1,4 +1,4 @@
-"""Models: open_clip's own towers, a mean-of-words text tower, a word head; built, kept, read again.
+"""A model: an image tower, a text tower and a word head, built from a configuration.
 
 Shapes: B samples, D embedding, V words, C channels before the projection.
 """
@@ -7,48 +7,35 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from torch.nn.functional import normalize
 
-from fistful.bow.store.files import read_json
-from fistful.bow.store.model_folder import CONFIG_FILE
-from fistful.errors import DataError, UsageError
+from fistful.errors import UsageError
 
 from ..train_config import TrainConfig
+from .towers import (
+    DEFAULT_MODEL,
+    MODELS,
+    SMALL_TEXT,
+    WordsTower,
+    channels_before_projection,
+    image_size,
+    image_tower,
+    last_group,
+    model_config,
+    recompute,
+    splits,
+)
 
 if TYPE_CHECKING:
     from .weights import Pretrained
 
-
-DEFAULT_MODEL = "tiny-resnet"
 FIRST_BIAS = -10.0
 """SigLIP's (Zhai et al. 2023, section 3.2): at first nearly all pairs are told to be wrong, as nearly all are."""
-
-SMALL_TEXT = {"vocab_size": 49408, "width": 128, "heads": 2, "layers": 2}
-
-
-def _timm_vision(name: str) -> dict[str, Any]:
-    return {"timm_model_name": name, "timm_model_pretrained": False, "timm_pool": "avg", "timm_proj": "linear", "image_size": 64}
-
-
-MODELS: dict[str, dict[str, Any]] = {
-    "tiny-resnet": {"embed_dim": 256, "vision_cfg": _timm_vision("test_resnet"), "text_cfg": SMALL_TEXT},
-    "tiny-vit": {
-        "embed_dim": 256,
-        "vision_cfg": {"image_size": 64, "patch_size": 8, "width": 128, "head_width": 64, "layers": 4},
-        "text_cfg": SMALL_TEXT,
-    },
-    "tiny-rn": {
-        "embed_dim": 256,
-        "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 32, "head_width": 64},
-        "text_cfg": SMALL_TEXT,
-    },
-}
-"""Towers for 64 pixels and a few cores, as open_clip writes them down."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,60 +94,6 @@ def chosen_config(config: TrainConfig, pretrained: Pretrained | None) -> dict[st
     return {"embed_dim": 256, "vision_cfg": pretrained.vision_cfg, "text_cfg": SMALL_TEXT}
 
 
-def model_config(name: str) -> dict[str, Any]:
-    """Return the model_cfg of a small model of ours, a timm tower, an open_clip model, or a folder.
-
-    Raises:
-        UsageError: If there is none of that name, or the folder has weights (which would be left unused).
-    """
-    if name in MODELS:
-        return MODELS[name]
-    if name.startswith("timm:"):
-        return _timm_model(name)
-    folder = Path(name)
-    if (folder / CONFIG_FILE).exists():
-        if [p for p in folder.iterdir() if p.suffix in (".safetensors", ".bin", ".pth")]:
-            raise UsageError(f"--model {name}: the folder has weights, which --model leaves unused; use --init {name}")
-        config = read_json(folder / CONFIG_FILE)
-        if not isinstance(config, dict) or not isinstance(config.get("model_cfg"), dict):
-            raise DataError(f"{folder / CONFIG_FILE}: has no model_cfg, expected an open_clip configuration")
-        return config["model_cfg"]
-    import open_clip
-
-    found = None if folder.exists() else open_clip.get_model_config(name)
-    if found is None:
-        known = ", ".join(MODELS)
-        raise UsageError(
-            f"--model {name}: found no such model, expected {known}, timm:NAME, an open_clip name, or a folder with {CONFIG_FILE}"
-        )
-    return found
-
-
-def _timm_model(name: str) -> dict[str, Any]:
-    import timm
-
-    architecture = name.removeprefix("timm:")
-    if not timm.is_model(architecture):
-        raise UsageError(f"--model {name}: timm has no such model; timm.list_models() names them")
-    size = timm.get_pretrained_cfg(architecture, allow_unregistered=True)
-    vision = {**_timm_vision(architecture), "image_size": size.input_size[-1] if size else 224}
-    return {"embed_dim": 256, "vision_cfg": vision, "text_cfg": SMALL_TEXT}
-
-
-class WordsTower(nn.Module):
-    """The mean of the words' vectors, then a projection. No words give the zero vector."""
-
-    def __init__(self, n_words: int, width: int, embed_dim: int) -> None:
-        super().__init__()
-        self.embedding = nn.EmbeddingBag(n_words, width, mode="mean")
-        self.projection = nn.Linear(width, embed_dim, bias=False)
-        nn.init.normal_(self.embedding.weight, std=0.5)
-
-    def forward(self, words_P: torch.Tensor, offsets_B: torch.Tensor) -> torch.Tensor:
-        """Return (B, D) of word ids, and of where each sample's words start."""
-        return self.projection(self.embedding(words_P, offsets_B))
-
-
 class Model(nn.Module):
     """An image tower, and as asked for a text tower and a word head."""
 
@@ -171,6 +104,7 @@ class Model(nn.Module):
         cfg = dict(shape.model_cfg)
         self.shape = shape
         self.clip = self.visual = self.words = None
+        self.recomputes = False
         self._frozen: list[nn.Module] = []
         scale = math.log(1 / temperature)
         if shape.for_open_clip:
@@ -255,68 +189,51 @@ class Model(nn.Module):
         still = [m for m in tower.modules() if any(True for _ in m.parameters()) and not any(p.requires_grad for p in m.parameters())]
         self._frozen = still
 
+    def recompute(self, image: bool) -> None:
+        """Let the towers keep few activations, and compute their layers again in the backward pass.
+
+        Args:
+            image: Whether the image tower computes anything in training.
+
+        Raises:
+            UsageError: If a tower cannot, or there is nothing to compute again.
+        """
+        clip: Any = self.clip
+        text: Any = None if clip is None else clip.text if hasattr(clip, "text") else clip.transformer
+        if not image and text is None:
+            raise UsageError("--grad-checkpointing: a frozen image tower, and no transformer: nothing is computed again; leave it out")
+        if image and not recompute(self.image_tower):
+            raise UsageError(
+                "--grad-checkpointing: this image tower cannot compute its layers again, as open_clip's ResNets and some of timm's towers; "
+                "use --accumulation, which needs less memory with any tower"
+            )
+        if text is not None and hasattr(text, "set_grad_checkpointing"):
+            text.set_grad_checkpointing(True)
+        elif text is not None:
+            text.grad_checkpointing = True  # as open_clip's CLIP sets it
+        self.recomputes = True
+
+    def unreached(self) -> list[str]:
+        """Return the names of weights that no loss reaches: without a text tower the scale, and what follows the channels."""
+        if self.shape.text_tower is not None:
+            return []
+        learn = {name: p for name, p in self.named_parameters() if p.requires_grad and not name.startswith("head.")}
+        if not learn:
+            return []
+        training, size = self.training, image_size(self.image_tower)
+        channels = self.eval().channels(torch.zeros(1, 3, *size, device=self.scale_parameter.device))
+        self.train(training)
+        if not channels.requires_grad:
+            return [*learn]
+        found = torch.autograd.grad(channels.sum(), [*learn.values()], allow_unused=True)
+        return [name for name, gradient in zip(learn, found, strict=True) if gradient is None]
+
     def train(self, mode: bool = True) -> Model:
         """Set the mode of all but what is frozen, whose batch statistics stay as they are."""
         super().train(mode)
         for module in self._frozen:
             module.eval()
         return self
-
-
-def is_timm(tower: Any) -> bool:
-    """Tell whether an image tower is one of timm's."""
-    from open_clip.timm_model import TimmModel
-
-    return isinstance(tower, TimmModel)
-
-
-def splits(tower: Any) -> bool:
-    """Tell whether a tower is timm's trunk, pooled to (B, F), and a projection after it."""
-    return is_timm(tower) and bool({"proj", "mlp"} & tower.head._modules.keys()) and "pool" not in tower.head._modules
-
-
-def last_group(tower: Any) -> list[nn.Parameter]:
-    """Return the parameters of a tower's last group of layers, as timm and open_clip cut them."""
-    from open_clip.modified_resnet import ModifiedResNet
-    from open_clip.transformer import VisionTransformer
-    from timm.models import group_parameters
-
-    if is_timm(tower):
-        groups = group_parameters(tower.trunk, tower.trunk.group_matcher())
-        return [tower.trunk.get_parameter(name) for name in groups[max(groups)]]
-    if isinstance(tower, VisionTransformer):
-        last = [*tower.transformer.resblocks[-1].parameters(), *tower.ln_post.parameters()]
-        return last if tower.proj is None else [*last, tower.proj]
-    if isinstance(tower, ModifiedResNet):
-        return [*tower.layer4.parameters(), *tower.attnpool.parameters()]
-    raise UsageError(f"--train-image last: does not know the layers of {type(tower).__name__}; use all or none")
-
-
-def image_tower(cfg: dict[str, Any]) -> Any:
-    """Build open_clip's image tower alone."""
-    from open_clip.model import CLIPVisionCfg, _build_vision_tower
-
-    return _build_vision_tower(cfg["embed_dim"], CLIPVisionCfg(**cfg["vision_cfg"]), quick_gelu=cfg.get("quick_gelu", False))
-
-
-def channels_before_projection(tower: Any) -> int:
-    """Return how many channels the last feature map has, by looking at one picture; no state changes."""
-    training = tower.training
-    image = torch.zeros(1, 3, *image_size(tower))
-    with torch.no_grad():
-        tower.eval()
-        if splits(tower):
-            channels = tower.trunk(image)
-        else:
-            channels = tower.forward_intermediates(image, indices=1, intermediates_only=True)["image_intermediates"][-1]
-    tower.train(training)
-    return int(channels.shape[1])
-
-
-def image_size(tower: Any) -> tuple[int, int]:
-    """Return the height and width that a tower expects."""
-    size = tower.image_size
-    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
 
 
 def square_size(shape: Shape) -> int:
@@ -333,8 +250,8 @@ def square_size(shape: Shape) -> int:
     return int(size[0])
 
 
-def normalise(images: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
+def normalise(images: torch.Tensor, mean: Sequence[float] | torch.Tensor, std: Sequence[float] | torch.Tensor) -> torch.Tensor:
     """Return float32 (B, 3, H, W) of uint8 (B, H, W, 3), as torchvision's ToTensor and Normalize compute it."""
-    mean_C = torch.tensor(mean, dtype=torch.float32, device=images.device).view(3, 1, 1)
-    std_C = torch.tensor(std, dtype=torch.float32, device=images.device).view(3, 1, 1)
+    mean_C = torch.as_tensor(mean, dtype=torch.float32, device=images.device).view(3, 1, 1)
+    std_C = torch.as_tensor(std, dtype=torch.float32, device=images.device).view(3, 1, 1)
     return images.permute(0, 3, 1, 2).float().div_(255).sub_(mean_C).div_(std_C)

@@ -64,6 +64,9 @@ class OwnEncoder:
         has_head = found["words"] is not None and found["word_scores"] is not None
         self.words: list[str] | None = list(found["words"]) if has_head else None
         self.word_scores: Callable[[np.ndarray], np.ndarray] | None = self._word_scores if has_head else None
+        self.word_shares: Callable[[np.ndarray], np.ndarray] | None = self._word_shares if has_head else None
+        self._gives_shares = found["word_shares"] is not None
+        self.logit_scale: float = found["logit_scale"]
         self.warnings: tuple[str, ...] = found["warnings"]
         self.trained_on: tuple[str, ...] = found["trained_on"]
         self.word_options = found["word_options"]
@@ -94,6 +97,14 @@ class OwnEncoder:
     def _word_scores(self, images: np.ndarray) -> np.ndarray:
         assert self.words is not None
         return self._rows("word_scores", images, len(self.words), "a column for each of its words")
+
+    def _word_shares(self, images: np.ndarray) -> np.ndarray:
+        assert self.words is not None
+        if self._gives_shares:
+            return self._rows("word_shares", images, len(self.words), "a column for each of its words")
+        scores_NV = self._word_scores(images).astype(np.float64)
+        powers_NV = np.exp(scores_NV - scores_NV.max(axis=1, keepdims=True))
+        return (powers_NV / powers_NV.sum(axis=1, keepdims=True)).astype(np.float32)
 
     def _features(self, method: str, asked: Any) -> np.ndarray:
         found = self._rows(method, asked, self._width, "as many columns as it gave before: images and texts share them")

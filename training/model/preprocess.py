@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fistful.bow.store.files import read_json
-from fistful.bow.store.model_folder import CONFIG_FILE
+from fistful.bow.store.model_folder import CONFIG_FILE, read_open_clip_config
 from fistful.errors import UsageError
 
 from ..train_config import TrainConfig
@@ -50,7 +49,7 @@ def preprocess_of(config: TrainConfig, pretrained: Pretrained | None) -> dict[st
     where = f"--model {config.model.model}"
     folder = Path(config.model.model)
     if (folder / CONFIG_FILE).is_file():
-        said = read_json(folder / CONFIG_FILE).get("preprocess_cfg") or {}
+        said = read_open_clip_config(folder).get("preprocess_cfg") or {}
     if pretrained is not None:
         where = f"--init {config.model.init}"
         if pretrained.preprocess_cfg is not None:

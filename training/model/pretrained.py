@@ -11,12 +11,14 @@ from typing import Any
 import torch
 
 from fistful.bow.store.files import read_json
-from fistful.bow.store.model_folder import CONFIG_FILE, OWN_FILE, find_folder
+from fistful.bow.store.folders import local_folder
+from fistful.bow.store.model_folder import CONFIG_FILE, OWN_FILE, find_folder, read_open_clip_config
 from fistful.errors import UsageError
 
 from .factory import call_factory
-from .model import Model, is_timm
+from .model import Model
 from .preprocess import beside_weights
+from .towers import is_timm
 from .weights import Pretrained, read_tensors
 
 HALF = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "interpolation": "bicubic", "resize_mode": "shortest"}
@@ -46,14 +48,15 @@ def load_pretrained(spec: str) -> Pretrained:
         if not isinstance(found, Pretrained):
             raise UsageError(f"--init {spec}: returned {type(found).__name__}, expected fistful.training.model.weights.Pretrained")
         return found
-    return _own_model(folder) if (folder / OWN_FILE).exists() else _open_clip_model(folder)
+    with local_folder(folder) as place:
+        return _own_model(place) if (place / OWN_FILE).exists() else _open_clip_model(place)
 
 
 def _open_clip_model(folder: Path) -> Pretrained:
     files = [folder / name for name in WEIGHTS if (folder / name).exists()]
     if not files:
         raise UsageError(f"--init {folder}: has {CONFIG_FILE} but no weights; expected {WEIGHTS[0]} beside it")
-    config = read_json(folder / CONFIG_FILE)
+    config = read_open_clip_config(folder)
     return _of_clip(read_tensors(files[0]), config["model_cfg"], config.get("preprocess_cfg"), None)
 
 

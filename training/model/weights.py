@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import pickle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from fistful.errors import DataError, UsageError
-
-if TYPE_CHECKING:
-    from .weights import Pretrained
-
-import hashlib
-import pickle
 
 UNREADABLE = (RuntimeError, OSError, ValueError, EOFError, pickle.UnpicklingError)
 

@@ -10,6 +10,9 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fistful.bow.store.folders import folder_at, in_store
+from fistful.bow.store.manifest import CONFIG
+
 from ...errors import DataError, UsageError
 from ...wording import counted
 from .finding import Finding
@@ -35,10 +38,12 @@ def doctor(folder: str | Path | None = None, *, progress: bool = False) -> list[
     from .machine import judge_machine, probe_machine
     from .packages import judge_installed, probe_installed
 
-    path = None if folder is None else Path(folder)
+    path = None if folder is None else folder_at(folder)
     if path is not None and not path.exists():
         raise UsageError(f"{folder}: no such file or folder")
-    place = Path.cwd() if path is None else path if path.is_dir() else path.parent
+    if path is not None and in_store(path) and not (path / CONFIG).exists():
+        raise UsageError(f"{folder}: was not written by fistful; of a store only such folders are looked at, fetch others first")
+    place = Path.cwd() if path is None or in_store(path) else path if path.is_dir() else path.parent
     parts = {MACHINE: judge_machine(probe_machine(place)), INSTALLATION: judge_installed(probe_installed())}
     if path is not None:
 

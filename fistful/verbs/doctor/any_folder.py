@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import gzip
+import shlex
 import zlib
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from fistful.bow.store.columns import BROKEN_PARQUET, is_text
-from fistful.bow.store.dead_letters import Refused
 from fistful.bow.store.files import parse_json
-from fistful.bow.store.kinds import PassedOver, extension_of, files_under, is_image
+from fistful.bow.store.kinds import PassedOver, files_under, is_image
 from fistful.bow.store.manifest import CONFIG
+from fistful.bow.store.model_folder import CONFIG_FILE, OWN_FILE
 from fistful.eval.sets.class_names import TABLE, WORDNET_ID
 from fistful.eval.sets.wds import CLASS_NAMES, SHARDS, SPLIT
-from fistful.pipelines.read.jsonl import json_object
-from fistful.pipelines.read.lines import decompressed, read_blocks
-from fistful.pipelines.read.sources import SourceOptions, open_unit
-from fistful.pipelines.read.units import PlanOptions, Unit, plan_units
+from fistful.pipelines.engine.stage import Running
+from fistful.pipelines.read.find_files import BESIDE
+from fistful.pipelines.read.plan import PlanOptions, plan_units
+from fistful.pipelines.read.source_options import SourceOptions, usual_name
+from fistful.pipelines.read.sources import check_unit, open_unit
+from fistful.pipelines.read.table_head import column_names
+from fistful.pipelines.read.units import Unit
 
 from ...errors import DataError, UsageError
 from ...wording import counted, some
@@ -30,10 +33,6 @@ TEXT_FILES = (".tsv", ".csv", ".tsv.gz", ".csv.gz")
 STATS = "_stats.json"
 """What img2dataset writes beside each tar."""
 PEEK = 1 << 20
-TEXT_ENDS = (".txt", ".TXT")
-"""Endings of the texts beside images that count reads."""
-CAPTIONS = ("caption", "text", "title", "description")
-"""Names by which columns of captions go."""
 
 Walk = Callable[[list[Path]], Tally]
 
@@ -50,7 +49,7 @@ def judge_path(path: Path, walk: Walk = walk_tars) -> list[Finding]:
     own = (path / CONFIG).is_file() and (b'"verb"' in (path / CONFIG).read_bytes()[:PEEK])
     if own:
         return judge_own(path, walk)
-    if (path / "open_clip_config.json").is_file() or (path / "fistful.json").is_file():
+    if (path / CONFIG_FILE).is_file() or (path / OWN_FILE).is_file():
         return judge_model(path)
     if any((path / name).is_file() for name in (TABLE, CLASS_NAMES, SHARDS)) or (path / SPLIT / SHARDS).is_file():
         return judge_evaluation(path)
@@ -59,23 +58,23 @@ def judge_path(path: Path, walk: Walk = walk_tars) -> list[Finding]:
         units, _ = plan_units((str(path),), PlanOptions(), passed)
     except UsageError as error:
         return [_refused(path, error)]
-    return [*_judge_units(path, units, walk), *_judge_passed(passed)]
+    return [*_judge_units(path, units, walk, passed), *_judge_passed(passed)]
 
 
 def _judge_file(path: Path, walk: Walk) -> list[Finding]:
     try:
-        units, _ = plan_units((str(path),), PlanOptions())
+        units, _ = plan_units((str(path),), PlanOptions(), passed := PassedOver())
     except UsageError as error:
         return [_refused(path, error)]
-    return _judge_units(path, units, walk)
+    return _judge_units(path, units, walk, passed)
 
 
-def _refused(path: Path, error: UsageError) -> Finding:
-    said = str(error).removeprefix(f"{path}: ")
+def _refused(path: Path, error: UsageError, called: str = "") -> Finding:
+    said = called + str(error).removeprefix(f"{path}: ")
     return Finding("problem", said, "count and bags refuse it", "fistful count --help says what is read")
 
 
-def _judge_units(path: Path, units: list[Unit], walk: Walk) -> list[Finding]:
+def _judge_units(path: Path, units: list[Unit], walk: Walk, passed: PassedOver) -> list[Finding]:
     """Say what is wrong with what count and bags would read of a file or a folder."""
     if units[0].kind == "images":
         folder = path if path.is_dir() else path.parent
@@ -84,12 +83,21 @@ def _judge_units(path: Path, units: list[Unit], walk: Walk) -> list[Finding]:
     paths = [Path(name) for name in dict.fromkeys(unit.path for unit in units)]
     if units[0].kind == "tar":
         return judge_shards(path, paths, walk) if path.is_dir() else judge_tars(walk(paths), 1)
-    return [finding for p in paths for finding in (judge_text_file(p) if p.name.lower().endswith(TEXT_FILES) else judge_rows(p))]
+    command = f"fistful count {shlex.quote(str(path))} --out COUNTS"
+    told = [_judge_taken(line, units, command) for line in passed.taken]
+    first = {unit.path: unit for unit in reversed(units)}
+    return told + [f for name in map(str, paths) for f in judge_table(first[name], "" if first[name].has_pictures else command)]
+
+
+def _judge_taken(line: str, units: list[Unit], command: str) -> Finding:
+    """Say what a table was taken for: whether its pictures are found is seen by its units."""
+    found = [unit.has_pictures for unit in units if unit.kind != "txt" and line.startswith(f"{unit.name}: ")]
+    return Finding("ok", line, "", command) if any(found) else Finding("warning" if found else "note", line)
 
 
 def _beside(image: Path) -> list[Path]:
     """Return an image's text, if it has one."""
-    return [text for end in TEXT_ENDS if (text := image.with_suffix(end)).is_file()]
+    return [text for end in BESIDE if (text := image.with_suffix(end)).is_file()]
 
 
 def _judge_passed(passed: PassedOver) -> list[Finding]:
@@ -186,14 +194,14 @@ def _judge_downloads(tars: list[Path], stats: list[Path], tally: Tally) -> list[
 
 def judge_images(folder: Path, images: list[Path], files: list[Path]) -> list[Finding]:
     """Say what is wrong with a folder of image files: captioned, or sorted into classes, or neither."""
-    texts = {p.with_suffix(""): p for p in files if p.suffix in TEXT_ENDS}
+    texts = {p.with_suffix(""): p for p in files if p.suffix in BESIDE}
     parents = {p.relative_to(folder).parts[0] for p in images if len(p.relative_to(folder).parts) > 1}
     if not any(p.with_suffix("") in texts for p in images) and parents and all(p.parent != folder for p in images):
         return judge_evaluation(folder)
     lost = [p.relative_to(folder).as_posix() for p in images if not p.exists()]
     tried, *unreadable = _tried(folder, [p for p in images if p.exists()])
     if lost:
-        said = f"{counted(len(lost), 'link')} that lead nowhere, {some(lost)}"
+        said = f"{counted(len(lost), 'link that leads', 'links that lead')} nowhere, {some(lost)}"
         unreadable.append(Finding("warning", said, "refused by count and bags (no_image)", "--max-bad-fraction allows more"))
     return [tried, *_judge_captions(folder, images, texts), *unreadable]
 
@@ -255,7 +263,7 @@ def _tried(folder: Path, images: list[Path]) -> list[Finding]:
 
 def judge_evaluation(folder: Path) -> list[Finding]:
     """Say what is wrong with a labelled set: class folders, an archive of them, or CLIP_benchmark's layout."""
-    from fistful.eval.sets.open_set import open_set
+    from fistful.eval.sets.layouts import open_set
 
     try:
         found_set = open_set(str(folder), None)
@@ -284,8 +292,16 @@ def judge_evaluation(folder: Path) -> list[Finding]:
 # Caption files
 
 
-def judge_text_file(path: Path) -> list[Finding]:
-    """Say what is wrong with a TSV or CSV: read to its end where it is compressed, its first megabyte as text."""
+def judge_table(unit: Unit, command: str) -> list[Finding]:
+    """Say what is wrong with a table or a JSON document.
+
+    Args:
+        unit: Its first.
+        command: The call that counts it, if that is worth saying.
+    """
+    path = Path(unit.path)
+    if unit.root is not None or not path.name.lower().endswith(TEXT_FILES):
+        return _judge_first_rows(unit, command)
     zipped = path.name.lower().endswith(".gz")
     try:
         with gzip.open(path) if zipped else open(path, "rb") as file:
@@ -295,73 +311,46 @@ def judge_text_file(path: Path) -> list[Finding]:
     except (EOFError, zlib.error, OSError) as error:
         means = "rows after the break are lost; fistful reads up to it"
         return [Finding("problem", f"{path.name} is broken ({error})", means, "fetch it again")]
-    lines = start.split(b"\n")
-    separator = b"\t" if ".tsv" in path.name.lower() else b","
-    found = [
-        Finding("ok", f"{path.name}: {counted(lines[0].count(separator) + 1, 'column')}", "", _count_command(path, lines[0], separator))
-    ]
     if not start.strip():
         return [Finding("problem", f"{path.name} is empty", "no row to count", "fetch it again")]
-    try:
-        b"\n".join(lines[:-1] if len(start) == PEEK else lines).decode("utf-8")
-    except UnicodeDecodeError as error:
-        means = "rows that are not UTF-8 are refused (bad_caption)"
-        found.append(
-            Finding("warning", f"{path.name} is not UTF-8 at byte {error.start:,}", means, f"iconv -f latin1 -t utf-8 {path.name} > NEW")
-        )
+    return [*_judge_first_rows(unit, command), *_judge_text(path.name, start)]
+
+
+def _judge_text(name: str, start: bytes) -> list[Finding]:
+    """Say what is wrong with a TSV or CSV by its first megabyte."""
+    found = []
     if b"\0" in start:
-        found.append(
-            Finding("warning", f"{path.name} holds zero bytes", "UTF-16, or not text", f"iconv -f utf-16 -t utf-8 {path.name} > NEW")
-        )
-    if zipped or separator == b",":
-        said = f"{path.name} is {'compressed' if zipped else 'CSV'}"
+        found.append(Finding("warning", f"{name} holds zero bytes", "UTF-16, or not text", f"iconv -f utf-16 -t utf-8 {name} > NEW"))
+    else:
+        try:
+            start[: start.rfind(b"\n") + 1 if len(start) == PEEK else None].decode("utf-8")
+        except UnicodeDecodeError as error:
+            said, means = f"{name} is not UTF-8 at byte {error.start:,}", "rows that are not UTF-8 are refused (bad_caption)"
+            found.append(Finding("warning", said, means, f"iconv -f latin1 -t utf-8 {name} > NEW"))
+    zipped = name.lower().endswith(".gz")
+    if zipped or name.lower().endswith(".csv"):
+        said = f"{name} is {'compressed' if zipped else 'CSV'}"
         means = "one unit, which one worker reads: it cannot be entered in the middle"
         found.append(Finding("note", said, means, "split it, or make a plain TSV of it"))
     return found
 
 
-def judge_rows(path: Path) -> list[Finding]:
-    """Say what is wrong with a JSONL, parquet or zst file: its first rows are read as count reads them."""
-    units, _ = plan_units((str(path),), PlanOptions())
-    names = _columns_of(path)
-    named = next((name for name in names if name.lower() in CAPTIONS), names[0] if names else "")
-    if not named:
-        return [Finding("problem", f"{path.name}: no column of text", "broken, empty, or without captions", "fetch it again")]
-    command = f"fistful count {path} --out COUNTS --caption {named}"
+def _judge_first_rows(unit: Unit, command: str) -> list[Finding]:
+    """Say which columns count finds in a table, and what it refuses of its first rows."""
+    name, options = Path(unit.path).name, SourceOptions()
     try:
-        with open_unit(units[0], SourceOptions(caption=named), with_images=False) as (batches, _content):
+        check_unit(unit, options)
+        with open_unit(unit, options, with_images=False) as (batches, _content):
             first = next(batches, None)
     except UsageError as error:
-        return [_refused(path, error)]
-    said = f"{path.name}: {counted(len(names), 'column')} of text, {some(names)}"
+        return [_refused(Path(unit.path), error, f"{name}: ")]
+    letters = first.letters if first else []
+    why = f", the first: {letters[0].place}: {letters[0].reason}, {letters[0].detail}" if letters else ""
     if first is None or not first.n_rows:
-        why = f", the first: {first.letters[0].reason}, {first.letters[0].detail}" if first and first.letters else ""
-        return [Finding("problem", f"{path.name}: none of its first rows can be read{why}", "refused by count and bags", "fetch it again")]
-    refused = Finding("warning", f"{path.name}: {len(first.letters):,} of its first {first.n_read:,} rows are refused")
-    return [Finding("ok", said, "", command), *([refused] if first.letters else [])]
-
-
-def _columns_of(path: Path) -> list[str]:
-    """Return the names of a table's columns that hold text, as far as its first row or its schema tells."""
-    import pyarrow.parquet as pq
-
-    if path.suffix.lower() == ".parquet":
-        try:
-            return [field.name for field in pq.ParquetFile(path).schema_arrow if is_text(field.type)]
-        except BROKEN_PARQUET:
-            return []
-    try:
-        with open(path, "rb") as raw:
-            line = next(read_blocks(decompressed(raw, path.name)), b"").split(b"\n")[0]
-        if extension_of(path.name) in ("tsv", "csv"):
-            separator = b"\t" if extension_of(path.name) == "tsv" else b","
-            return [name.decode("utf-8", "replace").strip().strip('"') for name in line.split(separator)]
-        return [name for name, value in json_object(line).items() if isinstance(value, str | list)]
-    except (Refused, OSError):
-        return []
-
-
-def _count_command(path: Path, line: bytes, separator: bytes) -> str:
-    columns = [name.decode("utf-8", "replace").strip().strip('"') for name in line.split(separator)]
-    named = next((c for c in columns if c.lower() in CAPTIONS), None)
-    return f"fistful count {path} --out COUNTS --caption {named or 'COLUMN (a number, from 1, or a name in the first line)'}"
+        return [Finding("problem", f"{name}: none of its first rows can be read{why}", "refused by count and bags", "fetch it again")]
+    columns = column_names(unit.path, unit.kind, options) if command else []
+    fine = [Finding("ok", f"{name}: {counted(len(columns), 'column')}, captions in {usual_name(columns)}", "", command)] if command else []
+    said = f"{name}: {len(letters):,} of its first {first.n_read:,} rows are refused{why}"
+    if len(letters) > Running().max_bad_fraction * first.n_read:
+        return [*fine, Finding("problem", said, "count and bags end with an error", "--max-bad-fraction allows more")]
+    return [*fine, Finding("warning", said)] if letters else fine

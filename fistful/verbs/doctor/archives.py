@@ -18,6 +18,7 @@ from typing import NamedTuple
 from fistful.bow.store.dead_letters import Reason, Refused
 from fistful.bow.store.images import EXTENSIONS, decode_image
 from fistful.bow.store.kinds import is_hidden
+from fistful.bow.store.plain_text import printable
 from fistful.bow.store.tar_samples import (
     APART,
     LEAVES,
@@ -32,7 +33,7 @@ from fistful.bow.store.tar_samples import (
 )
 from fistful.bow.store.untar import Member
 from fistful.pipelines.read.tars import row_of
-from fistful.pipelines.read.units import Unit, printable
+from fistful.pipelines.read.units import Unit
 
 from ...wording import counted, some
 from .finding import Finding, Noted
@@ -113,7 +114,7 @@ def _walk_tar(path: Path, tally: Tally) -> Iterator[str]:
     n_samples, n_refused, is_whole = tally.n_samples, 0, True
     images = itertools.count(1)
     try:
-        with open(path, "rb") as file:
+        with path.open("rb") as file:
             for found in read_tar_samples(
                 file,
                 lambda sample: _look_at(sample, path.name, images, tally),

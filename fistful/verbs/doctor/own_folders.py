@@ -10,8 +10,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fistful.bow.store.files import parse_json, read_json
+from fistful.bow.store.files import read_json
+from fistful.bow.store.folders import parquet_source
 from fistful.bow.store.manifest import MANIFEST, read_config, read_manifest
+from fistful.bow.store.model_folder import CONFIG_FILE, is_student, read_open_clip_config
 from fistful.bow.vocabulary import read_vocabulary
 
 from ...errors import DataError, UsageError
@@ -19,7 +21,7 @@ from ...wording import counted, some
 from .archives import Tally, judge_tars
 from .finding import Finding
 
-DATA_VERBS = ("count", "bags", "label")
+DATA_VERBS = ("count", "bags", "vectors", "label", "embed")
 MANY_EMPTIED = 0.05
 MANY_REFUSED = 0.05
 OPEN_CLIP_WEIGHTS = (
@@ -39,13 +41,16 @@ def judge_own(folder: Path, walk: Callable[[list[Path]], Tally]) -> list[Finding
         found = _judge_end(folder, config, finished)
         if config["verb"] in DATA_VERBS:
             found += _judge_units(folder, config, finished)
-            if finished:
+            if finished and config["verb"] != "embed":
                 read_vocabulary(folder)
+            if finished:
                 found += _judge_stats(folder, read_json(folder / "stats.json"))
             tars = sorted((folder / "shards").glob("*.tar"))
             found += _judge_shards(folder, tars, walk(tars)) if tars else []
         elif config["verb"] == "train":
             found += _judge_run(folder, config, finished)
+        elif config["verb"] == "distill" and finished:
+            found += judge_model(folder / "model")
         return found + _judge_leftovers(folder)
     except (UsageError, DataError) as error:
         return [Finding("problem", str(error), "the folder cannot be used as it is", f"fistful verify {folder}")]
@@ -78,7 +83,9 @@ def _judge_end(folder: Path, config: dict[str, Any], finished: bool) -> list[Fin
 def _judge_units(folder: Path, config: dict[str, Any], finished: bool) -> list[Finding]:
     """Say which units are missing: what the highest number and the inputs tell, for the plan is not kept."""
     done = {int(path.stem) for path in (folder / "stats").glob("*.json")}
-    seen = done | {int(path.stem) for kind in ("shards", "counts", "index") for path in (folder / kind).glob("[0-9]*.*")}
+    seen = done | {
+        int(path.stem) for kind in ("shards", "counts", "pairs", "index", "embeddings") for path in (folder / kind).glob("[0-9]*.*")
+    }
     missing = sorted(set(range(max(seen, default=-1) + 1)) - done)
     if finished and not missing:
         return []
@@ -123,7 +130,7 @@ def _judge_shards(folder: Path, tars: list[Path], tally: Tally) -> list[Finding]
         n = tally.samples_of.get(path.name)
         index = folder / "index" / f"{path.stem}.parquet"
         try:
-            n_index = pq.read_metadata(index).num_rows if index.is_file() else None
+            n_index = pq.read_metadata(parquet_source(index)).num_rows if index.is_file() else None
         except (pa.ArrowInvalid, OSError):
             wrong.append(f"index/{index.name} (cannot be read)")
             continue
@@ -173,6 +180,9 @@ def _judge_leftovers(folder: Path) -> list[Finding]:
 def judge_model(folder: Path) -> list[Finding]:
     """Say whether open_clip and fistful can load a model folder."""
     found = []
+    if is_student(folder):
+        said = "student of fistful distill: it embeds texts, and STUDENT+TEACHER pictures too"
+        return [Finding("ok", said, "", f"fistful embed CAPTIONS --model {folder} --out E")]
     weights = [name for name in OPEN_CLIP_WEIGHTS if (folder / name).is_file()]
     config = _open_clip_config(folder)
     if isinstance(config, Finding):
@@ -198,15 +208,9 @@ def judge_model(folder: Path) -> list[Finding]:
 
 
 def _open_clip_config(folder: Path) -> dict[str, Any] | Finding:
-    path = folder / "open_clip_config.json"
-    if not path.is_file():
+    if not (folder / CONFIG_FILE).is_file():
         return {}
     try:
-        config = parse_json(path.read_bytes())
-        if isinstance(config["model_cfg"], dict):
-            return config
-    except (ValueError, KeyError, TypeError):
-        pass
-    return Finding(
-        "problem", f"{path} has no model_cfg", "open_clip cannot build the model", 'expected {"model_cfg": {...}, "preprocess_cfg": {...}}'
-    )
+        return read_open_clip_config(folder)
+    except DataError as error:
+        return Finding("problem", str(error), "open_clip cannot build the model", 'expected {"model_cfg": {...}, "preprocess_cfg": {...}}')

@@ -146,8 +146,9 @@ def _torchvision(installed: Installed) -> list[Finding]:
         means = f"torchvision {wanted[0]}.{wanted[1]} belongs to it; another fails when imported (operator torchvision::nms does not exist)"
         return [Finding("problem", said, means, f"pip install 'torchvision=={wanted[0]}.{wanted[1]}.*'")]
     builds = [version.partition("+")[2] for version in (torch, vision)]
-    if all(builds) and builds[0] != builds[1]:
-        command = f"pip install --force-reinstall torch torchvision, both from the index of one build (its address ends in whl/{builds[0]})"
+    if builds[0] != builds[1] and (all(builds) or "cpu" in builds):  # one without a name was built for CUDA
+        index = f"its address ends in whl/{builds[0] or builds[1]}"
+        command = f"pip install --force-reinstall torch torchvision, both from the index of one build ({index})"
         return [Finding("problem", f"torch {torch} with torchvision {vision}", "two different builds do not load together", command)]
     return []
 

@@ -23,7 +23,7 @@ def report(
     """Write one HTML page that shows what was trained, on which words, and what came of it.
 
     Args:
-        folders: Folders of train, evaluate, bags or label, in any order, or folders that hold such folders.
+        folders: Folders of train, evaluate, quiz, bags, label or vectors, in any order, or folders that hold such folders.
         out: The page, a file that ends in .html; it loads nothing from elsewhere.
         results: More results folders.
         data: More data folders.

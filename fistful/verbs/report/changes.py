@@ -12,10 +12,10 @@ from fistful.bow.draw import mix_all
 from fistful.bow.metrics import student_interval
 from fistful.bow.store.dead_letters import Refused
 from fistful.eval.sets.evaluation_set import Sample
-from fistful.eval.sets.open_set import open_set
+from fistful.eval.sets.layouts import open_set
 
 from . import figures
-from .classes import MAX_DOTS, ClassFacts, frequency_parts, trend
+from .classes import MAX_DOTS, ClassFacts, frequency_parts, mostly_single, trend
 from .configurations import ComparedImages
 from .figures import Figure
 from .page_text import brief, number, percent, signed
@@ -25,7 +25,7 @@ from .scores import Cell, ScoreRow
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MAX_OTHERS = 3
+MAX_OTHERS = 4
 """Configurations whose changes against the first are shown by class."""
 EXTREMES = 6
 """Classes that gained most, and lost most."""
@@ -80,6 +80,11 @@ class Changes:
     rows: tuple[ScoreRow, ...]
     """Changes by these parts, a row a configuration."""
     note: str
+
+    @property
+    def mostly_single(self) -> bool:
+        """Whether the classes named have hardly more than an image each."""
+        return mostly_single([row.n for change in self.by for row in (*change.gained, *change.lost)])
 
 
 def changes_of(judged: ComparedImages, facts: ClassFacts, place: dict[str, int]) -> Changes | None:

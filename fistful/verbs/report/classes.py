@@ -98,6 +98,16 @@ class Classes:
     worst: tuple[Extreme, ...]
     note: str
 
+    @property
+    def mostly_single(self) -> bool:
+        """Whether the classes named have hardly more than an image each."""
+        return mostly_single([row.n for row in (*self.best, *self.worst)])
+
+
+def mostly_single(images: Sequence[str]) -> bool:
+    """Return whether two of three classes or more have a single image, which is right or wrong: no share that could be read."""
+    return bool(images) and 3 * images.count("1") >= 2 * len(images)
+
 
 def classes_of(material: Material, top: int) -> tuple[Classes, ...]:
     """Build the section, a part a set."""

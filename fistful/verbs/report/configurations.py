@@ -14,7 +14,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fistful.bow.metrics import told_apart
-from fistful.bow.store.identity import canonical_json
 from fistful.bow.store.tables import read_table
 from fistful.eval.compare import Difference, compare_configurations
 from fistful.eval.results import PREDICTIONS_SCHEMA, RANKS_SCHEMA, result_name
@@ -85,7 +84,7 @@ def configurations_of(material: Material) -> list[Configuration]:
     for folder in material.results:
         for result in folder.results:
             run = run_of(material, result)
-            key = result["label"] if run is None else configuration_key(run)
+            key = result["label"] if run is None else run.configuration()
             groups.setdefault(key, {})[result["label"]] = None
     found: list[Configuration] = []
     for labels in map(tuple, groups.values()):
@@ -102,11 +101,6 @@ def run_of(material: Material, result: Result) -> RunFolder | None:
             return run
     named = [run for run in material.runs if result["model"] in (run.name, run.path.name) and not (run.path / "model").exists()]
     return named[0] if len(named) == 1 else None
-
-
-def configuration_key(run: RunFolder) -> bytes:
-    """Return what two runs have in common that differ in their seed alone."""
-    return canonical_json([{name: value for name, value in run.options().items() if name != "seed"}, run.config["inputs"]])
 
 
 def group_name(labels: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fistful.bow.store.files import parse_json
+from fistful.training.metrics_file import METRICS
 
 from ...errors import DataError
 from ...wording import counted
@@ -23,7 +24,6 @@ from .page_text import brief, listing
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-METRICS = "metrics.jsonl"
 POINTS = 240
 """Points of a line: more than a screen shows add nothing but bytes."""
 SMOOTH = 20

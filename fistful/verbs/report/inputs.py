@@ -8,17 +8,24 @@ from pathlib import Path
 from typing import Any
 
 from fistful.bow.store.files import read_json
+from fistful.bow.store.folders import folder_at
 from fistful.bow.store.identity import canonical_json, sha256_hex
 from fistful.bow.store.manifest import CONFIG, MANIFEST, manifest_part, read_config
 from fistful.bow.store.model_folder import OWN_FILE
 from fistful.bow.vocabulary import FILE as VOCABULARY
 from fistful.bow.vocabulary import Vocabulary, read_vocabulary
+from fistful.eval.quiz.results import SUMMARY as QUIZ
 from fistful.eval.results import SUMMARY
 
 from ...errors import DataError, UsageError
 
-KINDS = {"train": "runs", "evaluate": "results", "bags": "data", "label": "labels"}
-"""Which verb wrote which kind of folder; count's folders are not shown."""
+KINDS = {"train": "runs", "evaluate": "results", "quiz": "quizzes", "bags": "data", "label": "labels", "vectors": "vectors"}
+"""Which verb wrote which kind of folder."""
+READ_BY = {
+    "count": "fistful words {} looks words up in it",
+    "embed": "its embeddings are for search, as docs/how-to/search-by-embeddings.md shows",
+}
+"""What reads the folders of other verbs."""
 MODEL_FILES = (".safetensors", ".json", ".bin", ".parquet")
 DEPTH = 2
 """How deep folders are looked for in a folder that is none itself: demo-out/runs/bags."""
@@ -50,6 +57,10 @@ class RunFolder(Folder):
     model_fingerprint: str | None
     """What results call its model by; None while it is not finished."""
 
+    def configuration(self) -> bytes:
+        """Return what runs have in common that differ in their seed alone."""
+        return canonical_json([{name: value for name, value in self.options().items() if name != "seed"}, self.config["inputs"]])
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ResultsFolder(Folder):
@@ -58,6 +69,14 @@ class ResultsFolder(Folder):
     results: list[dict[str, Any]]
     """As evaluation wrote them, each with a `label` that no other folder's model has."""
     comparisons: list[dict[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class QuizFolder(Folder):
+    """What a quiz left behind."""
+
+    summary: dict[str, Any]
+    """As the quiz wrote it; {} while it is not finished."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -77,11 +96,14 @@ class Material:
     results: tuple[ResultsFolder, ...]
     data: tuple[DataFolder, ...]
     labels: tuple[DataFolder, ...]
+    quizzes: tuple[QuizFolder, ...] = ()
+    vectors: tuple[DataFolder, ...] = ()
 
     def models(self) -> list[str]:
         """Return the names of all models, those with scores first: their places are their colours."""
         scored = [result["label"] for folder in self.results for result in folder.results]
-        return list(dict.fromkeys([*scored, *(run.name for run in self.runs)]))
+        quizzed = [about["model"] for folder in self.quizzes for about in folder.summary.get("models", []) if about["fingerprint"]]
+        return list(dict.fromkeys([*scored, *(run.name for run in self.runs), *quizzed]))
 
 
 def open_material(specs: Sequence[str]) -> Material:
@@ -93,7 +115,7 @@ def open_material(specs: Sequence[str]) -> Material:
     """
     paths = list(dict.fromkeys(path for spec in specs for path in _find(spec)))
     if not paths:
-        raise UsageError("report: no FOLDER given; expected folders that fistful train, evaluate, bags or label wrote")
+        raise UsageError("report: no FOLDER given; expected folders that fistful train, evaluate, quiz, bags, label or vectors wrote")
     found: dict[str, list[Any]] = {kind: [] for kind in dict.fromkeys(KINDS.values())}
     kinds = [KINDS[read_config(path)["verb"]] for path in paths]
     for kind in found:
@@ -129,14 +151,19 @@ def _one_model(places: Sequence[tuple[str, Any, Any]]) -> bool:
 
 
 def _find(spec: str) -> list[Path]:
-    folder = Path(spec).absolute()
+    folder = folder_at(spec).absolute()
     if not folder.is_dir():
-        raise UsageError(f"{spec}: no such folder; expected one that fistful train, evaluate, bags or label wrote")
+        raise UsageError(f"{spec}: no such folder; expected one that fistful train, evaluate, quiz, bags, label or vectors wrote")
     if (folder / CONFIG).exists() and _verb(folder) in KINDS:
         return [folder]
+    verb = _verb(folder) if (folder / CONFIG).exists() else ""
+    if verb in READ_BY:
+        raise UsageError(f"{spec}: was written by fistful {verb}, and a page shows nothing of it; {READ_BY[verb].format(spec)}")
     inside = _inside(folder, DEPTH)
     if not inside:
-        raise UsageError(f"{spec}: found no run, results or data in it; expected a folder of fistful train, evaluate, bags or label")
+        raise UsageError(
+            f"{spec}: found no run, results or data in it; expected a folder of fistful train, evaluate, quiz, bags, label or vectors"
+        )
     return inside
 
 
@@ -169,7 +196,7 @@ def _fingerprint(folder: Path) -> str | None:
 
 
 def _model_fingerprint(run: Path) -> str | None:
-    """Return the fingerprint of a run's model, from the hashes in its manifest (fistful.training.model.towers, which would bring torch)."""
+    """Return the fingerprint of a run's model, from the hashes in its manifest (training/model/tower_encoders.py would bring torch)."""
     if not (run / MANIFEST).exists():
         return None
     files = {Path(name): record for name, record in manifest_part(run, "files", dict).items()}
@@ -186,6 +213,11 @@ def _open(kind: str, own: tuple[Path, str, dict[str, Any], str | None]) -> Folde
         if not isinstance(summary, dict) or not isinstance(summary.get("results"), list):
             raise DataError(f"{path / SUMMARY}: expected an object with a list of results")
         return ResultsFolder(*own, summary["results"], list(summary.get("comparisons", [])))
+    if kind == "quizzes":
+        summary = read_json(path / QUIZ) if (path / QUIZ).exists() else {}
+        if summary and not (isinstance(summary, dict) and {"kinds", "main_k", "tasks", "models", "comparisons", "notes"} <= summary.keys()):
+            raise DataError(f"{path / QUIZ}: is not what fistful quiz writes; fistful verify {path} tells what else changed")
+        return QuizFolder(*own, summary)
     stats = path / "stats.json"
     vocabulary = read_vocabulary(path) if (path / VOCABULARY).exists() else None
     return DataFolder(*own, read_json(stats) if stats.exists() else {}, vocabulary)

@@ -13,17 +13,22 @@ from ...terminal import show
 from .classes import classes_of
 from .comparison import comparison_of, readings
 from .curves import curves_of, unfinished
+from .differences import differing_of
+from .figures import N_COLOURS
 from .inputs import Material
 from .page_text import brief, number, percent, shown
 from .provenance import provenance_of
 from .pseudo_labels import labels_of
+from .quizzes import quizzes_of
 from .report_config import ReportConfig
 from .sample_pictures import samples_of
 from .scores import headline, scores_of, title_of
+from .vector_figures import vectors_of
 from .word_figures import words_of
 
 TEMPLATE = "page.html.jinja"
-N_COLOURS_CLASS = 8
+FIRST = 6
+"""Pictures of a kind that are in sight at once: two rows of a wide window. More are folded away."""
 
 
 def page_of(material: Material, config: ReportConfig) -> str:
@@ -41,16 +46,20 @@ def page_of(material: Material, config: ReportConfig) -> str:
         date=config.date,
         headline=headline(material, config.top, readings(comparison)),
         scores=scores_of(material, config.top, comparison.keys if comparison else ()),
+        differing=differing_of(material),
         comparison=comparison,
+        quizzes=quizzes_of(material),
         curves=curves_of(material),
         words=words_of(material),
+        vectors=vectors_of(material),
         samples=samples_of(material, config.samples, config.seed),
         labels=labels_of(material, config),
         classes=classes_of(material, config.top),
         made=provenance_of(material),
-        unfinished=unfinished((*material.data, *material.labels, *material.runs, *material.results)),
+        unfinished=unfinished((*material.data, *material.labels, *material.vectors, *material.runs, *material.results, *material.quizzes)),
         version=version("fistful"),
-        n_colours=N_COLOURS_CLASS,
+        n_colours=N_COLOURS,
+        n_first=FIRST,
     )
     return show(page)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from fistful.bow.store.files import read_json
 
-from .inputs import DataFolder, Folder, Material, ResultsFolder, RunFolder
+from .inputs import DataFolder, Folder, Material, QuizFolder, ResultsFolder, RunFolder
 
 DIGITS = 16
 """Digits shown of a fingerprint."""
@@ -28,9 +28,10 @@ class Made:
 
 
 def provenance_of(material: Material) -> tuple[Made, ...]:
-    """Build the section, a part a folder: data, labels, runs, results."""
+    """Build the section, a part a folder: data, labels, word vectors, runs, results."""
     known = {folder.fingerprint: folder.name for folder in (*material.data, *material.labels) if folder.fingerprint}
-    folders: Sequence[Folder] = (*material.data, *material.labels, *material.runs, *material.results)
+    of_data: Sequence[Folder] = (*material.data, *material.labels, *material.vectors)
+    folders: Sequence[Folder] = (*of_data, *material.runs, *material.results, *material.quizzes)
     return tuple(_made(folder, known) for folder in folders[:MAX_FOLDERS])
 
 
@@ -41,6 +42,9 @@ def _made(folder: Folder, known: dict[str, str]) -> Made:
     elif isinstance(folder, ResultsFolder):
         facts += [(f"model {r['model']}", str(r.get("model_fingerprint", ""))[:DIGITS]) for r in _first_of_each(folder.results, "model")]
         facts += [(f"set {r['dataset']}", str(r.get("content", ""))[:DIGITS]) for r in _first_of_each(folder.results, "dataset")]
+    elif isinstance(folder, QuizFolder):
+        about = [one for one in folder.summary.get("models", []) if one["fingerprint"]]
+        facts += [(f"model {one['model']}", str(one["fingerprint"])[:DIGITS]) for one in about]
     elif isinstance(folder, DataFolder):
         facts += _input_facts(folder.config["inputs"], known)
     facts += [("versions", versions)] if (versions := _versions(folder)) else []
@@ -88,7 +92,9 @@ def command_of(folder: Folder) -> tuple[str, ...]:
     inputs = {
         "train": "DATA...",
         "evaluate": "MODEL... --data SET...",
+        "quiz": "MODEL...",
         "bags": "SOURCE... --counts COUNTS",
+        "vectors": "SOURCE... --counts COUNTS",
         "label": "IMAGES... --model RUN --like DATA",
     }
     options = [part for name, value in sorted(folder.options().items()) for part in _option(name, value)]

@@ -12,6 +12,7 @@ import numpy as np
 from fistful.bow.draw import mix_all, number_of_key
 from fistful.bow.vocabulary import Vocabulary
 from fistful.bow.words import WordOptions
+from fistful.pipelines.cards import GIVEN_BY
 
 from . import figures
 from .figures import Figure
@@ -31,6 +32,8 @@ MAX_CHECKED = 20_000
 BINS = 8
 FEW = 30
 """Words below which a share is not drawn."""
+MAX_LIKELY, LEAST_LIKELY = 8, 0.05
+"""Words shown of a distribution: as many as two lines of a card hold, and none that is wrong 19 times of 20."""
 COLUMNS = ["key", "source_key", "captions", "words", "scores", "image", "image_offset", "image_size"]
 
 
@@ -52,10 +55,12 @@ class Checked:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Labelled:
-    """A sample, and what it really is if that is known."""
+    """A sample with its likeliest words, and what it really is if that is known."""
 
     sample: ShownSample
     name: str | None
+    bag: tuple[str, ...] | None
+    """The vocabulary's words of the name; None where that is not known."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -72,9 +77,13 @@ class LabelledSamples:
     def of(self, row: dict[str, Any]) -> Labelled:
         """Return a sample with its picture, its words and what it really is."""
         true = self.words.get(row["source_key"])
-        given = zip(row["words"], row["scores"], strict=True)
-        words = tuple(Word(self.vocabulary.words[i], share=share, right=None if true is None else i in true) for i, share in given)
-        return Labelled(sample_of(self.folder, row, words), self.names.get(row["source_key"]))
+        said = zip(row["words"], row["scores"], strict=True)
+        if "likely" in row:
+            both = zip(row["likely"][:MAX_LIKELY], row["likely_shares"][:MAX_LIKELY], strict=True)
+            said = [(i, share) for i, share in both if share >= LEAST_LIKELY]
+        words = tuple(Word(self.vocabulary.words[i], share=share, right=None if true is None else i in true) for i, share in said)
+        bag = None if true is None else tuple(self.vocabulary.words[i] for i in sorted(true))
+        return Labelled(sample_of(self.folder, row, words), self.names.get(row["source_key"]), bag)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -104,7 +113,7 @@ def labels_of(material: Material, config: ReportConfig) -> tuple[Labels, ...]:
 def _part(
     data: DataFolder, vocabulary: Vocabulary, truth: dict[str, str], others: Sequence[LabelPrecision], config: ReportConfig
 ) -> Labels:
-    drawn, _ = draw_rows(data.path, config.samples, config.seed)
+    drawn = draw_rows(data.path, config.samples, config.seed)
     rows = _rows_with_truth(data.path, truth, config.seed) if truth else []
     names = {row["source_key"]: truth[row["source_key"]] for row in (*drawn, *rows) if row["source_key"] in truth}
     words = dict(zip(names, true_words(list(names.values()), vocabulary, _word_options(data)), strict=True)) if names else {}
@@ -139,8 +148,8 @@ def _rows_with_truth(folder: Path, truth: dict[str, str], seed: int) -> list[dic
 
 def _facts(data: DataFolder) -> list[tuple[str, str]]:
     stats, options = data.stats, data.options()
-    by = {"head": "the model's word head, a quota a word", "knn": f"votes of the {options.get('k')} nearest captioned pictures"}
-    facts = [("words come from", by.get(str(options.get("by")), str(options.get("by"))))]
+    by = str(options.get("by"))
+    facts = [("words come from", GIVEN_BY.get(by, by))]
     counts = {
         "rows": "pictures without a caption",
         "kept": "of them labelled",
@@ -148,12 +157,22 @@ def _facts(data: DataFolder) -> list[tuple[str, str]]:
         "held_out_images": "held-out captioned pictures measured on",
     }
     facts += [(text, number(stats[name])) for name, text in counts.items() if stats.get(name) is not None]
+    near = stats.get("held_out_near_copies", {})
+    near_counts = {
+        "images": "of them near copies of one another, measured as one picture",
+        "learnt_from": "held-out pictures left out, as the model learnt from near copies",
+        "kept_from_voting": "captioned pictures that do not vote, as near copies are held out",
+    }
+    facts += [(text, number(near[name])) for name, text in near_counts.items() if near.get(name)]
     shares = {
         "held_out_precision": "right words there",
         "held_out_precision_by_chance": "if the same words went to any pictures",
         "held_out_recall": "of their words found",
     }
     facts += [(text, _share(stats, name)) for name, text in shares.items() if stats.get(name) is not None]
+    if nearest := stats.get("held_out_nearest"):
+        shares = f"{percent(nearest['precision'])}\u00a0%, of as many labels {percent(nearest['labels'])}\u00a0%"
+        facts.append(("right words if those of the nearest captioned picture are copied", shares))
     if options.get("min_precision") is not None:
         facts.append(("least share of right words asked for", f"{percent(options['min_precision'])}\u00a0%"))
     return facts
@@ -199,10 +218,12 @@ def surely_wrong(checked: Checked, n: int, seed: int) -> list[dict[str, Any]]:
 
 def _figures(stats: dict[str, Any], checked: Checked | None) -> list[Figure]:
     found = []
-    if steps := stats.get("steps"):
-        found.append(_draw_steps(steps[0], steps[1], stats.get("accept_score")))
+    held_out = [row for row in stats.get("held_out_calibration", ()) if row["words"] == "all" and row["n"] >= FEW]
+    if held_out:
+        bins = [(row["predicted"], row["achieved"], row["n"]) for row in held_out]
+        found.append(_draw_claims(bins, "What a share is worth", "right words on held-out captioned pictures, %"))
     if checked is not None and (bins := claimed_and_found(checked)):
-        found.append(_draw_claims(bins))
+        found.append(_draw_claims(bins, "Is the claim kept?", "right by the true names, %"))
     return found
 
 
@@ -215,33 +236,12 @@ def claimed_and_found(checked: Checked) -> list[tuple[float, float, int]]:
     return [(float(claims[own].mean()), float(right[own].mean()), int(own.sum())) for own in bins if own.sum() >= FEW]
 
 
-def _draw_steps(scores: Sequence[float], shares: Sequence[float], accept: float | None) -> Figure:
-    x, y = np.array(scores), 100 * np.array(shares)
-
-    def paint(axes: Axes) -> None:
-        end = x[-1] + 0.05 * (x[-1] - x[0] or 1.0)
-        axes.step([*x, end], [*y, y[-1]], where="post", color=figures.ACCENT, linewidth=2)
-        if accept is not None:
-            axes.axvline(accept, color=figures.MUTED, linewidth=1, linestyle=(0, (2, 2)))
-            axes.annotate("given from here ", (accept, 96), ha="right", va="top", color=figures.MUTED)
-        axes.set_ylim(0, 100)
-        axes.grid(axis="y")
-        axes.set_xlabel("score of a word")
-
-    alt = f"Share of right words by score, a rising step curve from {percent(shares[0])} to {percent(shares[-1])} percent."
-    if accept is not None:
-        alt += f" Words are given from score {accept:.3g} on."
-    return figures.draw(
-        paint, title="What a score is worth", unit="right words on held-out captioned pictures, %", alt=alt, height=300, width=figures.HALF
-    )
-
-
-def _draw_claims(bins: Sequence[tuple[float, float, int]]) -> Figure:
+def _draw_claims(bins: Sequence[tuple[float, float, int]], title: str, unit: str) -> Figure:
     def paint(axes: Axes) -> None:
         axes.plot([0, 100], [0, 100], color=figures.MUTED, linewidth=1, linestyle=(0, (2, 2)))
         x, y = [100 * claim for claim, _, _ in bins], [100 * share for _, share, _ in bins]
         axes.plot(x, y, "o-", color=figures.ACCENT, linewidth=1.5, markersize=6)
-        axes.annotate("as claimed", (97, 97), ha="right", va="top", xytext=(-4, -14), textcoords="offset points", color=figures.MUTED)
+        axes.annotate("as claimed", (80, 98), ha="right", va="top", color=figures.MUTED)  # beside the end of the line, where dots are few
         axes.set_xlim(0, 100)
         axes.set_ylim(0, 100)
         axes.grid()
@@ -251,8 +251,8 @@ def _draw_claims(bins: Sequence[tuple[float, float, int]]) -> Figure:
     said = "; ".join(f"{percent(claim)} claimed, {percent(share)} found, {n:,} words" for claim, share, n in bins)
     return figures.draw(
         paint,
-        title="Is the claim kept?",
-        unit="right by the true names, %",
+        title=title,
+        unit=unit,
         alt=f"Claimed and found shares in percent: {said}.",
         height=300,
         width=figures.HALF,

@@ -14,9 +14,11 @@ import pyarrow.parquet as pq
 
 from fistful.bow.draw import mix_all, number_of_key
 from fistful.bow.ragged import Ragged
+from fistful.bow.store.columns import BROKEN_PARQUET, check_damage
 from fistful.bow.store.dead_letters import Refused
+from fistful.bow.store.folders import parquet_source, read_part
 from fistful.bow.store.images import decode_image, read_header
-from fistful.bow.store.index import INDEX_SCHEMA, unit_name
+from fistful.bow.store.index import INDEX_SCHEMA, LABELLED_SCHEMA, unit_name
 from fistful.bow.store.tables import ROW_GROUP
 from fistful.bow.vocabulary import Vocabulary
 
@@ -34,7 +36,6 @@ MAX_SHOWN = 30_000_000
 """Pixels of the largest picture decoded for the page: four times as many bytes are in memory then."""
 SALT = 0x52455054
 """Keeps this draw apart from all others with the same seed."""
-_COLUMNS = [name for name in INDEX_SCHEMA.names if name != "extra"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class Word:
     text: str
     dropped: bool = False
     share: float | None = None
-    """Measured share of right words with such a score, of a pseudo-word."""
+    """Of a pseudo-word: the probability that the picture's bag has it, as measured on captioned pictures."""
     right: bool | None = None
     """Whether the picture's true name has it; None where that is not known."""
 
@@ -78,7 +79,6 @@ class FolderSamples:
 
     name: str
     samples: tuple[ShownSample, ...]
-    n_in_all: int
 
 
 def samples_of(material: Material, n: int, seed: int) -> tuple[FolderSamples, ...]:
@@ -88,7 +88,7 @@ def samples_of(material: Material, n: int, seed: int) -> tuple[FolderSamples, ..
 
 
 def _part(data: DataFolder, vocabulary: Vocabulary, n: int, seed: int) -> FolderSamples | None:
-    rows, n_in_all = draw_rows(data.path, n, seed)
+    rows = draw_rows(data.path, n, seed)
     if not rows:
         return None
     ids = [np.array(row["words"], np.int64) for row in rows]
@@ -102,7 +102,7 @@ def _part(data: DataFolder, vocabulary: Vocabulary, n: int, seed: int) -> Folder
         kept = set(left.tolist())
         words = tuple(Word(vocabulary.words[i], dropped=i not in kept) for i in bag.tolist())
         samples.append(sample_of(data.path, row, words))
-    return FolderSamples(data.name, tuple(samples), n_in_all)
+    return FolderSamples(data.name, tuple(samples))
 
 
 def sample_of(folder: Path, row: dict[str, Any], words: tuple[Word, ...]) -> ShownSample:
@@ -118,8 +118,8 @@ def index_files(folder: Path, seed: int) -> list[Path]:
     return [paths[i] for i in order]
 
 
-def draw_rows(folder: Path, n: int, seed: int) -> tuple[list[dict[str, Any]], int]:
-    """Draw n rows of a data folder's index; return them by key, and how many rows the files looked into have."""
+def draw_rows(folder: Path, n: int, seed: int) -> list[dict[str, Any]]:
+    """Draw n rows of a data folder's index; return them by key."""
     tables = [open_index(path) for path in index_files(folder, seed)[:MAX_FILES]]
     sizes = [table.metadata.num_rows for table in tables]
     files = np.repeat(np.arange(len(tables)), sizes)
@@ -128,10 +128,11 @@ def draw_rows(folder: Path, n: int, seed: int) -> tuple[list[dict[str, Any]], in
     rows = []
     for i in np.unique(files[chosen]):
         wanted = np.sort(places[chosen[files[chosen] == i]])
+        columns = [name for name in tables[i].schema_arrow.names if name != "extra"]
         for group in np.unique(wanted // ROW_GROUP):
             inside = wanted[wanted // ROW_GROUP == group] - group * ROW_GROUP
-            rows += tables[i].read_row_group(int(group), columns=_COLUMNS).take(pa.array(inside)).to_pylist()
-    return sorted(rows, key=lambda row: row["key"]), len(places)
+            rows += tables[i].read_row_group(int(group), columns=columns).take(pa.array(inside)).to_pylist()
+    return sorted(rows, key=lambda row: row["key"])
 
 
 def open_index(path: Path) -> pq.ParquetFile:
@@ -141,10 +142,10 @@ def open_index(path: Path) -> pq.ParquetFile:
         DataError: If it is none.
     """
     try:
-        table = pq.ParquetFile(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{path}: not a readable parquet file ({str(error).splitlines()[0]})") from None
-    if table.schema_arrow.names != INDEX_SCHEMA.names:
+        table = pq.ParquetFile(parquet_source(path))
+    except BROKEN_PARQUET as error:
+        raise DataError(f"{path}: not a readable parquet file ({check_damage(error, path)})") from None
+    if table.schema_arrow.names not in (INDEX_SCHEMA.names, LABELLED_SCHEMA.names):
         raise DataError(f"{path}: columns are {table.schema_arrow.names}, expected {INDEX_SCHEMA.names}")
     return table
 
@@ -155,9 +156,7 @@ def picture_of(folder: Path, row: dict[str, Any]) -> tuple[Picture | None, str]:
         return None, "no picture"
     unit = int(row["key"].split("_")[0])
     try:
-        with open(folder / unit_name("shards", unit, "tar"), "rb") as tar:
-            tar.seek(row["image_offset"])
-            return thumbnail(tar.read(row["image_size"])), ""
+        return thumbnail(read_part(folder / unit_name("shards", unit, "tar"), row["image_offset"], row["image_size"])), ""
     except FileNotFoundError:
         return None, "its shard is not here"
     except Refused as refused:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fistful.bow.metrics import told_apart
-from fistful.bow.store.identity import canonical_json
 from fistful.eval.results import PAIRED
 
 from ...wording import counted
@@ -247,14 +246,22 @@ def _measure(m: dict[str, Any], name: str) -> Cell:
 def title_of(material: Material) -> str:
     """Return the page's heading."""
     scored = {r["label"] for r in all_results(material)}
-    n_models, n_sets = len(scored) or len(material.runs), len({r["dataset"] for r in all_results(material)})
-    words = [f"{spelled(n)} {one}{'' if n == 1 else 's'}" for n, one in ((n_models, "model"), (n_sets, "test set")) if n]
+    n_models, n_sets = len(scored) or len(material.models()), len({r["dataset"] for r in all_results(material)})
+    words = [_so_many(n, one) for n, one in ((n_models, "model"), (n_sets, "test set")) if n]
     if not words:
-        words = [
-            f"{spelled(n)} {one}" for n, one in ((len(material.data), "data folders"), (len(material.labels), "labelled folders")) if n
-        ]
+        found = (
+            (material.quizzes, "quiz folder"),
+            (material.data, "data folder"),
+            (material.labels, "labelled folder"),
+            (material.vectors, "folder", " of word vectors"),
+        )
+        words = [_so_many(len(folders), *name) for folders, *name in found if folders]
     text = ", ".join(words)
     return text[:1].upper() + text[1:]
+
+
+def _so_many(n: int, one: str, more: str = "") -> str:
+    return f"{spelled(n)} {one}{'' if n == 1 else 's'}{more}"
 
 
 def headline(material: Material, top: int, readings: Sequence[str] = ()) -> list[str]:
@@ -263,6 +270,8 @@ def headline(material: Material, top: int, readings: Sequence[str] = ()) -> list
     if not groups and (others := all_results(material)):
         who = listing(list(dict.fromkeys(r["label"] for r in others)))
         return [f"What {who} made of {listing(list(dict.fromkeys(r['dataset'] for r in others)), 4, 120)}: see the scores.", *readings]
+    if not groups and material.quizzes:
+        return [f"What the text towers of {listing(material.models())} can tell apart, by tasks about words.", *readings]
     if not groups:
         return ["Nothing was scored here: this page shows what went in, and no sentence about which model is better follows from it."]
     models = list(dict.fromkeys(r["label"] for group in groups.values() for r in group))
@@ -284,8 +293,7 @@ def n_seeds(runs: Sequence[RunFolder]) -> list[int]:
     """Return with how many seeds each run's configuration was trained, its own included."""
     keys, seeds = [], {}
     for run in runs:
-        options = {name: value for name, value in run.options().items() if name != "seed"}
-        keys.append(canonical_json([options, run.config["inputs"]]))
+        keys.append(run.configuration())
         seeds.setdefault(keys[-1], set()).add(run.options().get("seed"))
     return [len(seeds[key]) for key in keys]
 

@@ -1,26 +1,32 @@
 """`fistful words`: what a folder's vocabulary knows, before anything is trained.
 
 Looks words up, says which evaluation classes have words that are missing, dropped or shared, and shows
-bags under a balancing rule. Reads only; fistful/words_text.py says it in plain text.
+bags under a balancing rule. Reads only; fistful/verbs/words/table.py says it in plain text.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from fistful.bow.balance import Balance, effective_words, kept_fraction
 from fistful.bow.draw import draw_pairs, mix_all, number_of_key, sample_number
 from fistful.bow.lookup import WordFact, look_up, make_lookup
 from fistful.bow.ragged import Ragged
+from fistful.bow.store.folders import folder_at, local_file, parquet_source
 from fistful.bow.store.identity import check_numbers, execution, semantic
 from fistful.bow.store.index import read_index
-from fistful.bow.store.manifest import CONFIG, read_config
+from fistful.bow.store.manifest import CONFIG, fingerprint, read_config
 from fistful.bow.vocabulary import FILE, Limits, Vocabulary, choose_words, counts_of, read_vocabulary
+from fistful.bow.word_vectors import VECTORS
 from fistful.bow.words import Analyzer, WordOptions, first_appearances
 from fistful.eval.tasks.coverage import ClassCover, cover_classes, read_word_options
 
@@ -42,8 +48,12 @@ class WordsConfig:
 
     classes: str | None = semantic(None)
     """Classes whose names to look up: imagenet1k, a file of names (a name a line, or a TSV with a column name), or an evaluation set."""
+    pictures: tuple[str, ...] = semantic(())
+    """--classes: data folder of fistful bags or label; says which classes its pictures cover, which the text of FOLDER alone.
+    Give it again for each folder."""
     sample: tuple[str, ...] = semantic(())
-    """Caption files, tars or folders to show bags of; without it, the samples of a folder that fistful bags wrote."""
+    """Caption file, tar or folder to show bags of, given again for each; without it, the samples of a folder that fistful bags
+    wrote."""
     caption: str | None = semantic(None)
     """--sample: name of the caption column, or its number, from 1; as fistful count was told if not given."""
     show: int = semantic(5)
@@ -58,6 +68,8 @@ class WordsConfig:
     def __post_init__(self) -> None:
         if self.show < 0:
             raise UsageError(f"--show {self.show}: expected 0 or more")
+        if self.pictures and self.classes is None:
+            raise UsageError(f"--pictures {self.pictures[0]}: says what covers classes; give --classes too")
         check_numbers(self)
 
 
@@ -139,17 +151,16 @@ def words(folder: str | Path, *asked: str, config: WordsConfig | None = None) ->
         config: Options.
 
     Raises:
-        UsageError: If the folder has no vocabulary, or an option does not fit it.
+        UsageError: If the folder has no vocabulary, an option does not fit it, or a word is no word but a folder.
     """
     config = config or WordsConfig()
-    opened = _open(Path(folder))
+    _check_asked(folder, asked, config)
+    opened = _open(folder_at(folder))
     chosen, min_count = _choose(opened, config)
     analyzer = Analyzer(opened.options)
     lookup = make_lookup(opened.counted, chosen, min_count or 1)
     rule = chosen.balance
     ones = np.ones(len(chosen))
-    stays = chosen.keep if rule.by_word else ones  # whole samples bring each of their words along
-    keep = dict(zip(chosen.words, stays.tolist(), strict=True))
     return WordReport(
         folder=str(folder),
         verb=opened.verb,
@@ -163,9 +174,25 @@ def words(folder: str | Path, *asked: str, config: WordsConfig | None = None) ->
         effective_after=effective_words(chosen.df, chosen.keep) if rule.by_word else None,
         frequent=tuple(lookup.fact(word, word, None) for word in chosen.words[:N_EXTREMES]),
         facts=tuple(look_up(asked, lookup, analyzer)),
-        classes=tuple(cover_classes(read_classes(config.classes), keep, opened.options)) if config.classes is not None else (),
+        classes=_cover(opened, chosen, config),
         tried=_try_rule(opened, chosen, analyzer, config, bool(asked) or config.classes is not None),
     )
+
+
+def _check_asked(folder: str | Path, asked: Sequence[str], config: WordsConfig) -> None:
+    """Refuse what was meant as one more folder or file: options take one value each time they are given."""
+    for name in asked:
+        path = Path(name)
+        ours = any((path / file).exists() for file in (CONFIG, FILE, "index"))
+        if not ours and not (config.sample and path.exists()):
+            continue
+        option, given = ("--pictures", config.pictures) if config.pictures else ("--sample", config.sample)
+        again = (
+            " ".join(f"{option} {one}" for one in (*given, name)) if given else f"fistful words {name}, for words looks into one at a time"
+        )
+        raise UsageError(
+            f"{name}: is a {'folder' if path.is_dir() else 'file'}, and was taken for a word to look up in {folder}; type {again}"
+        )
 
 
 def _open(path: Path) -> _Folder:
@@ -192,6 +219,49 @@ def _choose(opened: _Folder, config: WordsConfig) -> tuple[Vocabulary, int | Non
     return chosen, own if isinstance(own, int) else None
 
 
+def _cover(opened: _Folder, chosen: Vocabulary, config: WordsConfig) -> tuple[ClassCover, ...]:
+    """Say what covers the classes that were asked for."""
+    if config.classes is None:
+        return ()
+    stays = chosen.keep if chosen.balance.by_word else np.ones(len(chosen))  # whole samples bring each of their words along
+    if (opened.path / VECTORS).is_file():
+        stays = stays * _have_vectors(opened.path)
+    keep = dict(zip(chosen.words, stays.tolist(), strict=True))
+    pictured = count_pictures(config.pictures, opened.options) if config.pictures else None
+    return tuple(cover_classes(read_classes(config.classes), keep, opened.options, pictured))
+
+
+def _have_vectors(path: Path) -> np.ndarray:
+    with local_file(path / VECTORS) as name:
+        return np.load(name, mmap_mode="r").any(axis=1)
+
+
+def count_pictures(folders: Sequence[str], options: WordOptions) -> dict[str, int]:
+    """Return how many pictures of data folders have each word in their bags, without those that balancing never keeps.
+
+    Raises:
+        UsageError: If a folder is no data folder, not finished, or its captions became words in another way than `options`.
+    """
+    found: Counter[str] = Counter()
+    for folder in folders:
+        path = folder_at(folder)
+        if not (path / "index").is_dir():
+            raise UsageError(f"--pictures {folder}: has no index/; expected a folder that fistful bags or label wrote")
+        fingerprint(path)  # of an unfinished folder a part of the pictures would be counted
+        if read_word_options(path) != options:
+            raise UsageError(f"--pictures {folder}: its captions became words in another way; count and bag them with the same options")
+        vocabulary = read_vocabulary(path)
+        n = np.zeros(len(vocabulary), np.int64)
+        for unit in (path / "index").glob("*.parquet"):
+            table = pq.read_table(parquet_source(unit), columns=["words", "image_size"])
+            words = table.filter(pc.greater(table["image_size"], 0))["words"].combine_chunks().flatten().to_numpy()
+            n += np.bincount(words, minlength=len(vocabulary))
+        if vocabulary.balance.by_word:
+            n *= vocabulary.keep > 0
+        found.update(dict(zip(vocabulary.words, n.tolist(), strict=True)))
+    return found
+
+
 def read_classes(spec: str) -> list[ClassName]:
     """Return the classes that a spec names: imagenet1k, a file of names, or an evaluation set.
 
@@ -200,7 +270,7 @@ def read_classes(spec: str) -> list[ClassName]:
     """
     from fistful.bow.store.kinds import ARCHIVES
     from fistful.eval.sets import class_names as names
-    from fistful.eval.sets.open_set import PARQUET, open_set
+    from fistful.eval.sets.layouts import PARQUET, open_set
 
     if spec == "imagenet1k":
         return names.imagenet1k()
@@ -277,17 +347,15 @@ def _read_own(opened: _Folder) -> _Read:
     every = np.array([number_of_key(key) for key in index["key"].to_pylist()], np.uint64)
     rows = np.sort(np.argsort(mix_all(0x524F5753, every), kind="stable")[:SAMPLE_ROWS])
     table = index.take(pa.array(rows)).combine_chunks()
-    lists = table["words"].combine_chunks()
-    offsets = lists.offsets.to_numpy().astype(np.int64)
-    bags = Ragged(offsets - offsets[0], lists.flatten().to_numpy().astype(np.int64))
+    bags = Ragged.of_lists(table["words"].combine_chunks())
     return table["key"].to_pylist(), table["captions"].to_pylist(), every[rows], bags
 
 
 def _read_sources(opened: _Folder, chosen: Vocabulary, analyzer: Analyzer, config: WordsConfig) -> _Read:
     """Read the first rows of sources as fistful bags would, without images."""
+    from fistful.pipelines.read.plan import PlanOptions, plan_units
     from fistful.pipelines.read.rows import Row
     from fistful.pipelines.read.sources import check_unit, open_unit
-    from fistful.pipelines.read.units import PlanOptions, plan_units
 
     units, _ = plan_units(config.sample, PlanOptions())
     options = _source_options(opened, config)

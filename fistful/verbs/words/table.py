@@ -28,7 +28,7 @@ def words_json(word_report: WordReport) -> str:
     """Return everything as JSON."""
     value = dataclasses.asdict(word_report)
     for entry, cover in zip(value["classes"], word_report.classes, strict=True):
-        entry["cover"] = cover.cover
+        entry |= {"cover": cover.cover, "source": cover.source}
     return json.dumps(value, ensure_ascii=False, indent=1)
 
 
@@ -119,11 +119,21 @@ def _classes(classes: Sequence[ClassCover]) -> list[str]:
     lines = [f"{len(classes):,} classes: of {n_all} all words are learnt, of {n_some} some, of {n_none} none"]
     lines += _listed("no word is learnt of", [f"{c.name} ({_lost(c)})" for c in by["none"]])
     lines += _listed("only some words are learnt of", [f"{c.name} ({_lost(c)})" for c in by["some"]])
+    if any(c.source for c in classes):
+        lines += _sources(classes)
     shared = [c for c in classes if c.shared]
     twins = [c for c in classes if c.twins and not c.shared]
     lines += _listed("names of the same words, which no bag tells apart", _groups((c, c.shared) for c in shared))
     lines += _listed("told apart only by words that are not learnt", _groups((c, c.twins) for c in twins))
     return lines
+
+
+def _sources(classes: Sequence[ClassCover]) -> list[str]:
+    """Say what the classes can be learnt from."""
+    by = {source: [c for c in classes if c.source == source] for source in ("pictures", "text", "neither")}
+    n_pictures, n_text, n_neither = (f"{len(found):,}" for found in by.values())
+    lines = [f"{n_pictures} are covered by pictures, {n_text} by text alone, {n_neither} not at all"]
+    return lines + _listed("covered by text alone", [c.name for c in by["text"]])
 
 
 def _groups(members: Iterable[tuple[ClassCover, tuple[str, ...]]]) -> list[str]:

@@ -58,7 +58,7 @@ def test_outputs_are_local_folders(tmp_path: Path) -> None:
     assert local_out(tmp_path / "new") == tmp_path / "new"
     with pytest.raises(UsageError) as error:
         local_out("s3://bucket/out")
-    assert str(error.value) == "--out s3://bucket/out: outputs are local folders; write to disk, then copy the finished folder"
+    assert str(error.value) == "--out s3://bucket/out: this verb writes local folders; write to disk, then copy the finished folder"
     (tmp_path / "file").touch()
     with pytest.raises(UsageError) as error:
         local_out(tmp_path / "file")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from fistful.bow.embeddings import EMBEDDINGS_SCHEMA
 from fistful.bow.store import tables
 from fistful.bow.store.index import INDEX_SCHEMA, read_index
 from fistful.bow.store.tables import join_tables, read_table, write_table
+from fistful.errors import DataError
 
 SCHEMA = pa.schema([("key", pa.string()), ("captions", pa.list_(pa.string())), ("n", pa.int64())], metadata={"about": "x"})
 
@@ -73,3 +76,20 @@ def test_a_file_is_read_a_group_at_a_time_and_keeps_what_it_says_of_itself(tmp_p
     assert np.array_equal(found["n"].to_numpy(), np.arange(2500))
     write_table(tmp_path, "empty.parquet", rows(0))
     assert read_table(tmp_path / "empty.parquet", SCHEMA).num_rows == 0
+
+
+def test_a_damaged_file_is_told_from_a_disk_that_fails(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "a.parquet").write_bytes(b"")
+    with pytest.raises(DataError, match=r"a.parquet: not a readable parquet file \(Parquet file size is 0 bytes\)"):
+        read_table(tmp_path / "a.parquet", SCHEMA)
+    pq.write_table(pa.table({"key": [["a"]], "captions": [1], "n": ["x"]}), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"a.parquet: columns are list<.*>, int64, string, expected string, list<.*>, int64"):
+        read_table(tmp_path / "a.parquet", SCHEMA)
+
+    def fail(_: Path) -> None:
+        raise OSError(errno.EMFILE, "Failed to open local file 'a.parquet'. Detail: ...")  # as Arrow does, without its filename
+
+    monkeypatch.setattr(pq, "ParquetFile", fail)
+    with pytest.raises(OSError, match="Too many open files") as error:
+        read_table(tmp_path / "a.parquet", SCHEMA)
+    assert error.value.filename == str(tmp_path / "a.parquet")

@@ -133,6 +133,7 @@ SECOND_HEADER = 512 + 1024
         (pax(b"-9 path=a\n"), "a pax header that is none"),
         (pax(b"11 path=abc"), "a pax header that is none"),
         (pax(b"12 size=-50\n"), "a member of -50 bytes"),
+        (pax(b"12 size=abc\n"), "a pax header that is none"),
         (pax(b"25 size=99999999999999999\n"), "a pax header that is none"),
         (pax(b"26 size=99999999999999999\n"), "unexpected end of data"),
         (
@@ -173,3 +174,14 @@ def test_tars_that_cat_joined_are_read_one_after_the_other():
     joined = tar_bytes({"a.txt": b"red"}) + tar_bytes({"b.txt": b"blue"}) + tar_bytes({"c.txt": b"green"})
     tar = TarReader(io.BytesIO(joined))
     assert [(member.name, tar.read()) for member in tar] == [("a.txt", b"red"), ("b.txt", b"blue"), ("c.txt", b"green")]
+
+
+@pytest.mark.parametrize("size", [3, 600, 3 << 20])
+@pytest.mark.parametrize("zeros", [0, 512, 5 << 20])
+def test_offsets_are_those_in_the_whole_file_behind_an_end_marker_too(size: int, zeros: int) -> None:
+    parts = [tar_bytes({f"{letter}.txt": bytes([65 + i]) * size, f"{letter}2.txt": b"tail"}) for i, letter in enumerate("abc")]
+    joined = bytes(zeros).join(parts)
+    found = [(member.name, joined[member.offset : member.offset + member.size]) for member in TarReader(io.BytesIO(joined))]
+    assert found == [
+        pair for i, letter in enumerate("abc") for pair in ((f"{letter}.txt", bytes([65 + i]) * size), (f"{letter}2.txt", b"tail"))
+    ]

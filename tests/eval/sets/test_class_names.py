@@ -8,7 +8,7 @@ import pytest
 
 from fistful.errors import DataError, UsageError
 from fistful.eval.sets.class_names import ClassName, name_classes, odd_names, read_table
-from fistful.eval.sets.open_set import open_set
+from fistful.eval.sets.layouts import open_set
 from tests.support.evaluation_sets import clip_benchmark_set, make, write_parquet
 from tests.support.squares import SQUARES, square
 

@@ -6,7 +6,7 @@ import pytest
 
 from fistful.errors import UsageError
 from fistful.eval.sets.evaluation_set import Sample
-from fistful.eval.sets.open_set import open_set
+from fistful.eval.sets.layouts import open_set
 from tests.support.evaluation_sets import RED, write_parquet
 
 

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from fistful.bow.balance import Balance
@@ -14,7 +16,8 @@ from fistful.bow.store.kinds import PassedOver
 from fistful.bow.vocabulary import Limits, choose_words, count_table, write_vocabulary
 from fistful.errors import DataError, UsageError
 from fistful.eval.sets.class_names import ClassName
-from fistful.eval.tasks.classify import Answer, ClassifyConfig, LoadedModel, answers_table, classify, find_images, load, never_learnt
+from fistful.eval.tasks.classify import Answer, ClassifyConfig, LoadedModel, answers_table, classify, load, never_learnt
+from fistful.eval.tasks.own_images import find_images
 from fistful.training.model.own import checked
 from tests.support.colours import ColourEncoder
 
@@ -166,6 +169,14 @@ def test_a_header_is_no_class_whatever_parts_the_columns(squares, colours, tmp_p
     assert sorted(name for name, _ in found.top) == ["green", "red"]
 
 
+def test_a_model_without_a_text_tower_is_asked_by_its_head(squares, tmp_path):
+    (tmp_path / "names.txt").write_text("red\nblue\n")
+    silent, names = "tests.eval.test_evaluate:without_text_tower", str(tmp_path / "names.txt")
+    with pytest.raises(UsageError, match=r"has no text tower .* so that it embeds images alone; --prompts head asks its word head$"):
+        classify(silent, str(squares), names=names)
+    assert classify(silent, str(squares), names=names, config=ClassifyConfig(prompts="head"))[0].name in ("red", "blue")
+
+
 def test_one_string_in_place_of_a_list_is_refused(squares, colours):
     model, image = load(colours()), str(squares / "red" / "0.png")
     with pytest.raises(UsageError, match="images: expected a list of paths of image files"):
@@ -210,3 +221,86 @@ def test_a_class_one_of_whose_names_was_learnt_is_not_called_unknown(tmp_path):
     classes = [ClassName("0", "canine", ("dog",)), ClassName("1", "feline", ("puss",))]
     assert never_learnt(str(tmp_path), classes) == [f"{tmp_path}: learnt no word of canine (canine), feline (feline)"]
     assert never_learnt(str(tmp_path), classes, synonyms=True) == [f"{tmp_path}: learnt no word of feline (feline)"]
+
+
+def test_globs_are_found_here_where_no_shell_expanded_them(squares):
+    found = find_images([str(squares / "**" / "[01].png")])
+    assert [path.relative_to(squares).as_posix() for path in found] == [f"{c}/{i}.png" for c in ("blue", "green", "red") for i in "01"]
+    assert find_images([str(squares / "r*")]) == find_images([str(squares / "red")])
+    (squares / "red" / "[1].png").write_bytes(b"")
+    assert [path.name for path in find_images([str(squares / "red" / "[1].png")])] == ["[1].png"]  # there is a file of that name
+    with pytest.raises(UsageError) as error:
+        find_images([str(squares / "*.gif")])
+    assert str(error.value) == f"{squares}/*.gif: no file matches"
+
+
+ROWS = ["red/0.png", "green/1.png", "red/0.png"]
+
+
+def csv_of(path: Path) -> None:
+    path.write_text("id,file\n" + "".join(f"{i},{name}\n" for i, name in enumerate(ROWS)))
+
+
+def tsv_of(path: Path) -> None:
+    path.write_text("image\n" + "".join(f"{name}\n" for name in ROWS))
+
+
+def jsonl_of(path: Path) -> None:
+    path.write_text("".join(json.dumps({"image": name}) + "\n" for name in ROWS))
+
+
+def parquet_of(path: Path) -> None:
+    pq.write_table(pa.table({"image": ROWS}), path)
+
+
+def json_of(path: Path) -> None:
+    path.write_text(json.dumps([{"image": name} for name in ROWS]))
+
+
+@pytest.mark.parametrize(
+    ("name", "write"), [("a.csv", csv_of), ("a.tsv", tsv_of), ("a.jsonl", jsonl_of), ("a.parquet", parquet_of), ("a.json", json_of)]
+)
+def test_a_table_names_images_each_once(squares, colours, tmp_path, name, write):
+    write(squares / name)
+    (tmp_path / "names.txt").write_text("red\ngreen\n")
+    found = classify(colours(), str(squares / name), names=str(tmp_path / "names.txt"))
+    assert [(answer.image, answer.name) for answer in found] == [
+        (str(squares / "red/0.png"), "red"),
+        (str(squares / "green/1.png"), "green"),
+    ]
+    write(tmp_path / name)
+    elsewhere = ClassifyConfig(images_root=str(squares))
+    assert classify(colours(), str(tmp_path / name), names=str(tmp_path / "names.txt"), config=elsewhere) == found
+
+
+def test_each_row_of_a_table_gets_an_answer_that_says_what_is_wrong(squares, colours, tmp_path):
+    names = ["red/0.png", "gone.png", "../names.txt.png", "http://x.org/a.png", ""]
+    (squares / "a.csv").write_text("image,id\n" + "".join(f"{name},1\n" for name in names) + "red/1.png,many,cells\n")
+    (tmp_path / "names.txt").write_text("red\ngreen\n")
+    found = classify(colours(), str(squares / "a.csv"), names=str(tmp_path / "names.txt"), out=tmp_path / "out.csv")
+    assert [(answer.image.removeprefix(f"{squares}/"), (answer.error or "").split(";")[0]) for answer in found] == [
+        ("red/0.png", ""),
+        ("gone.png", "no_image: No such file or directory"),
+        ("a.csv row 6", "bad_row: 3 columns, expected 2"),
+        ("a.csv a.csv", "no_image: row 5 of those that can be read names no picture"),
+        ("../names.txt.png", "bad_name: leads out of the folder that names start from"),
+        ("http://x.org/a.png", "no_image: lies on the web, which is not fetched here"),
+    ]
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("number,kind\n1,2\n", "no column names images ('number', 'kind'); expected one of paths such as image or file_name"),
+        (
+            "image\ngone.png\n",
+            "none of the images that it names, such as gone.png, lies in its folder or beside it; --images-root FOLDER says where",
+        ),
+    ],
+)
+def test_a_table_without_images_says_what_was_looked_for(tmp_path, text, message):
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(UsageError) as error:
+        find_images([str(tmp_path / "a.csv")])
+    assert str(error.value) == f"{tmp_path}/a.csv: {message}"

@@ -21,7 +21,7 @@ from fistful.eval.evaluate import evaluate
 from fistful.eval.evaluate_config import EvaluateConfig
 from fistful.eval.results import read_results, results_table
 from fistful.eval.sets.evaluation_set import EvalSet, Sample
-from fistful.eval.sets.open_set import open_set
+from fistful.eval.sets.layouts import open_set
 from fistful.eval.tasks.multilabel import by_frequency, by_source, difference, left_out, summarise, truth_of
 from tests.support.squares import SQUARES, square
 

@@ -67,7 +67,7 @@ def workers_alive() -> list[int]:
     found = []
     for pid in descendants():
         with contextlib.suppress(OSError):
-            found += [pid] * ("pipelines.worker" in Path(f"/proc/{pid}/cmdline").read_text())
+            found += [pid] * ("pipelines.engine.worker" in Path(f"/proc/{pid}/cmdline").read_text())
     return found
 
 

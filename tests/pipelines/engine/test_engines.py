@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import os
-import signal
-import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fistful.bow.balance import Balance
-from fistful.errors import MachineError, UsageError
+from fistful.errors import UsageError
 from fistful.pipelines.bags import BagsConfig, bags
 from fistful.pipelines.count import CountConfig, count
 from fistful.pipelines.engine.stage import Running
+from tests.support.clusters import beam_cluster, dask_cluster
 from tests.support.folders import contents, environment
 from tests.support.job import PLAN, SOURCE, make_inputs
 
@@ -57,68 +52,24 @@ def test_other_engines_write_the_same_bytes(inputs: list[Path], expected: dict[s
     assert run_job(inputs, tmp_path, running) == expected
 
 
-def test_a_dask_scheduler_that_does_not_answer_is_told(tmp_path: Path) -> None:
-    import dask.config
-    import distributed  # noqa: F401 - it brings settings of its own, which would be lost with this one
-
-    (tmp_path / "a.tsv").write_text("caption\na cat\n")
-    with socket.socket() as taken:  # bound, and nobody listens
-        taken.bind(("127.0.0.1", 0))
-        address = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
-        running = Running(progress=False, engine="dask", beam_option=(f"dask_client_address={address}",))
-        with dask.config.set({"distributed.comm.timeouts.connect": "200ms"}), pytest.raises(MachineError) as error:
-            count(str(tmp_path / "a.tsv"), out=tmp_path / "out", config=CountConfig(running=running))
-    assert str(error.value).startswith(f"{tmp_path}/out: no Dask scheduler answers (Timed out trying to connect to {address}")
-    assert str(error.value).endswith("; once one does, the same command resumes")
-
-
-@contextlib.contextmanager
-def cluster(folder: Path) -> Generator[tuple[str, ...]]:
-    """A job server and a pool of workers, processes of their own that know only what they are sent; yields Beam's options."""
-    ports = free_ports(2)
-    with_path = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}  # the pool starts `python`
-    modules = ("runners.portability.local_job_service_main", "runners.worker.worker_pool_main")
-    commands = [
-        [sys.executable, "-m", f"apache_beam.{module}", flag, str(port)]
-        for module, flag, port in zip(modules, ("--port", "--service_port"), ports, strict=True)
-    ]
-    with contextlib.ExitStack() as stack:
-        for command in commands:
-            log = stack.enter_context(open(folder / "cluster.log", "ab"))
-            process = subprocess.Popen(command, cwd=folder, env=with_path, stdout=log, stderr=log, start_new_session=True)
-            stack.callback(process.wait)
-            stack.callback(os.killpg, process.pid, signal.SIGKILL)
-        for port in ports:
-            wait_for_port(port)
-        yield (f"job_endpoint=localhost:{ports[0]}", "environment_type=EXTERNAL", f"environment_config=localhost:{ports[1]}")
-
-
-def free_ports(n: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(n)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-
-
-def wait_for_port(port: int) -> None:
-    ticks = threading.Event()  # never set: its wait is the tick
-    for _ in range(600):
-        with contextlib.suppress(OSError), socket.create_connection(("localhost", port), timeout=1):
-            return
-        ticks.wait(0.1)
-    raise AssertionError(f"nobody listens at {port}")
-
-
 @pytest.mark.timeout(120)
 def test_a_job_server_with_workers_of_its_own_writes_the_same_bytes(inputs: list[Path], expected: dict[str, bytes], tmp_path: Path) -> None:
-    with cluster(tmp_path) as options:
+    with beam_cluster(tmp_path) as options:
         found = run_job(inputs, tmp_path / "out", Running(progress=False, engine="PortableRunner", beam_option=options))
     assert found == expected
 
 
+@pytest.mark.timeout(120)
+def test_a_dask_cluster_that_is_there_already_writes_the_same_bytes(inputs: list[Path], expected: dict[str, bytes], tmp_path: Path) -> None:
+    with dask_cluster(tmp_path) as (address, scheduler_file):
+        running = Running(progress=False, engine="dask", beam_option=(f"dask_client_address={address}",))
+        assert run_job(inputs, tmp_path / "by address", running) == expected
+        running = Running(progress=False, engine="dask", beam_option=(f"dask_scheduler_file={scheduler_file}",))
+        assert run_job(inputs, tmp_path / "by file", running) == expected
+
+
 def test_a_bundle_that_is_repeated_writes_the_same_bytes(inputs: list[Path], expected: dict[str, bytes], tmp_path: Path) -> None:
-    running = Running(progress=False, workers=2, beam_option=("direct_runner_bundle_repeat=2",))
+    running = Running(progress=False, beam_option=("direct_runner_bundle_repeat=2",))
     assert run_job(inputs, tmp_path, running) == expected
 
 

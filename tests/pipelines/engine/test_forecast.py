@@ -15,8 +15,9 @@ from fistful.pipelines.bags import BagsConfig, bags
 from fistful.pipelines.count import CountConfig, count
 from fistful.pipelines.engine.forecast import STATED_RATE, cut, forecast_text
 from fistful.pipelines.engine.stage import Running
+from fistful.pipelines.read.plan import PlanOptions, plan_units
 from fistful.pipelines.read.sources import SourceOptions
-from fistful.pipelines.read.units import PlanOptions, Unit, plan_units
+from fistful.pipelines.read.units import Unit
 from tests.support.folders import contents, fistful
 from tests.support.pictures import picture
 

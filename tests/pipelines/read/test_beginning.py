@@ -14,10 +14,10 @@ from fistful.bow.store.shard import tar_bytes
 from fistful.errors import UsageError
 from fistful.pipelines.read.beginning import first_line
 from fistful.pipelines.read.lines import read_blocks
+from fistful.pipelines.read.plan import PlanOptions, plan_units
 from fistful.pipelines.read.records import READ_AGAIN, CsvText
-from fistful.pipelines.read.rows import SourceOptions
+from fistful.pipelines.read.source_options import SourceOptions
 from fistful.pipelines.read.sources import check_unit
-from fistful.pipelines.read.units import PlanOptions, plan_units
 from tests.support.source_rows import captions, read
 
 FIRST = SourceOptions(caption="1")
@@ -120,7 +120,7 @@ def wide(text: str, encoding: str) -> bytes:
         ("a.csv", b"id;text\n1;red\n", "caption", "no column 'caption' in its first line ('id', 'text'); " + TELLS.format(2, "second")),
         ("a.csv", b"text\nred\n", "caption", "no column 'caption' in its first line ('text'); " + TELLS.format(1, "first")),
         ("a.tsv", b"id,caption\n1,red\n", "caption", "no column 'caption' in its first line ('id,caption')" + TABS),
-        ("a.csv", b"1;red\n", "2", NEEDS + "semicolons part its columns, a first line sep=; says so"),
+        ("a.csv", b"1;red\n", "2", NEEDS + "semicolons part its columns, --delimiter semicolon says so"),
         ("a.csv", b"1\tred\n", "2", NEEDS + "tabs part its columns, --input-format tsv reads it"),
         ("a.csv", b"id,caption\r1,red\r", "caption", MACS),
         ("a.tsv", wide("caption\nred\n", "utf-16"), "caption", "not UTF-8 but UTF-16, " + ICONV.format("UTF-16")),

@@ -16,7 +16,8 @@ from fistful.errors import UsageError
 from fistful.pipelines.read import delimited as tables
 from fistful.pipelines.read.delimited import read_table
 from fistful.pipelines.read.lines import read_blocks
-from fistful.pipelines.read.rows import Row, SourceOptions
+from fistful.pipelines.read.rows import Row
+from fistful.pipelines.read.source_options import SourceOptions
 from fistful.pipelines.read.units import Unit
 from tests.support.source_rows import read as read_file
 from tests.support.strategies import WHITE
@@ -53,6 +54,11 @@ def as_bytes(records: list[tables.Strings]) -> list[tables.Record]:
 
 def by_number(letters: list[DeadLetter]) -> list[tuple[str, ...]]:
     return sorted((letter.place, letter.reason, letter.detail, str(letter.raw)) for letter in letters)
+
+
+def test_a_refused_row_of_a_csv_is_kept_as_a_csv_has_it() -> None:
+    letters = read(b'id;caption\n1;2;"red; dog"\n3;caf\xe9\n4;"red ""dog"\n', SourceOptions(), "csv")[1]
+    assert [(letter.reason, letter.raw) for letter in letters] == [("bad_row", b'1;2;"red; dog"'), ("bad_caption", b"3;caf\xe9")]
 
 
 def test_columns_are_taken_by_name_or_number_several_of_them_and_others_pass_through() -> None:

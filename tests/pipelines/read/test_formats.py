@@ -18,9 +18,10 @@ from fistful.bow.store.dead_letters import DeadLetter
 from fistful.bow.store.shard import tar_bytes
 from fistful.errors import UsageError
 from fistful.pipelines.read.find_files import expand_braces, find_files
-from fistful.pipelines.read.rows import Row, SourceOptions
+from fistful.pipelines.read.plan import PlanOptions, plan_units
+from fistful.pipelines.read.rows import Row
+from fistful.pipelines.read.source_options import SourceOptions
 from fistful.pipelines.read.sources import check_unit, open_unit
-from fistful.pipelines.read.units import PlanOptions, plan_units
 from tests.support.pictures import picture
 
 Read = tuple[list[Row], list[DeadLetter]]
@@ -89,6 +90,17 @@ def test_every_bad_json_line_is_told(tmp_path: Path) -> None:
     ]
 
 
+def test_what_pandas_writes_for_a_missing_value_is_no_caption_and_words_are_taken_as_they_stand(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,caption\n1,a dog\n2,\n3,nan\n4,NULL\n")
+    (tmp_path / "a.jsonl").write_text('{"caption": "a dog"}\n{"caption": null}\n{"caption": NaN}\n{"caption": "None"}\n')
+    pq.write_table(pa.table({"caption": ["a dog", None, "None"]}), tmp_path / "a.parquet")
+    kept = {"a.csv": ["a dog", "nan", "NULL"], "a.jsonl": ["a dog", "None"], "a.parquet": ["a dog", "None"]}
+    for name, expected in kept.items():
+        rows, letters = read(tmp_path / name)
+        assert [row.captions for row in rows] == [[caption] for caption in expected]
+        assert {letter.reason for letter in letters} == {"no_caption"}
+
+
 @given(st.lists(st.text(max_size=20).filter(str.strip), min_size=1, max_size=12), st.integers(1, 90))
 def test_wherever_a_jsonl_is_cut_every_line_is_read_once_and_in_order(
     tmp_path_factory: pytest.TempPathFactory, texts: list[str], unit_bytes: int
@@ -102,12 +114,12 @@ def test_wherever_a_jsonl_is_cut_every_line_is_read_once_and_in_order(
 
 
 def test_a_field_that_is_not_there_is_told_before_anything_is_written(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_text('{"text": "a dog", "id": 1}\n' * 3)
+    (tmp_path / "a.jsonl").write_text('{"prose": "a dog", "id": 1}\n' * 3)
     unit = plan_units((str(tmp_path),), PlanOptions())[0][0]
     with pytest.raises(UsageError) as error:
         check_unit(unit, SourceOptions())
     path = tmp_path / "a.jsonl"
-    assert str(error.value) == f"{path}: no field 'caption' ('text', 'id') in its first rows; --caption NAME names the field of captions"
+    assert str(error.value) == f"{path}: no field 'caption' ('prose', 'id') in its first rows; --caption NAME names the field of captions"
     with pytest.raises(UsageError, match="fields of JSON have names, found --caption 2"):
         check_unit(unit, SourceOptions(caption="2"))
 

@@ -15,9 +15,9 @@ import pytest
 
 from fistful.bow.store.dead_letters import DeadLetter
 from fistful.errors import UsageError
+from fistful.pipelines.read.plan import PlanOptions, plan_units
 from fistful.pipelines.read.rows import Row
 from fistful.pipelines.read.sources import SourceOptions, open_unit
-from fistful.pipelines.read.units import PlanOptions, plan_units
 
 TEXTS = [pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.large_binary(), pa.binary_view()]
 DICTIONARIES = [pa.dictionary(pa.int32(), kind) for kind in (pa.string(), pa.large_string())]

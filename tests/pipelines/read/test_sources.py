@@ -17,9 +17,9 @@ from fistful.bow.store.plain_text import MAX_TEXT
 from fistful.bow.store.shard import tar_bytes
 from fistful.errors import UsageError
 from fistful.pipelines.read.lines import BLOCK
+from fistful.pipelines.read.plan import PlanOptions, plan_units
 from fistful.pipelines.read.rows import BATCH_ROWS
 from fistful.pipelines.read.sources import SourceOptions, check_unit, open_unit
-from fistful.pipelines.read.units import PlanOptions, plan_units
 from tests.support.pictures import picture
 from tests.support.source_rows import captions, read
 
@@ -139,9 +139,9 @@ def test_a_line_without_an_end_is_one_refused_row_in_bounded_memory(tmp_path: Pa
     [
         (
             "a.tsv",
-            b"id\ttext\n",
+            b"id\tprose\n",
             SourceOptions(),
-            "{path}: no column 'caption' in its first line ('id', 'text'); "
+            "{path}: no column 'caption' in its first line ('id', 'prose'); "
             "--caption NAME names the caption column, --caption 2 takes the second of a file without header",
         ),
         ("a.tsv", b"red dog\n", SourceOptions(caption="2"), "{path}: its first row has 1 columns, --caption 2 needs more"),

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 
 from fistful.bow.store.shard import tar_bytes
+from fistful.pipelines.read.plan import PlanOptions, plan_units
 from fistful.pipelines.read.sources import SourceOptions, open_unit
-from fistful.pipelines.read.units import PlanOptions, plan_units
 from tests.support.pictures import picture
 
 PICTURE = picture()

@@ -9,7 +9,8 @@ import pytest
 
 from fistful.bow.store.kinds import PassedOver
 from fistful.errors import UsageError
-from fistful.pipelines.read.units import PlanOptions, Unit, plan_units
+from fistful.pipelines.read.plan import PlanOptions, plan_units
+from fistful.pipelines.read.units import Unit
 
 SMALL = PlanOptions(unit_mb=10 / 1e6, unit_files=2)
 
@@ -41,7 +42,7 @@ def test_a_table_is_cut_by_bytes_and_what_cannot_be_entered_is_one_unit(tmp_path
     assert (inputs["files"], inputs["bytes"]) == (3, 75)
 
 
-def test_of_a_folder_one_kind_is_taken_tars_before_tables_before_images(tmp_path: Path) -> None:
+def test_of_a_folder_one_kind_is_taken_tars_before_captioned_images_before_tables(tmp_path: Path) -> None:
     write(tmp_path, a__png=b"", b__JPEG=b"", c__webp=b"", c__txt=b"", d__gif=b"")
     units, _ = plan_units((str(tmp_path),), SMALL)
     assert [(unit.kind, unit.name, unit.files) for unit in units] == [
@@ -49,7 +50,9 @@ def test_of_a_folder_one_kind_is_taken_tars_before_tables_before_images(tmp_path
         ("images", "c.webp", ("c.webp",)),
     ]
 
-    write(tmp_path, e__tsv=b"x")
+    write(tmp_path, e__tsv=b"x")  # a stray table, which names no picture
+    assert {unit.kind for unit in plan_units((str(tmp_path),), SMALL)[0]} == {"images"}
+    (tmp_path / "c.txt").unlink()
     assert [unit.name for unit in plan_units((str(tmp_path),), SMALL)[0]] == ["e.tsv"]
     write(tmp_path, shards___00000__tar=b"x", shards___00000__parquet=b"x", shards___00001__tar__gz=b"x")
     assert [unit.name for unit in plan_units((str(tmp_path),), SMALL)[0]] == ["shards/00000.tar", "shards/00001.tar.gz"]
@@ -91,10 +94,10 @@ def test_names_that_are_not_utf_8_are_spelt_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("sources", "message"),
     [
-        ([], "no SOURCE given; expected files (TSV, CSV, JSONL, parquet, tar) or folders"),
+        ([], "no SOURCE given; expected files (TSV, CSV, JSONL, text, parquet, tar) or folders"),
         (["nowhere"], "nowhere: no such file or folder"),
         (["empty"], "empty: holds no tar, TSV, CSV, JSONL, image or parquet"),
-        (["a.token"], "a.token: cannot tell what it is from its name; --input-format tsv, csv, jsonl, parquet or tar says so"),
+        (["a.token"], "a.token: cannot tell what it is from its name; --input-format tsv, csv, jsonl, txt, parquet or tar says so"),
         (["a.tsv", "link.tsv"], "{here}/a.tsv: given twice; every input counts once"),
         (["folder", "folder/b.tsv"], "{here}/folder/b.tsv: given twice; every input counts once"),
     ],

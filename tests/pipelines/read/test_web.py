@@ -17,8 +17,8 @@ from fistful.bow.store.files import MOST_SKIPPED, open_input
 from fistful.bow.store.shard import tar_bytes
 from fistful.errors import UsageError
 from fistful.pipelines.read.find_files import find_files
+from fistful.pipelines.read.plan import PlanOptions, plan_units
 from fistful.pipelines.read.sources import SourceOptions, open_unit
-from fistful.pipelines.read.units import PlanOptions, plan_units
 from tests.support.pictures import picture
 
 FIRST = 64
@@ -89,6 +89,17 @@ def parquet(*texts: str) -> bytes:
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table({"caption": texts}), sink)
     return sink.getvalue().to_pybytes()
+
+
+def test_addresses_that_differ_only_in_what_is_asked_of_the_server_are_refused(web: dict[str, bytes]) -> None:
+    web |= {"https://hub.org/set/a.tsv": b"caption\nred fox\n", "https://hub.org/other/a.tsv": b"caption\nred dog\n"}
+    message = r"set/a.tsv\?rev=2: is called as https://hub.org/set/a.tsv\?rev=1 is; fetch one of them first, such as by curl -L -o OTHER"
+    with pytest.raises(UsageError, match=message):
+        captions("https://hub.org/other/a.tsv", "https://hub.org/set/a.tsv?rev=1", "https://hub.org/set/a.tsv?rev=2")
+    assert [name for name, _ in captions("https://hub.org/set/a.tsv?rev=1", "https://hub.org/other/a.tsv?rev=1")] == [
+        "other/a.tsv",
+        "set/a.tsv",
+    ]
 
 
 @pytest.mark.parametrize("asked", ["", "?download=true", "?download=true&from=/a.zip#top"])

@@ -155,3 +155,12 @@ def test_tars_are_told_apart_by_what_is_in_them(captioned_tar, tmp_path):
     data[int(index.offset[0]) + int(index.size[0]) // 2] ^= 1
     path.write_bytes(data)
     assert len({*first, *other, *read_samples((str(path),), needs_words=False).fingerprints}) == 3
+
+
+def test_pictures_of_tars_that_cat_joined_are_their_own(tmp_path):
+    write_tar(tmp_path / "a.tar", range(3))
+    write_tar(tmp_path / "b.tar", range(3, 6))
+    (tmp_path / "joined.tar").write_bytes((tmp_path / "a.tar").read_bytes() + (tmp_path / "b.tar").read_bytes())
+    apart = read_samples((str(tmp_path / "a.tar"), str(tmp_path / "b.tar")), needs_words=False)
+    joined = read_samples((str(tmp_path / "joined.tar"),), needs_words=False)
+    assert [read_picture(joined, row) for row in range(6)] == [read_picture(apart, row) for row in range(6)]

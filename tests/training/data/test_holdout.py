@@ -11,7 +11,7 @@ import pytest
 
 from fistful.bow.store.index import read_index
 from fistful.errors import UsageError
-from fistful.pipelines.pseudo.label import held_pictures
+from fistful.pipelines.pseudo.held_out import held_pictures
 from fistful.training.data.holdout import hidden_rows
 from fistful.training.data.reading import read_samples
 from fistful.training.train import train

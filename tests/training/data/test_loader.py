@@ -17,7 +17,7 @@ from fistful.training.data.loader import Loader
 from fistful.training.data.reading import read_samples
 from fistful.training.data.samples import read_picture
 from fistful.training.job import make_order
-from fistful.training.pixels import Fit
+from fistful.training.resize_and_crop import Fit
 from fistful.training.train_config import train_config
 from tests.support.data_folder import picture, picture_bytes, sample
 
@@ -40,7 +40,7 @@ def many_shards(tmp_path_factory):
 
 
 def loader_of(samples, size=16, **options):
-    config = train_config(**{"text": "bag", "context_length": 16, "world_size": 1, "batch_size": 40, **options})
+    config = train_config(**{"text": "bag", "context_length": 16, "world_size": 1, "batch_size": 40, "decoders": 2, **options})
     tokenizer = open_clip.SimpleTokenizer(context_length=config.model.context_length)
     order = make_order(config, samples, np.zeros(len(samples), bool))
     return Loader(config, samples, order, Fit(size), samples.vocabulary, tokenizer)
@@ -75,10 +75,20 @@ def test_a_shard_that_went_missing_is_named(data, write_data, tmp_path):
 
 def test_features_of_more_units_than_may_be_open_are_read_all_the_same(tmp_path):
     n, before = OPEN_TABLES + 100, len(os.listdir("/proc/self/fd"))
-    parts = [Part(folder=0, unit=unit, rows=np.array([unit]), path=tmp_path / f"{unit}.npy") for unit in range(n)]
+    parts = [Part(rows=np.array([unit]), path=tmp_path / f"{unit}.npy") for unit in range(n)]
     for unit, part in enumerate(parts):
         np.save(part.path, np.array([[unit, 1]], np.float16))
     features = Features(parts, n, None)
     rows, found = features.take(np.arange(n)[::-1].copy())
     assert rows.tolist() == found[:, 0].tolist() == list(range(n))[::-1]
     assert len(os.listdir("/proc/self/fd")) <= before + OPEN_TABLES
+
+
+def test_shards_that_are_read_one_after_another_are_told_of_before_they_are_read(write_data, tmp_path, monkeypatch):
+    told, tell = [], os.posix_fadvise
+    monkeypatch.setattr(os, "posix_fadvise", lambda *arguments: (told.append(arguments[1:]), tell(*arguments)))
+    samples = read_samples((write_data(tmp_path / "bags", n=48, units=4),))
+    shown = [batch.rows for batch in loader_of(samples, batch_size=6, order="shards").batches(0, 16)]
+    assert told == [(0, 0, os.POSIX_FADV_WILLNEED)] * 8  # four shards in each of two epochs
+    for epoch in (shown[:8], shown[8:]):
+        assert sorted(np.concatenate(epoch)) == list(range(48))

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fistful.training.data import order as order_module
 from fistful.training.data.order import Order, Stream, permute
 
 
@@ -108,3 +109,51 @@ def test_no_batch_has_more_than_its_share_of_pseudo_labelled_samples(batch_size,
     assert {int((many.batch(step)[0] >= 30).sum()) for step in range(50)} == {most}
     few = order(real=300, pseudo=30, batch_size=batch_size, share=share)
     assert max(int((few.batch(step)[0] >= 300).sum()) for step in range(50)) <= most
+
+
+def in_shards(sizes=((10, 6, 8), (12,)), weights=(1.0, 1.0), seed=0):
+    """A stream whose shards are read one after another: 24 members in three shards of one folder, 12 in one of another."""
+    shards = tuple(np.array(folder, np.int64) for folder in sizes)
+    counts = tuple((int(folder.sum()), weight) for folder, weight in zip(shards, weights, strict=True))
+    return Stream(members=np.arange(sum(n for n, _ in counts)), weights=counts, seed=seed, salt=0, shards=shards)
+
+
+def test_shards_are_read_one_after_another_in_another_order_each_epoch(monkeypatch):
+    monkeypatch.setattr(order_module, "WINDOW", 4)
+    shard_of = np.repeat([0, 1, 2, 3], [10, 6, 8, 12])
+    orders = set()
+    for epoch in range(12):
+        rows, draws = in_shards().take(np.arange(36) + 36 * epoch)
+        assert sorted(rows) == list(range(36))
+        assert set(draws) == {epoch}
+        windows = [shard_of[rows[start : start + 4]] for start in range(0, 36, 4)]
+        assert all(len(set(window)) <= 2 for window in windows)  # no shard has fewer than four samples
+        seen = [np.flatnonzero([shard in window for window in windows]) for shard in range(4)]
+        assert all((np.diff(places) == 1).all() for places in seen)  # and none is gone back to
+        assert rows.tolist() != sorted(rows.tolist())
+        orders.add(tuple(int(places[0]) for places in seen))
+    assert len(orders) > 4
+
+
+def test_the_order_by_shards_is_a_function_of_seed_and_place():
+    whole = in_shards().take(np.arange(200))[0]
+    parts = np.concatenate([in_shards().take(np.arange(start, start + 8))[0] for start in range(0, 200, 8)])
+    assert whole.tolist() == parts.tolist()
+    assert whole.tolist() != in_shards(seed=1).take(np.arange(200))[0].tolist()
+
+
+@given(
+    st.lists(
+        st.tuples(st.lists(st.integers(1, 9), min_size=1, max_size=4), st.sampled_from([0.5, 1.0, 1.5, 2.0, 3.0])), min_size=1, max_size=3
+    ),
+    st.integers(0, 9),
+)
+def test_by_shards_samples_are_shown_as_often_as_their_folder_weighs(folders, seed):
+    stream = in_shards(tuple(sizes for sizes, _ in folders), tuple(weight for _, weight in folders), seed)
+    rows, draws = stream.take(np.arange(3 * stream.per_epoch()))
+    assert len(np.unique(np.stack([rows, draws]), axis=1).T) == len(rows)
+    shown, first = np.bincount(rows, minlength=len(stream.members)), 0
+    for n, weight in stream.weights:
+        assert shown[first : first + n].sum() == 3 * round(n * weight)
+        assert shown[first : first + n].max() <= 3 * -(-weight // 1)
+        first += n

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import open_clip
 import pytest
 import torch
 
 from fistful.bow.store.images import decode_image
-from fistful.errors import UsageError
-from fistful.training.model.encoder import Encoder
+from fistful.bow.vocabulary import read_vocabulary
+from fistful.errors import DataError, UsageError
+from fistful.training.model.encoder import Encoder, features_and_shares
 from fistful.training.model.export import read_model
 from fistful.training.model.load import load_encoder
+from fistful.training.model.model import normalise
+from fistful.training.model.preprocess import preprocess_of
+from fistful.training.model.pretrained import load_pretrained
+from fistful.training.model.towers import model_config
 from fistful.training.train import train
 from fistful.training.train_config import train_config
 from tests.support.data_folder import picture_bytes
@@ -93,6 +100,23 @@ def test_word_scores_are_standardised_over_training_pictures(joint_run):
     np.testing.assert_allclose(scores.std(0), 1, atol=2e-2)
 
 
+def test_a_words_share_of_a_bag_is_its_probability_by_what_it_weighs(joint_run):
+    encoder = load_encoder(str(joint_run))
+    images = np.stack([encoder.prepare(image) for image in pictures(5)])
+    model, vocabulary = read_model(joint_run / "model").model, read_vocabulary(joint_run / "model")
+    with torch.inference_mode():
+        logits = model.head(
+            model.channels(normalise(torch.from_numpy(images), encoder.preprocess["mean"], encoder.preprocess["std"]))
+        ).numpy()
+    weight = np.maximum(np.log(vocabulary.n_samples / (1 + vocabulary.df)), 0.1)
+    expected = np.exp(logits) / weight
+    shares = encoder.word_shares(images)
+    np.testing.assert_allclose(shares, expected / expected.sum(axis=1, keepdims=True), rtol=1e-4)
+    features, again = features_and_shares(encoder, images)
+    np.testing.assert_allclose(again, shares, rtol=1e-5)
+    np.testing.assert_allclose(features, encoder.embed_images(images), atol=1e-6)
+
+
 def test_prepare_gives_what_open_clip_feeds_its_models(joint_run):
     encoder = load_encoder(str(joint_run))
     _, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{joint_run / 'model'}")
@@ -136,6 +160,28 @@ def test_a_folder_without_weights_is_refused(joint_run, tmp_path):
     (tmp_path / "open_clip_config.json").write_bytes((joint_run / "model" / "open_clip_config.json").read_bytes())
     with pytest.raises(UsageError, match=r"but no weights; expected open_clip_model.safetensors beside it"):
         load_encoder(str(tmp_path))
+
+
+VISION = {"embed_dim": 8, "vision_cfg": {}}
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ([], "has no model_cfg, expected an open_clip configuration"),
+        ({"preprocess_cfg": {}}, "has no model_cfg, expected an open_clip configuration"),
+        ({"model_cfg": {"embed_dim": 8}}, "its model_cfg has no vision_cfg, or no embed_dim; expected an open_clip configuration"),
+        ({"model_cfg": VISION, "preprocess_cfg": [1]}, "its preprocess_cfg is no object, expected an open_clip configuration"),
+    ],
+)
+def test_what_others_wrote_in_place_of_open_clips_configuration_is_refused(tmp_path, config, message):
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
+    for read in (model_config, load_encoder, lambda folder: preprocess_of(train_config(model=folder), None)):
+        with pytest.raises(DataError, match=rf"open_clip_config.json: {message}"):
+            read(str(tmp_path))
+    (tmp_path / "open_clip_model.safetensors").write_bytes(b"")
+    with pytest.raises(DataError, match=rf"open_clip_config.json: {message}"):
+        load_pretrained(str(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,9 @@ def test_a_head_is_words_and_their_scores_together():
     half = ColourEncoder()
     half.word_scores = half.embed_images
     assert checked(half, "colours").word_scores is None
-    assert checked(ColourEncoder(head=True), "colours").words == ["red", "green", "blue"]
+    whole = checked(ColourEncoder(head=True), "colours")
+    assert whole.words == ["red", "green", "blue"]
+    np.testing.assert_allclose(whole.word_shares(PICTURES), 1 / 3, rtol=1e-6)  # grey: the softmax of equal scores
 
 
 @pytest.mark.parametrize(

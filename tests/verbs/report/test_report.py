@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from fistful.bow.balance import Balance
+from fistful.bow.store import manifest
 from fistful.errors import DataError, UsageError
 from fistful.verbs.report import ReportConfig, report
 from fistful.verbs.report.classes import ClassScores, buckets
@@ -20,7 +21,7 @@ from fistful.verbs.report.page_text import shown
 from fistful.verbs.report.scores import headline
 from fistful.verbs.report.truth import most_frequent, precision
 from tests.support.folders import REPOSITORY
-from tests.support.report_folders import HOSTILE, Right, make_all, make_data, make_results, make_run
+from tests.support.report_folders import HOSTILE, Right, make_all, make_data, make_results, make_run, make_vectors
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +56,48 @@ def write(out: Path, *folders: Path, **options: object) -> str:
 def test_a_folder_of_folders_is_all_that_a_report_needs(everything: Path, tmp_path: Path) -> None:
     page = report(str(everything), out=tmp_path / "page.html")
     text = page.read_text("utf-8")
-    for anchor in ("scores", "comparison", "training", "words", "samples", "labels", "classes", "made"):
+    for anchor in ("pictures", "scores", "comparison", "training", "words", "vectors", "labels", "classes", "made"):
         assert f'<section id="{anchor}">' in text
     assert "Three models, two test sets" in text
+
+
+def test_the_page_opens_with_pictures_and_scores_follow(everything: Path, tmp_path: Path) -> None:
+    text = write(tmp_path / "page.html", everything, samples=8)
+    assert re.findall(r'<section id="(\w+)">', text)[:2] == ["pictures", "scores"]
+    pictures = text.split('<section id="pictures">')[1].split("</section>")[0]
+    shown_at_once = re.sub(r"<details>.*?</details>", "", pictures, flags=re.S)
+    assert (pictures.count('<li class="card">'), shown_at_once.count('<li class="card">')) == (16, 12)
+    assert pictures.count("<summary>2 more</summary>") == 2
+
+
+def test_a_picture_stands_beside_its_name_its_bag_and_what_the_model_says(tmp_path: Path) -> None:
+    labels = make_data(tmp_path / "pseudo", ["dog", "cat", "bird"], pseudo=True)
+    truth = tmp_path / "truth.tsv"
+    truth.write_text("key\tname\n" + "".join(f"k{unit}-{row}\ta dog, barking\n" for unit in range(2) for row in range(15)))
+    text = write(tmp_path / "page.html", labels, truth=str(truth), samples=1)
+    card = text.split('<li class="card">')[1].split("<section")[0]
+    said = " ".join(re.sub(r"<[^>]+>|&nbsp;", " ", card).split())
+    assert re.match(r"a dog, barking bag dog the model says ✓ right: dog 50 %( ✗ wrong: \w+ 50 %)*", said)
+
+
+def test_the_page_says_in_what_runs_differ_and_nothing_where_it_is_their_seed_alone(tmp_path: Path) -> None:
+    results = make_results(tmp_path / "results", {"a": Right(0.3), "b": Right(0.4)})
+    a, b = make_run(tmp_path / "runs/a", text="bag"), make_run(tmp_path / "runs/b", text="bag", text_tower="words")
+    seed = make_run(tmp_path / "runs/c", text="bag", seed=1)
+    table = write(tmp_path / "page.html", results, a, b).split('"stay">What differs between the runs')[1].split("</table>")[0]
+    said = " ".join(re.sub(r"<[^>]+>", " ", table).split())
+    assert said == "; all else is equal: 50 steps of 64 samples a step run text tower a transformer b words"
+    assert "What differs" not in write(tmp_path / "page.html", results, a, seed)
+
+
+@pytest.mark.parametrize(("images", "folded"), [(1, True), (3, False)])
+def test_tables_of_classes_that_have_one_picture_each_are_folded_away(tmp_path: Path, images: int, folded: bool) -> None:
+    results = make_results(tmp_path / "results", {"a": Right(0.3), "bb": Right(0.4)}, n_images=images)
+    text = write(tmp_path / "page.html", results)
+    tables = ("Best classes, % right, by the mean of the models", "Gained most, % right")
+    folds = "".join(re.findall(r"<details>.*?</details>", text, flags=re.S))
+    assert [table in text for table in tables] == [True, True]
+    assert [table in folds for table in tables] == [folded, folded]
 
 
 def test_the_same_input_gives_the_same_bytes_and_a_date_only_if_it_is_given(everything: Path, tmp_path: Path) -> None:
@@ -85,22 +125,28 @@ def test_mathematics_in_names_is_not_set(everything: Path, tmp_path: Path) -> No
     assert "$\\frac$" in write(tmp_path / "page.html", results)
 
 
-@pytest.mark.parametrize("kind", ["bags", "pseudo", "results", "runs"])
+@pytest.mark.parametrize("kind", ["bags", "pseudo", "results", "runs", "vectors"])
 def test_what_is_missing_is_left_out_with_a_line_that_says_what_would_fill_it(everything: Path, tmp_path: Path, kind: str) -> None:
     text = write(tmp_path / "page.html", everything / kind)
-    there = {"bags": {"words", "samples"}, "pseudo": {"labels"}, "results": {"scores", "comparison", "classes"}, "runs": {"training"}}[kind]
+    there = {
+        "bags": {"words", "pictures"},
+        "pseudo": {"labels", "pictures"},
+        "results": {"scores", "comparison", "classes"},
+        "runs": {"training"},
+        "vectors": {"vectors"},
+    }[kind]
     assert set(re.findall(r'<section id="(\w+)">', text)) == there | {"made"}
-    assert text.count("give the folder that <code>fistful ") == 6 - len(there - {"comparison"})
+    assert text.count("give the folder that <code>fistful ") == 7 - len(there - {"comparison"})
 
 
 def test_folders_that_were_begun_but_have_nothing_yet_are_no_crash(tmp_path: Path) -> None:
-    for name in ("bags", "label", "train", "evaluate"):
+    for name in ("bags", "label", "train", "evaluate", "vectors"):
         (tmp_path / name).mkdir()
         config = {"format": 1, "verb": name, "config": {}, "inputs": {}, "id": "0" * 16}
         (tmp_path / name / "config.json").write_text(json.dumps(config))
     text = write(tmp_path / "page.html", tmp_path)
     assert "Not finished, so not to be relied on" in text
-    assert text.count("give the folder that") == 6
+    assert text.count("give the folder that") == 7
 
 
 def test_overlapping_intervals_rank_nothing(tmp_path: Path) -> None:
@@ -255,6 +301,44 @@ def contrast(one: str, other: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
+def test_word_vectors_show_which_words_are_alike(tmp_path: Path) -> None:
+    angles = np.radians([0, 10, 25, 90])
+    vectors = np.concatenate([np.stack([np.cos(angles), np.sin(angles)], axis=1), np.zeros((1, 2))])
+    folder = make_vectors(tmp_path / "vectors", ["dog", "puppy", "cat", "car", "zebra"], vectors)
+    text = write(tmp_path / "page.html", folder)
+    assert "<h1><bdi>One folder of word vectors</bdi></h1>" in text
+    part = text.split('<section id="vectors">')[1].split("</section>")[0]
+    said = " ".join(re.sub(r"<[^>]+>|&nbsp;", " ", part).split())
+    assert "words of the vocabulary 5" in said
+    assert "of them with a vector 4 (80.0 %)" in said
+    assert "dog puppy , cat , car" in said
+    assert "car cat , puppy , dog" in said
+    assert "zebra" not in said.partition("nearest first")[2]
+    (folder / "vectors.npy").unlink()  # while they are made
+    (folder / "stats.json").unlink()
+    assert "nearest first" not in write(tmp_path / "page.html", folder)
+
+
+def test_one_folder_is_one_folder(tmp_path: Path) -> None:
+    data = make_data(tmp_path / "bags", ["dog", "cat"])
+    assert "<h1><bdi>One data folder</bdi></h1>" in write(tmp_path / "page.html", data)
+
+
+@pytest.mark.parametrize(
+    ("verb", "way"),
+    [
+        ("count", "fistful words {} looks words up in it"),
+        ("embed", "its embeddings are for search, as docs/how-to/search-by-embeddings.md shows"),
+    ],
+)
+def test_a_folder_that_no_page_shows_says_what_reads_it(tmp_path: Path, verb: str, way: str) -> None:
+    manifest.claim(tmp_path / "folder", verb, {}, {})
+    with pytest.raises(UsageError) as error:
+        report(str(tmp_path / "folder"), out=tmp_path / "page.html")
+    said = f"{tmp_path}/folder: was written by fistful {verb}, and a page shows nothing of it; "
+    assert str(error.value) == said + way.format(tmp_path / "folder")
+
+
 def test_errors_are_one_line_that_says_what_to_do(everything: Path, tmp_path: Path) -> None:
     def message(error: type[Exception], *folders: object, out: object = tmp_path / "page.html", **options: object) -> str:
         with pytest.raises(error) as found:
@@ -262,7 +346,7 @@ def test_errors_are_one_line_that_says_what_to_do(everything: Path, tmp_path: Pa
         assert "\n" not in str(found.value)
         return str(found.value)
 
-    wrote = "that fistful train, evaluate, bags or label wrote"
+    wrote = "that fistful train, evaluate, quiz, bags, label or vectors wrote"
     assert message(UsageError) == f"report: no FOLDER given; expected folders {wrote}"
     assert message(UsageError, tmp_path / "no") == f"{tmp_path}/no: no such folder; expected one {wrote}"
     (tmp_path / "empty").mkdir()

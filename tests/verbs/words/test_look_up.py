@@ -15,6 +15,7 @@ from fistful.errors import UsageError
 from fistful.pipelines.bags import BagOptions, BagsConfig, bags
 from fistful.pipelines.count import CountConfig, count
 from fistful.pipelines.engine.stage import Running
+from fistful.pipelines.vectors import VectorOptions, VectorsConfig, vectors
 from fistful.verbs.words.look_up import WordReport, WordsConfig, words
 from fistful.verbs.words.table import words_json, words_text
 from tests.support.folders import fistful, rows
@@ -168,6 +169,91 @@ def test_classes_of_an_evaluation_set_are_taken_from_it(counts: Path, tmp_path: 
         (tmp_path / "set" / name).mkdir(parents=True)
         (tmp_path / "set" / name / "0.png").write_bytes(picture())
     assert [c.name for c in look(counts, classes=str(tmp_path / "set")).classes] == ["dog", "sun glasses"]
+
+
+def test_classes_are_covered_by_pictures_by_text_alone_or_not_at_all(counts: Path, bagged: Path, tmp_path: Path):
+    """Few pictures, whose captions were counted among many more captions, and word vectors of all of them."""
+    text = tmp_path / "text.tsv"
+    text.write_text(
+        "caption\tn\n" + "".join(f"{line}\t1\n" for line in ["a red fox and a dog", "the fox", "a walrus", "blue fish", "a cat"] * 2)
+    )
+    sources = [str(tmp_path / "data.tar"), str(text)]
+    counted = count(*sources, out=tmp_path / "all", config=CountConfig(running=QUIET))
+    made = vectors(
+        *sources,
+        counts=counted,
+        out=tmp_path / "vectors",
+        config=VectorsConfig(limits=Limits(min_count=1), vectors=VectorOptions(dim=4), running=QUIET),
+    )
+    names = names_file(tmp_path, "dog", "red dog", "fox", "red fox", "walrus", "dog walrus", "zebra", "of the")
+    found = look(made, classes=names, pictures=(str(bagged),))
+    assert [(c.name, c.source, c.pictures) for c in found.classes] == [
+        ("dog", "pictures", 3),
+        ("red dog", "pictures", 2),
+        ("fox", "text", 0),
+        ("red fox", "text", 0),
+        ("walrus", "neither", 0),  # it stands beside no other word, so that its vector says nothing
+        ("dog walrus", "neither", 0),
+        ("zebra", "pictures", 1),
+        ("of the", "neither", 0),
+    ]
+    lines = words_text(found).splitlines()
+    place = lines.index("3 are covered by pictures, 2 by text alone, 3 not at all")
+    assert lines[place + 1 : place + 4] == ["covered by text alone:", "  fox", "  red fox"]
+    assert [entry["source"] for entry in json.loads(words_json(found))["classes"]][:3] == ["pictures", "pictures", "text"]
+    twice = look(counted, classes=names, pictures=(str(bagged), str(bagged)), limits=Limits(min_count=1)).classes
+    assert [c.pictures for c in twice][:2] == [6, 4]
+    assert [c.source for c in twice][4] == "text"  # counts alone do not say what stands beside it
+    assert {c.source for c in look(made, classes=names).classes} == {None}
+
+
+@pytest.mark.parametrize(
+    ("options", "type_this"),
+    [
+        ({"classes": "imagenet1k", "pictures": ("a", "b")}, "type --pictures a --pictures b --pictures {bags}"),
+        ({"sample": ("a.tsv",)}, "type --sample a.tsv --sample {bags}"),
+        ({}, "type fistful words {bags}, for words looks into one at a time"),
+    ],
+)
+def test_a_folder_is_not_taken_for_a_word(counts: Path, bagged: Path, options: dict[str, object], type_this: str):
+    with pytest.raises(UsageError) as error:
+        look(counts, "dog", str(bagged), **options)
+    said = f"{bagged}: is a folder, and was taken for a word to look up in {counts}; "
+    assert str(error.value) == said + type_this.format(bags=bagged)
+
+
+def test_a_word_may_be_called_like_a_folder_of_pictures(counts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    Path("dog").mkdir()
+    assert [fact.df for fact in look(counts, "dog").facts] == [3]
+    with pytest.raises(UsageError, match=r"^dog: is a folder, and was taken for a word .*; type --sample data.tar --sample dog$"):
+        look(counts, "dog", sample=("data.tar",))
+
+
+def test_pictures_of_an_unfinished_folder_are_not_counted(counts: Path, bagged: Path, tmp_path: Path):
+    (bagged / "manifest.json").unlink()
+    with pytest.raises(UsageError, match=r"bags: is not finished \(no manifest.json\)"):
+        look(counts, classes=names_file(tmp_path, "dog"), pictures=(str(bagged),))
+
+
+def test_captions_without_pictures_cover_nothing_by_pictures(counts: Path, tmp_path: Path):
+    (tmp_path / "a.tsv").write_text("caption\tn\na dog\t1\n")
+    config = BagsConfig(limits=Limits(min_count=1), running=QUIET)
+    pictureless = bags(str(tmp_path / "a.tsv"), counts=counts, out=tmp_path / "text", config=config)
+    names = names_file(tmp_path, "dog")
+    assert [c.source for c in look(counts, classes=names, pictures=(str(pictureless),)).classes] == ["text"]
+
+
+def test_pictures_that_cannot_be_compared_are_refused(counts: Path, bagged: Path, tmp_path: Path):
+    names = names_file(tmp_path, "dog")
+    with pytest.raises(UsageError, match=r"--pictures .*/counts: has no index/; expected a folder that fistful bags or label wrote"):
+        look(counts, classes=names, pictures=(str(counts),))
+    config = CountConfig(words=WordOptions(min_length=4), running=QUIET)
+    long = count(str(tmp_path / "data.tar"), out=tmp_path / "long", config=config)
+    with pytest.raises(UsageError, match=r"--pictures .*/bags: its captions became words in another way"):
+        words(long, config=WordsConfig(classes=names, pictures=(str(bagged),)))
+    with pytest.raises(UsageError, match=r"--pictures bags: says what covers classes; give --classes too"):
+        WordsConfig(pictures=("bags",))
 
 
 def test_bags_of_a_folder_are_shown_as_it_wrote_them(bagged: Path):
