@@ -1,7 +1,7 @@
 """Folders by the names that users give them, on disk or in an object store; and many of their files at a time.
 
->>> folder_at("counts/2024"), folder_at("s3://bucket/counts/")
-(PosixPath('counts/2024'), StorePath('s3://bucket/counts'))
+>>> folder_at("counts/2024"), folder_at("memory://bucket/counts/")
+(PosixPath('counts/2024'), StorePath('memory://bucket/counts'))
 """
 
 from __future__ import annotations
