@@ -62,3 +62,11 @@ def colours() -> Callable[..., str]:
 def captioned(tmp_path: Path) -> Path:
     """A data folder of coloured squares whose captions name the colour, written by the real jobs."""
     return make_captioned(tmp_path)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let one process run the tests of a file that share what is made once for the file: it would be made once a process."""
+    for item in items:
+        shared = item._fixtureinfo.name2fixturedefs.values()  # type: ignore[attr-defined] # pytest has no public name for it
+        if item.get_closest_marker("xdist_group") is None and any(made[-1].scope == "module" for made in shared):
+            item.add_marker(pytest.mark.xdist_group(item.location[0]))

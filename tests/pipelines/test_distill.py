@@ -161,7 +161,7 @@ print(len(seen))
 """
 
 
-@pytest.mark.parametrize(("what", "when"), [("step", 9), ("write", 20), ("write", -8), ("write", -2)])
+@pytest.mark.parametrize(("what", "when"), [("step", 9), ("write", 20), pytest.param("write", -8, marks=pytest.mark.slow), ("write", -2)])
 def test_killed_anywhere_the_same_command_ends_with_the_same_bytes(
     inputs: list[str], made: Path, tmp_path: Path, what: str, when: int
 ) -> None:

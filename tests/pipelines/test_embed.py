@@ -131,7 +131,8 @@ def test_a_unit_without_one_picture_is_a_file_without_rows(photos: Path, tmp_pat
     assert np.load(out / "embeddings/00002.npy", mmap_mode="r").shape == (0, 3)
 
 
-@pytest.mark.parametrize("what", ["images", pytest.param("captions", marks=pytest.mark.slow)])
+@pytest.mark.slow  # tests/pipelines/pseudo/test_label.py has two workers that embed images
+@pytest.mark.parametrize("what", ["images", "captions"])
 def test_two_workers_write_the_bytes_that_one_writes(photos: Path, trained: Path, tmp_path: Path, what: str) -> None:
     one = embed(str(photos), model=str(trained), out=tmp_path / "one", config=config(what))
     two = embed(str(photos), model=str(trained), out=tmp_path / "two", config=config(what, Running(workers=2, progress=False)))
