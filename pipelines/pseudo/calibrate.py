@@ -18,8 +18,10 @@ from fistful.errors import DataError
 
 from .held_out import check_held_out
 
-BIN = 25
-"""Candidates behind each measured share, at least: fewer say nothing."""
+BINS = 25, 100
+"""Fewest and most candidates behind each measured share; between them the square root of how many there are. With always 25 a curve
+follows chance: of the lab's labels, calibrated on 114 or 300 pictures, 23 and 17 % of the parts by predicted share were wrong by more
+than 5 points; so it is 17 and 2 %."""
 OWN_CURVE = 1_000
 """Candidates from which on frequent, less frequent or rare words have a curve of their own."""
 FOLDS = 5
@@ -74,7 +76,7 @@ def fit_curve(scores: np.ndarray, right: np.ndarray) -> Curve:
     if not len(scores):
         return Curve((0.0,), (0.0,))
     order = np.argsort(scores, kind="stable")
-    n_bins = max(1, len(scores) // BIN)
+    n_bins = max(1, len(scores) // int(np.clip(np.sqrt(len(scores)), *BINS)))
     edges = np.unique(scores[order][np.arange(n_bins) * len(scores) // n_bins])
     place = np.clip(np.searchsorted(edges, scores, side="right") - 1, 0, None)
     n = np.bincount(place, minlength=len(edges))

@@ -39,6 +39,7 @@ from ..engine.stage import Running, close_folder, run_stage, say_seen
 from ..read.plan import PlanOptions, plan_units
 from ..read.source_options import SourceOptions
 from ..read.units import Unit
+from .calibrate import BINS
 from .captioned import CaptionedData, read_like, same_pictures
 from .give import MEASURED, LabelJob
 from .held_out import HeldOut, hold_out, joined
@@ -179,7 +180,7 @@ def _asked(images: Sequence[str], folder: Path, like: Path, labellers: Labellers
     words = manifest.read_config(like)["inputs"].get("word_options", {})
     encoders = [encoder.fingerprint for encoder in labellers.encoders]
     inputs |= {"like": manifest.fingerprint(like), "encoder": encoders[0], "word_options": words, "held_out_by": BY}
-    inputs |= {"near_copies": [MAY_BE, IS]}
+    inputs |= {"near_copies": [MAY_BE, IS], "calibration_bins": list(BINS)}
     inputs |= {"more_encoders": encoders[1:]} if len(encoders) > 1 else {}
     return DataJob(
         verb="label",

@@ -8,7 +8,7 @@ import pytest
 from fistful.bow.pseudo import Candidates, top_words
 from fistful.bow.ragged import Ragged
 from fistful.errors import DataError
-from fistful.pipelines.pseudo.calibrate import BIN, fit_curve, measure
+from fistful.pipelines.pseudo.calibrate import BINS, fit_curve, measure
 
 
 def test_shares_rise_with_the_score_as_measured() -> None:
@@ -20,9 +20,9 @@ def test_shares_rise_with_the_score_as_measured() -> None:
 
 
 def test_a_lucky_few_prove_nothing() -> None:
-    scores = np.concatenate([np.zeros(1_000), [9.0]])  # one right word at the top is below BIN: it counts with its neighbours
+    scores = np.concatenate([np.zeros(1_000), [9.0]])  # one right word at the top is fewer than BINS: it counts with its neighbours
     right = np.concatenate([np.arange(1_000) % 10 == 0, [True]])
-    assert BIN > 1
+    assert BINS[0] > 1
     assert fit_curve(scores, right).at(np.array([9.0])) == pytest.approx([0.101], abs=0.001)
 
 
