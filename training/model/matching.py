@@ -1,6 +1,6 @@
-"""Whether texts fit pictures, by the head of a model that learnt it.
+"""What the head says that reads texts with their pictures: whether a text fits, and which words a picture lacks.
 
-Shapes: P pairs, N image places, L text places, E width of the head.
+Shapes: P pairs, N image places, L text places, E width of the head, C channels, V words.
 """
 
 from __future__ import annotations
@@ -69,3 +69,51 @@ def shortened(texts_NL: np.ndarray, reads: str) -> np.ndarray:
     """Return the texts without columns that are empty in all of them; one is left."""
     used = texts_NL.argmax(axis=1) + 1 if reads == "tokens" else (texts_NL >= 0).sum(axis=1)
     return np.ascontiguousarray(texts_NL[:, : max(1, int(used.max(initial=0)))])
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Completer:
+    """A head of the words tower that finds the words that a picture has beside those that are known."""
+
+    model: Model
+    weights_V: torch.Tensor
+    """What shares are multiplied by: the word loss weighs words by idf."""
+    on_images: Callable[[Callable[[torch.Tensor], torch.Tensor], np.ndarray, int], np.ndarray]
+    """As of Matcher."""
+    device: str
+
+    def images(self, images: np.ndarray) -> np.ndarray:
+        """Return what the head knows of pictures, float32 (n, N * E + C), for uint8 (n, H, W, 3)."""
+        shape = self.model.fusion.shape
+        return self.on_images(self._seen, images, shape.n_places * shape.width + shape.channels)
+
+    def _seen(self, image_BCHW: torch.Tensor) -> torch.Tensor:
+        places_BNC, channels_BC, _ = see(self.model, image_BCHW)
+        return torch.cat([self.model.fusion.from_image(places_BNC).flatten(1), channels_BC], dim=1)
+
+    def shares(self, seen_NF: np.ndarray, known_NL: np.ndarray) -> np.ndarray:
+        """Return each word's share of what is not known of each picture, float32 (n, V), 0 for the known ones; rows sum to 1.
+
+        Args:
+            seen_NF: What `images` returned.
+            known_NL: int64: the words that are known, then -1.
+        """
+        out = np.zeros((len(seen_NF), len(self.weights_V)), np.float32)
+        with torch.inference_mode():
+            for start in range(0, len(seen_NF), PAIRS):
+                rows = slice(start, start + PAIRS)
+                out[rows] = self._shares(torch.from_numpy(seen_NF[rows]).to(self.device), known_NL[rows]).cpu().numpy()
+        return out
+
+    def _shares(self, seen_BF: torch.Tensor, known_BL: np.ndarray) -> torch.Tensor:
+        fusion = self.model.fusion
+        shape = fusion.shape
+        known = torch.from_numpy(shortened(known_BL, "words")).to(self.device)
+        image_BNE = seen_BF[:, : -shape.channels].unflatten(1, (shape.n_places, shape.width))
+        text_BLE, is_there_BL = text_places(self.model, known)
+        fused_BLE = fusion.fuse(text_BLE, is_there_BL, image_BNE)
+        channels_BC = fusion.with_context(seen_BF[:, -shape.channels :], fused_BLE, is_there_BL.sum(dim=1))
+        shares_BV = fusion.predictor(channels_BC).softmax(dim=1) * self.weights_V
+        rows, places = is_there_BL.nonzero(as_tuple=True)
+        shares_BV[rows, known[rows, places]] = 0.0
+        return shares_BV / shares_BV.sum(dim=1, keepdim=True).clamp_min(1e-30)

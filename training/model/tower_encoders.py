@@ -22,7 +22,7 @@ from fistful.errors import DataError, UsageError
 from ..resize_and_crop import fit, fit_of
 from .encoder import NoTextTower
 from .export import Exported, read_model
-from .matching import Matcher
+from .matching import Completer, Matcher
 from .model import Model, normalise, square_size
 from .tokens import TokenTexts, in_passes
 
@@ -67,6 +67,10 @@ class TowerEncoder:
     device: str = "cpu"
     matcher: Matcher | None = None
     """Whether texts fit pictures, pair by pair; None for a model that did not learn it."""
+    completer: Completer | None = None
+    """Which words pictures have beside those that are known; None for a model that did not learn it."""
+    known_words: tuple[str, ...] = ()
+    """The words that `completer` has columns for."""
 
     def prepare(self, image: Image.Image) -> np.ndarray:
         """Resize and crop an RGB picture to uint8 (H, W, 3), as open_clip does for evaluation."""
@@ -115,18 +119,28 @@ def encoder_of(exported: Exported, folder: Path, name: str, device: str = "cpu")
         trained_on=tuple(lineage.data),
         word_options=WordOptions(**lineage.word_options),
         device=device,
-        matcher=_matcher(model, text, preprocess, device) if model.fusion is not None and model.fusion.shape.match else None,
+        **_readers(exported, text, preprocess, device),
     )
 
 
-def _matcher(model: Model, text: Callable[[list[str]], np.ndarray], preprocess: dict[str, Any], device: str) -> Matcher:
+def _readers(exported: Exported, text: Callable[[list[str]], np.ndarray], preprocess: dict[str, Any], device: str) -> dict[str, Any]:
+    """Return what reads texts with their pictures, as far as the model has learnt to."""
+    model, fusion = exported.model, exported.model.fusion
+    if fusion is None:
+        return {}
     assert isinstance(text, (TokenTexts, _BagTexts))
     read = (lambda texts: text.tokens(texts).numpy()) if isinstance(text, TokenTexts) else text.ids
 
     def on(function: Callable[[torch.Tensor], torch.Tensor], images: np.ndarray, width: int) -> np.ndarray:
         return on_images(function, images, preprocess, width, device)
 
-    return Matcher(model, read, on, device)
+    weights_V = torch.from_numpy(1 / np.maximum(exported.idf_V, LEAST_IDF)).to(device)
+    completes = fusion.predictor is not None
+    return {
+        "matcher": Matcher(model, read, on, device) if fusion.match is not None else None,
+        "completer": Completer(model, weights_V, on, device) if completes else None,
+        "known_words": tuple(exported.words) if completes else (),
+    }
 
 
 def _heads(exported: Exported, preprocess: dict[str, Any], dim: int, device: str) -> dict[str, Any]:
