@@ -23,6 +23,7 @@ from fistful.bow.ragged import Ragged
 from fistful.bow.store.files import read_json, write_json
 from fistful.bow.store.index import read_index
 from fistful.bow.vocabulary import read_vocabulary
+from fistful.pipelines.completing import keep_half
 from fistful.training.data.readings import padded
 from fistful.training.model.load import load_encoder
 from fistful.training.train_config import TrainConfig, changed, train_config
@@ -69,16 +70,6 @@ def bags_of(root: Path, out: Path) -> Path:
     return bags(str(out / "corel/all"), counts=counts, out=out / "bags/corel", config=BagsConfig(running=RUNNING))
 
 
-def halves(bags: Ragged, rows: np.ndarray) -> tuple[Ragged, Ragged]:
-    """Return the words that are known and those that are hidden of each bag: half, drawn by the picture, more known of an odd number."""
-    of = bags.rows()
-    order = np.lexsort((mix_all(0x48414C46, rows[of], bags.values), of))
-    place = np.empty(len(order), np.int64)
-    place[order] = np.arange(len(order)) - bags.offsets[of]
-    hidden = place < (bags.lengths() // 2)[of]
-    return bags.take(~hidden), bags.take(hidden)
-
-
 def found_of(scores_NV: np.ndarray, known: Ragged, hidden: Ragged) -> np.ndarray:
     """Return how many of the K best words of each picture are hidden ones; known words are none of them."""
     scores_NV = scores_NV.copy()
@@ -96,7 +87,9 @@ def score(run: Path, folder: Path) -> dict[str, list[int]]:
     bags, held = bags_in(folder), held_out(index_contents(folder, index), HOLDOUT)
     rows = np.flatnonzero(held & (bags.lengths() >= 2))
     pixels = _pictures_of(folder, encoder)[rows]
-    known, hidden = halves(bags.pick(rows), rows)
+    own = bags.pick(rows)
+    is_known = keep_half(own, rows.astype(np.uint64), 0)
+    known, hidden = own.take(is_known), own.take(~is_known)
     seen_NF, words_NL = encoder.completer.images(pixels), padded(known)
     order = np.argsort(mix_all(0x53485546, np.arange(len(rows))), kind="stable")
     other = np.empty(len(order), np.int64)

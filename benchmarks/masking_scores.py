@@ -83,7 +83,7 @@ def _retrieval(encoder: TowerEncoder, images_ND: np.ndarray, places_NE: torch.Te
     matcher = encoder.matcher
     assert isinstance(matcher, Matcher)
     read, flat = matcher.read_texts(ground.captions), places_NE.flatten(1).numpy()
-    again, passes = reranked(images_ND, texts_MD, plain, NEAREST, lambda pairs: matcher.scores(flat, read, pairs))
+    again, passes = reranked(images_ND, texts_MD, plain, NEAREST, lambda pairs, cosines: matcher.scores(flat, read, pairs, cosines))
     return {"plain": _hits(plain), "reranked": _hits(again), "passes": passes}
 
 

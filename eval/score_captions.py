@@ -165,7 +165,9 @@ def _rerank(
 ) -> tuple[RetrievalRanks, int]:
     """Return the ranks by the matching head among the k nearest, and how many pairs it looked at."""
     read = encoder.matcher.read_texts(texts[0])
-    return reranked(seen.features, texts[1], ranks, k, lambda pairs: encoder.matcher.scores(seen.for_matching, read, pairs))
+    return reranked(
+        seen.features, texts[1], ranks, k, lambda pairs, cosines: encoder.matcher.scores(seen.for_matching, read, pairs, cosines)
+    )
 
 
 def _reranked_figures(again: tuple[RetrievalRanks, int], k: int) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from fistful.bow.vocabulary import Vocabulary
 
 from .data.readings import Readings
 from .losses import Layer, Objective, Seen, WordLoss
-from .model.fusion import Fusion, text_places
+from .model.fusion import Fusion, match_logits, text_places
 from .model.model import Model
 from .train_config import TrainConfig
 
@@ -113,6 +113,8 @@ def known_channels(model: Model, seen: Seen) -> torch.Tensor:
 class Match:
     """Binary cross entropy of right pairs, and of wrong ones: each text with a picture, and each picture with a text, drawn by likeness.
 
+    What is learnt is what to add to the embeddings' cosine: a head that tells by itself takes far longer to learn it.
+
     Source:
         ALBEF (Li et al. 2021, arXiv 2107.07651), section 3.2: wrong partners within the batch by the softmax of similarities.
     """
@@ -128,10 +130,13 @@ class Match:
         other_B2, has_B = wrong_partners(model, seen)
         own_B = torch.arange(len(has_B), device=has_B.device)
         images, texts = torch.cat([own_B, other_B2[:, 0], own_B]), torch.cat([own_B, own_B, other_B2[:, 1]])
+        assert seen.image_BD is not None
+        assert seen.text_BD is not None
+        cosine = (seen.image_BD[images] * seen.text_BD[texts]).sum(dim=1).detach()  # embeddings learn by their own loss
         with torch.autocast(own_B.device.type, torch.bfloat16, enabled=self._precision is not None):
             text_BLE, is_there_BL = text_places(model, read.whole_BL)
             fused = fusion.fuse(text_BLE[texts], is_there_BL[texts], image_BNE[images])
-            logits = fusion.match(fusion.summary(fused, read.end_B[texts])).squeeze(1)
+            logits = match_logits(model, fusion.summary(fused, read.end_B[texts]), cosine)
         right = torch.cat([torch.ones_like(own_B), torch.zeros_like(own_B), torch.zeros_like(own_B)]).float()
         weight = torch.cat([seen.weight_B, seen.weight_B * has_B, seen.weight_B * has_B])
         loss = functional.binary_cross_entropy_with_logits(logits.float(), right, reduction="none")

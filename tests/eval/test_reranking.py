@@ -34,7 +34,7 @@ def test_the_k_nearest_are_put_in_order_and_the_others_stay() -> None:
     images, captions = unit(rng.normal(size=(12, 6))), unit(rng.normal(size=(36, 6)))
     table = rng.normal(size=(12, 36))
     plain = retrieval_ranks(images, captions, owner)
-    found, n = reranked(images, captions, plain, 5, lambda pairs: table[pairs[:, 0], pairs[:, 1]])
+    found, n = reranked(images, captions, plain, 5, lambda pairs, _: table[pairs[:, 0], pairs[:, 1]])
     assert n == (12 + 36) * 5
     for caption in range(36):
         near = np.argsort(-(captions[caption] @ images.T))[:5]
@@ -51,7 +51,7 @@ def test_a_head_that_says_the_same_of_everything_puts_the_true_ones_last() -> No
     images = unit(np.random.default_rng(1).normal(size=(10, 4)))
     plain = retrieval_ranks(images, images, np.arange(10))
     assert not plain.images.any()
-    found, _ = reranked(images, images, plain, 4, lambda pairs: np.zeros(len(pairs)))
+    found, _ = reranked(images, images, plain, 4, lambda pairs, _: np.zeros(len(pairs)))
     assert found.images.tolist() == found.captions.tolist() == [3] * 10
 
 
@@ -99,7 +99,7 @@ def test_the_size_of_a_batch_changes_no_byte(world: tuple[str, Path], tmp_path: 
     assert first == second
 
 
-def test_a_head_that_learnt_tells_which_colour_a_picture_has(world: tuple[str, Path]) -> None:
+def test_a_model_that_learnt_tells_which_colour_a_picture_has(world: tuple[str, Path]) -> None:
     from tests.support.data_folder import COLOURS, SHAPES, picture, sample
 
     encoder = load_encoder(str(world[1] / "words"))
@@ -107,7 +107,8 @@ def test_a_head_that_learnt_tells_which_colour_a_picture_has(world: tuple[str, P
     texts = [f"A {colour} {shape}." for colour in COLOURS for shape in SHAPES]
     matcher = encoder.matcher  # pyright: ignore[reportAttributeAccessIssue]
     pairs = np.stack(np.meshgrid(np.arange(12), np.arange(12), indexing="ij"), axis=2).reshape(-1, 2)
-    scores = matcher.scores(matcher.images(pixels), matcher.read_texts(texts), pairs).reshape(12, 12)
+    cosines = (encoder.embed_images(pixels) @ encoder.embed_texts(texts).T).ravel()
+    scores = matcher.scores(matcher.images(pixels), matcher.read_texts(texts), pairs, cosines).reshape(12, 12)
     right = [texts.index("A {} {}.".format(*sample(number))) for number in range(12)]
     own = scores[np.arange(12), right]
     assert (own[:, None] > scores).mean() > 0.75  # of the others; by chance half
@@ -121,9 +122,11 @@ def test_the_order_of_pairs_changes_no_score_but_by_rounding(world: tuple[str, P
     known = matcher.images(np.stack([encoder.prepare(picture(*sample(number), number)) for number in range(3)]))
     texts = matcher.read_texts(["a red square", "nothing known", "blue stripe bar"])
     pairs = np.array([(i, j) for i in range(3) for j in range(3)])
-    scores = matcher.scores(known, texts, pairs)
-    np.testing.assert_allclose(matcher.scores(known, texts, pairs[::-1]), scores[::-1], rtol=1e-4, atol=1e-5)
-    assert len({*scores[1::3].tolist()}) == 1  # a text without a known word
+    cosines = np.arange(9) / 9
+    scores = matcher.scores(known, texts, pairs, cosines)
+    np.testing.assert_allclose(matcher.scores(known, texts, pairs[::-1], cosines[::-1]), scores[::-1], rtol=1e-4, atol=1e-5)
+    said = scores - encoder.logit_scale * cosines
+    np.testing.assert_allclose(said[1::3], said[1], atol=1e-4)  # of a text without a known word nothing is added
 
 
 def test_what_cannot_be_reranked_is_refused(world: tuple[str, Path], tmp_path: Path, squares: Path) -> None:

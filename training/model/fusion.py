@@ -108,7 +108,7 @@ class Fusion(nn.Module):
         self.answer = _answers(width, shape.n_answers) if asks_tokens else None
         self.context = nn.Linear(width, shape.channels) if asks_words else None
         self.predictor = nn.Linear(shape.channels, shape.n_answers) if asks_words else None
-        self.match = nn.Linear(width, 1) if shape.match else None
+        self.match = _nothing_yet(nn.Linear(width, 1)) if shape.match else None
 
     def fuse(self, text_BLE: torch.Tensor, is_there_BL: torch.Tensor, image_BNE: torch.Tensor) -> torch.Tensor:
         """Return (B, L, E): what each place of a text is, read with the text's other places and the picture.
@@ -140,6 +140,24 @@ class Fusion(nn.Module):
         """Return channels (B, C) that also know the words at hand; without any they are the picture's own."""
         assert self.context is not None
         return channels_BC + self.context(self.summary(fused_BLE, end_B)) * (end_B > 0)[:, None]
+
+
+def _nothing_yet(layer: nn.Linear) -> nn.Linear:
+    """Let a layer say 0 of everything at first: the embeddings' order is where matching begins."""
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def match_logits(model: Model, summary_PE: torch.Tensor, cosine_P: torch.Tensor) -> torch.Tensor:
+    """Return how well texts fit pictures, (P): what the embeddings say at the model's temperature, and what the head adds to it.
+
+    Args:
+        model: Has a head that learnt to match.
+        summary_PE: What `Fusion.summary` returned of each pair.
+        cosine_P: Of the pair's embeddings.
+    """
+    return model.fusion.match(summary_PE).squeeze(1) + model.scale_parameter.detach().exp() * cosine_P
 
 
 def _answers(width: int, n_answers: int) -> nn.Module:

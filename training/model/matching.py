@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from .fusion import text_places
+from .fusion import match_logits, text_places
 from .model import Model
 from .places import see
 
@@ -38,22 +38,25 @@ class Matcher:
     def _places(self, image_BCHW: torch.Tensor) -> torch.Tensor:
         return self.model.fusion.from_image(see(self.model, image_BCHW)[0]).flatten(1)
 
-    def scores(self, images_MF: np.ndarray, texts_NL: np.ndarray, pairs_P2: np.ndarray) -> np.ndarray:
+    def scores(self, images_MF: np.ndarray, texts_NL: np.ndarray, pairs_P2: np.ndarray, cosine_P: np.ndarray) -> np.ndarray:
         """Return how well texts fit pictures, logits, float32 (P).
 
         Args:
             images_MF: What `images` returned.
             texts_NL: What `read_texts` returned.
             pairs_P2: Numbers of picture and text of each pair.
+            cosine_P: Of the pair's embeddings.
         """
         out = np.zeros(len(pairs_P2), np.float32)
         with torch.inference_mode():
             for start in range(0, len(pairs_P2), PAIRS):
                 part = pairs_P2[start : start + PAIRS]
-                out[start : start + len(part)] = self._fit(images_MF[part[:, 0]], texts_NL, part[:, 1])
+                cosines = torch.from_numpy(cosine_P[start : start + PAIRS].astype(np.float32)).to(self.device)
+                summary = self._summary(images_MF[part[:, 0]], texts_NL, part[:, 1])
+                out[start : start + len(part)] = match_logits(self.model, summary, cosines).float().cpu().numpy()
         return out
 
-    def _fit(self, images_PF: np.ndarray, texts_NL: np.ndarray, texts_P: np.ndarray) -> np.ndarray:
+    def _summary(self, images_PF: np.ndarray, texts_NL: np.ndarray, texts_P: np.ndarray) -> torch.Tensor:
         fusion = self.model.fusion
         different, place_P = np.unique(texts_P, return_inverse=True)
         text_BL = torch.from_numpy(shortened(texts_NL[different], fusion.shape.reads)).to(self.device)
@@ -62,7 +65,7 @@ class Matcher:
         of_pair = torch.from_numpy(place_P).to(self.device)
         image_PNE = torch.from_numpy(images_PF).to(self.device).unflatten(1, (fusion.shape.n_places, fusion.shape.width))
         fused = fusion.fuse(text_BLE[of_pair], is_there_BL[of_pair], image_PNE)
-        return fusion.match(fusion.summary(fused, end_B[of_pair])).squeeze(1).float().cpu().numpy()
+        return fusion.summary(fused, end_B[of_pair])
 
 
 def shortened(texts_NL: np.ndarray, reads: str) -> np.ndarray:
