@@ -83,7 +83,7 @@ class LabelOptions:
             raise UsageError(
                 f"--k {self.k} --temperature {self.temperature} --seed {self.seed}: expected k from 1, a temperature above 0, a seed from 0"
             )
-        if self.complete and self.by != "auto":
+        if self.complete and self.by not in ("auto", "head"):
             raise UsageError(f"--by {self.by}: --complete asks the head that finds hidden words; leave --by out")
         if not 0 <= self.min_precision <= 1:
             raise UsageError(f"--min-precision {self.min_precision}: expected a share from 0 to 1")
