@@ -4,7 +4,7 @@ BIN := .venv/bin
 export FISTFUL_DATA ?= $(abspath ../shared/data)
 export PYTHONWARNINGS ?= ignore::DeprecationWarning
 
-.PHONY: demo photos docs browser test test-all bench-captions bench-training bench-labels bench-stores bench-text evidence bench-evaluation check format clean
+.PHONY: demo photos docs browser test test-all bench-captions bench-training bench-labels bench-stores bench-text evidence evidence-masking bench-evaluation check format clean
 
 .venv/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -51,6 +51,11 @@ bench-stores: .venv/installed  ## what object stores cost, and that they hold th
 bench-text: .venv/installed  ## what text towers can tell apart, of four small models and MiniLM: half an hour, a quiet machine
 	$(BIN)/python -m benchmarks.text
 
+evidence-masking: .venv/installed  ## does hiding more words teach more, and what completion finds: two hours on two cores; goes on where it was stopped
+	$(BIN)/python -m benchmarks.evidence_masking --seeds 0 1 2 --out masking-out
+	$(BIN)/python -m benchmarks.evidence_masking --figures --out masking-out
+	$(BIN)/python -m benchmarks.masking_completion --seeds 0 1 2 --out masking-out
+
 evidence: .venv/installed  ## what helps a student that has a fifth of the captions: hours on two cores; goes on where it was stopped
 	$(BIN)/python -m benchmarks.evidence --seeds 0 1 2 3 4 5 6 7 --out evidence-out
 	$(BIN)/python -m benchmarks.evidence --figures --out evidence-out
@@ -70,4 +75,4 @@ format: .venv/installed
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf demo-out photos-out evidence-out site build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf demo-out photos-out evidence-out masking-out site build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

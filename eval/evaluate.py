@@ -167,8 +167,12 @@ def _check_towers(encoders: Sequence[Encoder], sets: Sequence[EvalSet | CaptionS
     """Refuse a model that lacks what its sets ask, before any other is evaluated."""
     captions = any(isinstance(one, CaptionSet) for one in sets)
     classes = not all(isinstance(one, CaptionSet) for one in sets)
+    if config.rerank and not captions:
+        raise UsageError(f"--rerank {config.rerank}: puts captions and pictures in order, and no set has captions; leave it out")
     for encoder in encoders:
         check_pictures(encoder)
+        if config.rerank and getattr(encoder, "matcher", None) is None:
+            raise UsageError(f"--rerank {config.rerank}: {encoder.name} has no matching head; train with --match-weight 1, or leave it out")
         if captions or (classes and {*config.prompts} != {"head"}):
             by_head = "give it by itself, with --prompts head, to evaluate it"
             instead = "captions are found by it; class folders can be asked with --prompts head" if captions else by_head
@@ -186,6 +190,8 @@ def _unique(sets: Iterator[EvalSet | CaptionSet]) -> list[EvalSet | CaptionSet]:
 def _identity(config: EvaluateConfig) -> dict[str, Any]:
     """Return the semantic fields; of files only the name, for their content is among the inputs."""
     values = device_named(semantic_values(config))
+    if not config.rerank:
+        values.pop("rerank")  # evaluations of earlier versions keep their names
     values["prompts"] = [name if name in NAMED else Path(name).name for name in config.prompts]
     values["names"] = [Path(name).name for name in config.names]
     values["probe"] = [name if name == ITSELF else Path(name).name for name in config.probe]

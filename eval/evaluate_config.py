@@ -33,6 +33,9 @@ class EvaluateConfig:
     """Data folders of the training: evaluation images that are near-duplicates of theirs are counted."""
     half: Literal["all", "dev", "test"] = semantic("all")
     """Which half of each set, by hash of the image: search on dev, claim on test."""
+    rerank: int = semantic(0)
+    """Captioned sets: nearest answers of each query that the matching head of a model of train --match-weight puts in order once more,
+    a pass each; 0: none."""
     max_bad_fraction: float = semantic(0.1)
     """Largest share of refused images; past it the evaluation fails."""
     images_root: str = execution("")
@@ -52,6 +55,8 @@ class EvaluateConfig:
             raise UsageError(f"--half {self.half}: expected all, dev or test")
         if not 0 <= self.max_bad_fraction <= 1:
             raise UsageError(f"--max-bad-fraction {self.max_bad_fraction}: expected 0 to 1")
+        if self.rerank < 0:
+            raise UsageError(f"--rerank {self.rerank}: expected 0 or more")
         if self.batch_size < 1:
             raise UsageError(f"--batch-size {self.batch_size}: expected 1 or more")
         check_numbers(self)

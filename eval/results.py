@@ -150,6 +150,7 @@ def results_table(folder: str | Path) -> str:
         _classification([r for r in results if "acc1" in r["metrics"]]),
         _several_labels([r for r in results if MEAN_AP in r["metrics"]]),
         _retrieval([r for r in results if r["task"] == RETRIEVAL]),
+        _reranked([r for r in results if "reranked_passes" in r["metrics"]]),
     ]
     models: dict[tuple[str, str], dict[str, None]] = {}
     for r in results:
@@ -203,6 +204,15 @@ def _retrieval(results: Sequence[dict[str, Any]]) -> str:
         recalls = [_percent(m, f"{way}_retrieval_recall@{k}", k == 5) for way in ("image", "text") for k in (1, 5, 10)]
         tags = [_percent(m, name, False) for name in ("tags_precision@3", "tags_ap_macro")]
         rows.append([r["model"], r["dataset"], *recalls, f"{100 * min(1.0, 5 / m['n']):.1f}", *tags, f"{m['n']:,}"])
+    return "\n".join(table(rows, range(2), rule=True)) if results else ""
+
+
+def _reranked(results: Sequence[dict[str, Any]]) -> str:
+    rows = [["reranked", "data", "nearest", "image R@1 [95 %]", "R@5", "text R@1 [95 %]", "R@5", "passes of the head"]]
+    for r in results:
+        m = r["metrics"]
+        recalls = [_percent(m, f"reranked_{way}_retrieval_recall@{k}", k == 1) for way in ("image", "text") for k in (1, 5)]
+        rows.append([r["model"], r["dataset"], str(m["reranked_nearest"]), *recalls, f"{m['reranked_passes']:,}"])
     return "\n".join(table(rows, range(2), rule=True)) if results else ""
 
 

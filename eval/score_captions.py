@@ -32,6 +32,7 @@ from .sets.caption_set import CaptionSet
 from .sets.ready import ImageTally, Ready, check_refused, ready_images
 from .tasks.coverage import Coverage
 from .tasks.prompts import CAPTIONS
+from .tasks.reranking import reranked
 from .tasks.retrieval import RetrievalRanks, retrieval_figures, retrieval_ranks
 from .tasks.tagging import KS, MIN_POSITIVE, by_frequency, tag_hits, tagging_figures, word_precision
 
@@ -67,9 +68,13 @@ def score_captions(
     texts = [text for several in own for text in several]
     texts_MD = check_features(encoder.embed_texts(texts), texts, model, zeros_allowed=True)
     ranks = retrieval_ranks(seen.features, texts_MD, np.repeat(np.arange(len(own)), [len(several) for several in own]))
+    again = _rerank(encoder, seen, (texts, texts_MD), ranks, config.rerank) if config.rerank else None
     tags, table = ({}, None) if words is None else _tags(words, seen, coverage)
-    result = _result(model, encoder, captions, seen, (retrieval_figures(ranks), tags), texts, training, config)
+    retrieval = retrieval_figures(ranks) | ({} if again is None else _reranked_figures(again, config.rerank))
+    result = _result(model, encoder, captions, seen, (retrieval, tags), texts, training, config)
     write_table(folder, f"predictions/{stem}.parquet", _ranks_table(seen.images, ranks))
+    if again is not None:
+        write_table(folder, f"reranked/{stem}.parquet", _ranks_table(seen.images, again[0]))
     if table is not None:
         write_table(folder, f"words/{stem}.parquet", table)
     write_table(folder, f"dead_letters/{stem}.parquet", dead_letter_table(seen.tally.letters))
@@ -131,6 +136,8 @@ class _Seen:
     truth: np.ndarray
     """(N, A) whether the captions have them."""
     tally: ImageTally
+    for_matching: np.ndarray
+    """What the matching head knows of each image; nothing where nobody asks."""
 
 
 def _see(model: str, encoder: Encoder, captions: CaptionSet, words: _Words | None, config: EvaluateConfig) -> _Seen:
@@ -144,11 +151,28 @@ def _see(model: str, encoder: Encoder, captions: CaptionSet, words: _Words | Non
                 tally.notes += odd_pixels(encoder.preprocess, pixels)
             features_BD = check_features(encoder.embed_images(pixels), [image.name for image in batch], model, zeros_allowed=False)
             own = [captions.words[image.label] for image in batch] if words else []
-            parts.append((features_BD, *(_ask_words(encoder, words, own, pixels, features_BD) if words else [NOTHING] * 4)))
+            asked = _ask_words(encoder, words, own, pixels, features_BD) if words else [NOTHING] * 4
+            parts.append((features_BD, *asked, encoder.matcher.images(pixels) if config.rerank else NOTHING))  # pyright: ignore
             images += [image._replace(pixels=np.empty(0, np.uint8)) for image in batch]
             update(len(images), f"{len(tally.letters)} refused")
-    features, hits, n_true, scores, truth = (np.concatenate(column) for column in zip(*parts, strict=True)) if parts else [NOTHING] * 5
-    return _Seen(images, features, hits, n_true, scores, truth, tally)
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)] if parts else [NOTHING] * 6
+    features, hits, n_true, scores, truth, for_matching = columns
+    return _Seen(images, features, hits, n_true, scores, truth, tally, for_matching)
+
+
+def _rerank(
+    encoder: Any, seen: _Seen, texts: tuple[Sequence[str], np.ndarray], ranks: RetrievalRanks, k: int
+) -> tuple[RetrievalRanks, int]:
+    """Return the ranks by the matching head among the k nearest, and how many pairs it looked at."""
+    read = encoder.matcher.read_texts(texts[0])
+    return reranked(
+        seen.features, texts[1], ranks, k, lambda pairs, cosines: encoder.matcher.scores(seen.for_matching, read, pairs, cosines)
+    )
+
+
+def _reranked_figures(again: tuple[RetrievalRanks, int], k: int) -> dict[str, Any]:
+    figures = {f"reranked_{name}": value for name, value in retrieval_figures(again[0]).items()}
+    return {**figures, "reranked_nearest": k, "reranked_passes": again[1]}
 
 
 def _ask_words(

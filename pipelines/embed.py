@@ -38,6 +38,7 @@ from fistful.training.model.encoder import features_and_shares, texts_or
 from fistful.wording import counted
 
 from .cards import describe_embeddings
+from .completing import Completing, missing_words
 from .engine.beam import Work
 from .engine.job import DataJob, run_job
 from .engine.stage import Running, check_out, write_unit
@@ -98,6 +99,8 @@ class EmbedJob:
     source: SourceOptions = SourceOptions()
     dim: int | None = None
     """Numbers of an embedding, for files that other tools read; None: features and words, for `label`."""
+    completing: Completing | None = None
+    """label --complete: which words are known; the others are looked for. None: the words that the model's head sees."""
 
 
 def embed(*sources: str, model: str, out: str | Path, config: EmbedConfig | None = None) -> Path:
@@ -164,6 +167,8 @@ def embed_for_label(units: list[Unit], inputs: dict[str, Any], job: EmbedJob, fo
     if table := _first_table(units):
         raise UsageError(f"{table.path}: {NO_PICTURES}")
     values = device_named({"decimals": DECIMALS, "device": job.device, "head": "shares"})
+    if job.completing is not None:
+        values |= {"completing": "half" if job.completing.like else "all", "seed": job.completing.seed}
     inputs = {**inputs, "encoder": job.fingerprint}
     stage = DataJob(
         verb="embed", folder=folder, values=values, inputs=inputs, units=units, running=running, source=job.source, with_images=True
@@ -303,13 +308,15 @@ def _embed_images(unit: Unit, pictures: Iterator[tuple[Row, np.ndarray]], encode
     """Yield images, IMAGES_A_PASS at a time."""
     while part := list(itertools.islice(pictures, IMAGES_A_PASS)):
         rows, pixels = [row for row, _ in part], np.stack([picture for _, picture in part])
-        with_words = job.dim is None and encoder.word_shares is not None
+        with_words = job.dim is None and encoder.word_shares is not None and job.completing is None
         features, shares = features_and_shares(encoder, pixels) if with_words else (encoder.embed_images(pixels), None)
         keys = [row.source_key for row in rows]
         features = np.round(check_features(features, keys, encoder.name, zeros_allowed=True), DECIMALS)
         columns: dict[str, Any] = {"key": [sample_key(unit.number, row.number) for row in rows], "source_key": keys}
         if job.dim is None:
             found = None if shares is None else top_words(shares)
+            if job.completing is not None:
+                found = missing_words(encoder, pixels, job.completing.known(keys, [row.captions for row in rows]))
             columns["features"] = list(features)
             columns["words"] = _lists(found, len(rows), lambda c: c.words.values.astype(np.uint32), pa.uint32())
             columns["scores"] = _lists(found, len(rows), lambda c: c.scores.astype(np.float32), pa.float32())

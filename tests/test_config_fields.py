@@ -37,6 +37,7 @@ BASES: dict[str, list[dict[str, Any]]] = {
     "train_image": [{"init": "folder"}],
     "pictures": [{"classes": "imagenet1k"}],
     "photo": [{"exclude": "photos.txt"}],
+    "mask_rule": [{"mask_rate": 0.5}],
 }
 """Fields that make sense only beside others: what stands beside them while they are changed."""
 

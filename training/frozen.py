@@ -19,6 +19,7 @@ from fistful.progress import progress_bar
 from .data.features import KIND, Features, Part
 from .data.samples import TrainingSamples
 from .model.model import Model, normalise
+from .model.places import frozen_features
 from .model.tokens import ROWS
 from .trainer import Trainer
 
@@ -57,6 +58,7 @@ def decided_by(trainer: Trainer) -> str:
     """
     decode, run = trainer.job.config.data.decode, trainer.job.config.run
     how = {"decode": decode, "device": run.device, "threads": run.threads, "kind": KIND.__name__, "format": FORMAT}
+    how |= {} if trainer.model.fusion is None else {"places": True}
     tower = tower_digest(trainer.model, trainer.job.preprocess)
     return sha256_hex(canonical_json({**how, "tower": tower, "versions": versions_of(*PACKAGES)}))
 
@@ -108,7 +110,7 @@ def _of_batch(trainer: Trainer, images: list[np.ndarray | None]) -> np.ndarray:
         if image is not None:
             filled[place] = image
     batch = normalise(torch.from_numpy(filled).to(trainer.setting.device), preprocess["mean"], preprocess["std"])
-    out = trainer.model.frozen_features(batch).float().cpu().numpy()[: len(images)].astype(KIND)
+    out = frozen_features(trainer.model, batch).float().cpu().numpy()[: len(images)].astype(KIND)
     out[[place for place, image in enumerate(images) if image is None]] = np.nan
     return out
 

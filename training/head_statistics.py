@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from .model.model import normalise
+from .model.places import see_frozen
 from .trainer import Trainer
 
 N_SAMPLES, ROWS = 2_048, 64
@@ -27,7 +28,7 @@ def _logits(trainer: Trainer, rows: np.ndarray) -> torch.Tensor:
     model, loader, device = trainer.model, trainer.loader, trainer.setting.device
     assert model.head is not None
     if loader.features is not None:
-        channels_BC = model.finish(torch.from_numpy(loader.features.take(rows)[1]).to(device).float())[0]
+        channels_BC = see_frozen(model, torch.from_numpy(loader.features.take(rows)[1]).to(device).float())[1]
     else:
         images = torch.from_numpy(np.stack([loader.pictures.plain(int(row)) for row in rows])).to(device)
         channels_BC = model.channels(normalise(images, trainer.job.preprocess["mean"], trainer.job.preprocess["std"]))

@@ -21,6 +21,7 @@ from .data.reading import read_keys, read_samples
 from .data.samples import TrainingSamples
 from .data.texts import LEAST_CONTEXT, MOST_CONTEXT, TextLengths, measure_texts, reads_caption
 from .distributed import Ranks
+from .masking import MASKING_OFF
 from .model.encoder import Encoder
 from .model.preprocess import default_preprocess, preprocess_of
 from .model.pretrained import load_pretrained
@@ -90,7 +91,8 @@ def identity_of(job: Job) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     more |= {"model": sha256_hex(canonical_json(of_folder))} if of_folder is not None else {}
     exclude = sha256_hex("\n".join(read_keys(config.data.exclude)).encode()) if config.data.exclude else ""
     inputs = [{"fingerprint": f, "weight": w} for f, w in zip(job.samples.fingerprints, job.samples.weights, strict=True)]
-    return {**semantic_values(config), "init": job.init, "exclude": exclude, **more}, inputs
+    values = {name: value for name, value in semantic_values(config).items() if config.has_fusion or name not in MASKING_OFF}
+    return {**values, "init": job.init, "exclude": exclude, **more}, inputs
 
 
 def _read(data: tuple[str, ...], config: TrainConfig, run: Path) -> tuple[TrainingSamples, np.ndarray]:

@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from fistful.bow.frequency import IDF_FLOOR, idf
 
+from .data.readings import Readings
 from .distributed import Ranks
 from .model.model import Model
 from .train_config import TrainConfig
@@ -49,6 +50,10 @@ class Seen:
     """float32 (P): how likely the word is right; 1 for words of captions."""
     bag_starts: np.ndarray
     """int64 (B + 1): where each sample's words start, known without asking the device."""
+    places_BNC: torch.Tensor | None = None
+    """What the image tower sees at each place; None where nobody asks."""
+    readings: Readings | None = None
+    """What of the texts is hidden; None where nobody asks."""
 
 
 class Objective(Protocol):

@@ -13,12 +13,13 @@ from torch.nn.parallel import DistributedDataParallel
 from .data.loader import Batch, Text
 from .losses import Objective, Seen
 from .model.model import Model, normalise
+from .model.places import see, see_frozen
 from .train_config import TrainConfig
 
 Objectives = Mapping[str, tuple[float, Objective]]
 """By name, each with its weight."""
-Embedded = tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]
-"""Images (B, D), texts (B, D), channels (B, C); None for what nothing looks at."""
+Embedded = tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]
+"""Images (B, D), texts (B, D), channels (B, C), the pictures' places (B, N, C); None for what nothing looks at."""
 
 
 class Towers(nn.Module):
@@ -36,12 +37,16 @@ class Towers(nn.Module):
         frozen = config.model.train_image == "none"
         ready = images.float() if frozen else normalise(images, self._mean, self._std)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=config.run.precision == "bf16"):
-            if frozen or config.has_head:
-                channels_BC, image_BD = model.finish(ready) if frozen else model.image_both(ready)
+            places_BNC = channels_BC = None
+            if frozen or config.has_fusion:
+                places_BNC, channels_BC, image_BD = see_frozen(model, ready) if frozen else see(model, ready)
+            elif config.has_head:
+                channels_BC, image_BD = model.image_both(ready)
             else:
-                channels_BC, image_BD = None, model.encode_image(ready)
+                image_BD = model.encode_image(ready)
             text_BD = model.encode_text(text) if config.has_text else None
-        used = image_BD if config.has_text else None, text_BD, channels_BC if config.has_head else None
+        asked = config.has_text, config.has_text, config.has_head or config.has_fusion, config.has_fusion
+        used = (part if is_asked else None for part, is_asked in zip((image_BD, text_BD, channels_BC, places_BNC), asked, strict=True))
         return tuple(None if tensor is None else tensor.float() for tensor in used)  # pyright: ignore[reportReturnType]
 
 
@@ -117,7 +122,7 @@ def rehearse(towers: nn.Module, model: Model, batch: Batch, objectives: Objectiv
 
 def compute_losses(model: Model, batch: Batch, embedded: Embedded, objectives: Objectives) -> dict[str, torch.Tensor]:
     """Return the weighted losses of a batch by name."""
-    image_BD, text_BD, channels_BC = embedded
+    image_BD, text_BD, channels_BC, places_BNC = embedded
     seen = Seen(
         number_B=batch.numbers,
         weight_B=batch.weights,
@@ -128,6 +133,8 @@ def compute_losses(model: Model, batch: Batch, embedded: Embedded, objectives: O
         bag_words=batch.bag_words,
         bag_weights=batch.bag_weights,
         bag_starts=batch.bag_starts,
+        places_BNC=places_BNC,
+        readings=batch.readings,
     )
     return {name: weight * objective(model, seen) for name, (weight, objective) in objectives.items()}
 

@@ -12,6 +12,7 @@ from fistful.bow.store.identity import check_numbers, execution, semantic
 from fistful.errors import UsageError
 
 from .device import check_compiler, choose_device
+from .masking import check_fusion
 
 MAX_STEPS = 1_000_000_000
 """More than any run takes; a number beyond is a slip of the hand."""
@@ -146,12 +147,23 @@ class LossOptions:
     confidence: bool = semantic(False)
     """Weigh pseudo-labelled samples, and with --pseudo fixed their words, by how likely fistful label found their bag to be right; with
     --pseudo drawn words are weighed by their shares anyway."""
+    mask_rate: float = semantic(0.0)
+    """Share of each text's tokens, with the words tower of its words, that are hidden and learnt to be found from the picture and the
+    rest, by a head that is of use for fistful evaluate --rerank and fistful label --complete alone. 0: none."""
+    mask_rule: Literal["uniform", "content"] = semantic("uniform")
+    """Which are hidden: any, or only those of words that are no stop words, as many as with uniform where a text has enough."""
+    match_weight: float = semantic(0.0)
+    """Weight of one more loss: whether a text fits a picture, which the same head tells right pairs from the likest wrong ones. 0: none."""
 
     def __post_init__(self) -> None:
         _check(self, "word_weight", self.word_weight >= 0, "0 or more")
         _check(self, "tower_word_weight", self.tower_word_weight >= 0, "0 or more")
         _check(self, "bank", self.bank >= 0, "0 or more")
+        _check(self, "mask_rate", 0 <= self.mask_rate <= 1, "0 to 1")
+        _check(self, "match_weight", self.match_weight >= 0, "0 or more")
         check_numbers(self)
+        if self.mask_rule != "uniform" and not self.mask_rate:
+            raise UsageError(f"--mask-rule {self.mask_rule}: says which words are hidden, and none are; give --mask-rate too")
         if self.bank and self.objective not in ("contrastive", "joint"):
             raise UsageError(f"--bank {self.bank}: adds negatives to the contrastive loss, found --objective {self.objective}")
 
@@ -272,6 +284,14 @@ class TrainConfig:
                 f"--augment {self.data.augment}: a frozen tower sees each picture once; use --augment none or --train-image last"
             )
 
+        if self.has_fusion:
+            check_fusion(self.has_text, self.loss, self.optimiser, self.run)
+
+    @property
+    def has_fusion(self) -> bool:
+        """Whether a head reads texts with their pictures."""
+        return self.loss.mask_rate > 0 or self.loss.match_weight > 0
+
     @property
     def has_head(self) -> bool:
         """Whether words are predicted."""
@@ -280,7 +300,7 @@ class TrainConfig:
     @property
     def has_word_loss(self) -> bool:
         """Whether anything learns which words a bag has."""
-        return self.has_head or self.loss.tower_word_weight > 0
+        return self.has_head or self.loss.tower_word_weight > 0 or (self.loss.mask_rate > 0 and self.model.text_tower == "words")
 
     @property
     def has_text(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import numpy as np
 import open_clip
 import torch
 
@@ -13,8 +14,10 @@ from fistful.errors import DataError
 
 from . import checkpoint as checkpoints
 from .data.loader import Loader
+from .fusing import add_fusion
 from .job import Job, words_of
 from .losses import objectives_of
+from .masked_losses import fused_objectives
 from .metrics_file import truncate_metrics
 from .model.model import Model, shape_of, square_size
 from .model.pretrained import start_from
@@ -112,6 +115,7 @@ def make_trainer(job: Job) -> Trainer:
         model.words.start_from(torch.from_numpy(job.vectors.vectors_VE))
     if model.words is not None and config.loss.tower_word_weight:
         model.words.add_bias()
+    add_fusion(model, config, samples, tokenizer, np.concatenate([job.order.real.members, job.order.pseudo.members]))
     model.freeze(config.model.train_image)
     if config.run.grad_checkpointing:
         model.recompute(config.model.train_image != "none")
@@ -128,6 +132,6 @@ def make_trainer(job: Job) -> Trainer:
         loader=loader,
         model=model,
         optimizer=make_optimizer(config, model),
-        objectives=objectives_of(config, words.df, words.n_samples, job.ranks),
+        objectives=objectives_of(config, words.df, words.n_samples, job.ranks) | fused_objectives(config, words),
         mean=RunningMean(model, config.optimiser.ema),
     )

@@ -31,6 +31,7 @@ from fistful.bow.store.tables import write_table
 from fistful.bow.vocabulary import FILE, Vocabulary, read_vocabulary
 
 from ..cards import picture_kinds
+from ..completing import Completing, with_known
 from ..engine.stage import write_unit
 from ..read.rows import RowBatch, make_letter
 from ..read.sources import SourceOptions, open_unit
@@ -63,6 +64,8 @@ class LabelJob:
     """Folder of the indices of neighbours."""
     reading: SourceOptions = SourceOptions()
     """Where captions and pictures stand in tables."""
+    completing: Completing | None = None
+    """Which words are known, and kept; None where none are."""
 
     def likely(self, embeddings: Sequence[Embeddings], known: Known) -> Candidates:
         """Return images' likeliest words with their probabilities."""
@@ -98,24 +101,30 @@ def label_unit(unit: Unit, folder: Path, job: LabelJob) -> None:
     sizes = given.words.lengths().tolist()
     places = {key: place for place, key in enumerate(keys)}
     letters = _letters_of(job.embeddings[0] / unit_name("dead_letters", unit.number, "parquet"))
-    n_rows = len(letters) + len(keys)
+    n_rows, n_kept = len(letters) + len(keys), 0
     shard = unit_name("shards", unit.number, "tar")
     with atomic_file(folder, shard) as tar, open_unit(unit, job.reading, with_images=True, need_captions=False) as (batches, content):
         writer = SampleWriter(tar, vocabulary.words, LABELLED_SCHEMA)
         for batch in batches:
             # what the stage before refused has its letter already
+            known = None if job.completing is None else job.completing.known(batch.keys(), [row.captions for row in batch.rows])
+            n_known = [0] * batch.n_rows if known is None else known.lengths().tolist()
             embedded = [(i, places[key]) for i, n in enumerate(batch.numbers.tolist()) if (key := sample_key(unit.number, n)) in places]
-            labelled = [(i, place) for i, place in embedded if sizes[place]]
-            bare = [i for i, place in embedded if not sizes[place]]
+            labelled = [(i, place) for i, place in embedded if sizes[place] or n_known[i]]
+            bare = [i for i, place in embedded if not (sizes[place] or n_known[i])]
             letters += [make_letter("no_label", unit, batch.key(i), "no word reaches its threshold", b"") for i in bare]
             if labelled:
                 chosen, rows = map(np.array, zip(*labelled, strict=True))
-                writer.add(_samples(unit, batch.pick(chosen), Labels(given, likely, thinned).pick(rows), vocabulary))
+                labels = Labels(given, likely, thinned).pick(rows)
+                if known is not None:
+                    labels = labels.beside(known.pick(chosen), vocabulary, samples[rows], job.seed)
+                    n_kept += int(known.lengths()[chosen].sum())
+                writer.add(_samples(unit, batch.pick(chosen), labels, vocabulary))
         end_tar(tar)
     index, name = writer.index(), unit_name("index", unit.number, "parquet")
     records = {shard: tar.record(), name: write_table(folder, name, index)}
     stats = {"rows": n_rows, "kept": index.num_rows, "words_in_bags": len(given.scores), "words_balanced": len(thinned.values)}
-    stats |= picture_kinds(index)
+    stats |= picture_kinds(index) | ({} if job.completing is None else {"words_known": n_kept})
     write_unit(folder, unit, letters, stats, records, content)
 
 
@@ -133,6 +142,11 @@ class Labels:
     def pick(self, rows: np.ndarray) -> Labels:
         """Return what some of the images get."""
         return Labels(self.given.pick(rows), self.likely.pick(rows), self.thinned.pick(rows))
+
+    def beside(self, known: Ragged, vocabulary: Vocabulary, samples: np.ndarray, seed: int) -> Labels:
+        """Return the same with the words that are known of each image."""
+        given = with_known(self.given, known)
+        return Labels(given, with_known(self.likely, known), vocabulary.thin(given.words, samples, seed)[0])
 
 
 def _samples(unit: Unit, batch: RowBatch, labels: Labels, vocabulary: Vocabulary) -> SampleColumns:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from fistful.bow.near_copies import IS, MAY_BE
-from fistful.bow.pseudo import LIMIT
+from fistful.bow.pseudo import LIMIT, Candidates, are_right
 from fistful.bow.ragged import Ragged
 from fistful.bow.store import manifest
 from fistful.bow.store.files import read_json, write_bytes, write_json
@@ -25,6 +25,7 @@ from fistful.bow.store.kinds import PassedOver
 from fistful.bow.store.model_folder import OWN_FILE, find_folder
 from fistful.bow.vocabulary import FILE as VOCABULARY
 from fistful.bow.vocabulary import read_vocabulary
+from fistful.bow.words import WordOptions
 from fistful.errors import DataError, UsageError
 from fistful.training.data.holdout import BY
 from fistful.training.device import Device, choose_device, device_named
@@ -32,6 +33,7 @@ from fistful.training.model.encoder import check_pictures, texts_or
 from fistful.training.neighbours import Keys
 
 from ..cards import describe_shards
+from ..completing import Completing, keep_half
 from ..embed import EmbedJob, embed_for_label
 from ..engine.beam import Work
 from ..engine.job import DataJob, open_job
@@ -69,6 +71,9 @@ class LabelOptions:
     min_precision: float = semantic(0.1)
     """Smallest share of right words, measured on held-out captioned images: of a word for it to be in a bag, and of all
     words given even at the lower end of the interval. 0 for any share, be it no better than chance."""
+    complete: bool = semantic(False)
+    """The pictures have some of their words, as captions or keywords: keep these, and find those that are missing. For a run of
+    train --text-tower words --mask-rate."""
     seed: int = semantic(0)
     """Seed of the word numbers and of balancing in KEY.txt."""
     device: Device = semantic("auto")
@@ -79,6 +84,8 @@ class LabelOptions:
             raise UsageError(
                 f"--k {self.k} --temperature {self.temperature} --seed {self.seed}: expected k from 1, a temperature above 0, a seed from 0"
             )
+        if self.complete and self.by not in ("auto", "head"):
+            raise UsageError(f"--by {self.by}: --complete asks the head that finds hidden words; leave --by out")
         if not 0 <= self.min_precision <= 1:
             raise UsageError(f"--min-precision {self.min_precision}: expected a share from 0 to 1")
         check_numbers(self)
@@ -142,13 +149,13 @@ def label(*images: str, model: str | Sequence[str], like: str | Path, out: str |
     folder, like_folder, device = out_folder(out), folder_at(like), choose_device(config.label.device)
     if (verb := manifest.read_config(like_folder)["verb"]) != "bags":
         raise UsageError(f"--like {like}: was written by fistful {verb}, expected a folder that fistful bags wrote")
-    labellers = _fitting((model,) if isinstance(model, str) else tuple(model), like_folder, config.label.by)
+    labellers = _fitting((model,) if isinstance(model, str) else tuple(model), like_folder, config.label)
     options = dataclasses.replace(config.label, device=device, by=labellers.by)
     asked = _asked(images, folder, like_folder, labellers, dataclasses.replace(config, label=options))
     if open_job(asked, write=False):
         return folder
     jobs = [
-        EmbedJob(name, encoder.fingerprint, options.device, source=config.source)
+        EmbedJob(name, encoder.fingerprint, options.device, source=config.source, completing=_completing(like_folder, options))
         for name, encoder in zip(labellers.names, labellers.encoders, strict=True)
     ]
     if config.running.dry_run:
@@ -182,10 +189,13 @@ def _asked(images: Sequence[str], folder: Path, like: Path, labellers: Labellers
     inputs |= {"like": manifest.fingerprint(like), "encoder": encoders[0], "word_options": words, "held_out_by": BY}
     inputs |= {"near_copies": [MAY_BE, IS], "calibration_bins": list(BINS)}
     inputs |= {"more_encoders": encoders[1:]} if len(encoders) > 1 else {}
+    values = device_named({**semantic_values(config), "likely": LIMIT})
+    if not values["complete"]:
+        values.pop("complete")  # labels of earlier versions keep their names
     return DataJob(
         verb="label",
         folder=folder,
-        values=device_named({**semantic_values(config), "likely": LIMIT}),
+        values=values,
         inputs=inputs,
         units=units,
         running=config.running,
@@ -205,7 +215,25 @@ def _give_words(asked: DataJob, job: LabelJob) -> None:
     close_folder(folder, len(units), stats)
 
 
-def _fitting(models: tuple[str, ...], like: Path, by: str) -> Labellers:
+def _completing(like: Path, options: LabelOptions) -> Completing | None:
+    """Return which words of the pictures are known; None where all are looked for."""
+    if not options.complete:
+        return None
+    words = manifest.read_config(like)["inputs"].get("word_options", {})
+    return Completing(tuple(read_vocabulary(like).words), WordOptions(**words), options.seed)
+
+
+def _check_completes(models: tuple[str, ...], encoders: Sequence[Encoder], like: Path) -> None:
+    """Check that a model finds the words that pictures lack."""
+    if len(models) > 1:
+        raise UsageError(f"--complete: asks one model, found {len(models)}; give one --model")
+    if getattr(encoders[0], "completer", None) is None:
+        raise UsageError(f"--complete: {models[0]} has not learnt to find hidden words; train with --text-tower words --mask-rate 0.5")
+    if list(encoders[0].known_words) != read_vocabulary(like).words:  # pyright: ignore[reportAttributeAccessIssue]
+        raise DataError(f"{models[0]}: knows other words than {like}/{VOCABULARY}; use a model trained on {like}")
+
+
+def _fitting(models: tuple[str, ...], like: Path, options: LabelOptions) -> Labellers:
     """Load the encoders, and check that they and the captioned data belong together."""
     from fistful.training.model.load import load_encoder
 
@@ -214,7 +242,10 @@ def _fitting(models: tuple[str, ...], like: Path, by: str) -> Labellers:
         check_pictures(encoder)
     if len({encoder.fingerprint for encoder in encoders}) < len(encoders):
         raise UsageError(f"--model {' --model '.join(models)}: names a model twice, expected different ones")
-    chosen: Any = ("mean" if has_head(encoders) else "knn") if by == "auto" else by
+    chosen: Any = ("mean" if has_head(encoders) else "knn") if options.by == "auto" else options.by
+    if options.complete:
+        _check_completes(models, encoders, like)
+        chosen = "head"
     lineages = [check_lineage(model, like) for model in models]
     known = [lineage for lineage in lineages if lineage is not None]
     held_out = min((float(lineage["holdout"]) for lineage in known), default=OTHER_HELD_OUT)
@@ -225,7 +256,7 @@ def _fitting(models: tuple[str, ...], like: Path, by: str) -> Labellers:
     for encoder in encoders if "prompts" in found.sources else ():
         with texts_or("label with --by head, or with --by mean for its neighbours too"):
             encoder.embed_texts(["word"])
-    for model, encoder in zip(models, encoders, strict=True) if "head" in (chosen, *found.sources) else ():
+    for model, encoder in zip(models, encoders, strict=True) if "head" in (chosen, *found.sources) and not options.complete else ():
         if not encoder.word_shares:
             raise UsageError(f"{model}: has no word head; label with --by knn, or with a run of --objective joint")
         if encoder.words != read_vocabulary(like).words:
@@ -284,7 +315,8 @@ def _embed_both(asked: DataJob, job: EmbedJob, i: int, like: Path) -> None:
     """Embed the captioned images and the others with the i-th model."""
     shards, shard_inputs = plan_units((str(like / "shards"),), PlanOptions())
     lenient = dataclasses.replace(asked.running, max_bad_fraction=1.0)  # refused images count in the last stage
-    embed_for_label(shards, shard_inputs, job, asked.folder / _stage(CAPTIONED, i), lenient)
+    half = None if job.completing is None else dataclasses.replace(job.completing, like=like)
+    embed_for_label(shards, shard_inputs, dataclasses.replace(job, completing=half), asked.folder / _stage(CAPTIONED, i), lenient)
     inputs = {k: asked.inputs[k] for k in ("files", "bytes", "sha256")}
     embed_for_label(asked.units, inputs, job, asked.folder / _stage(IMAGES, i), lenient)
 
@@ -296,26 +328,45 @@ def _calibrate(folder: Path, like_folder: Path, labellers: Labellers, held: Held
     numbers, place = range(len(labellers.names)), folder / CALIBRATION
     like = [read_like(folder / _stage(CAPTIONED, i), like_folder) for i in numbers]
     voters, aside = (np.flatnonzero(of_N[like[0].rows]) for of_N in (held.voters_N, held.measured_N))
+    hidden = None
+    if options.complete:
+        hidden = _hidden(like[0], options.seed)
+        aside = aside[hidden.lengths()[aside] > 0]  # a picture of one word has none to find
     embeddings = [data.embeddings.take(aside) for data in like]
     keys, recall = _keys(folder, labellers, like, voters, options.k)
     known = _known(folder, labellers, keys, like[0].bags.pick(voters), options.device)
     voting = Neighbours(options.k, options.temperature)
-    sizes = like[0].bags.lengths()[like[0].bags.lengths() > 0]
+    real, copied = (like[0].bags if hidden is None else hidden), copied_words(embeddings[0].features, keys[0], like[0].bags.pick(voters))
+    if hidden is not None:
+        copied = _without(copied, like[0].bags.pick(aside), hidden.pick(aside))
+    sizes = real.lengths()[real.lengths() > 0]
     measured = measure(
         [candidates_of(source, embeddings, known, voting) for source in labellers.sources],
-        like[0].bags.pick(aside),
+        real.pick(aside),
         like[0].samples[aside],
         sizes,
         options.min_precision,
         options.seed,
         joined(same_pictures(embeddings[0].features), held.pictures_N[like[0].rows[aside]]),
-        copied_words(embeddings[0].features, keys[0], like[0].bags.pick(voters)),
+        copied,
     )
     save_known(place, known)
     write_json(place, MEASURED, {**measured.stats(), **held.stats(), "neighbours_found": recall})
     images = tuple(folder / _stage(IMAGES, i) for i in numbers)
     places = images, folder, place, folder / INDICES
-    return LabelJob(labellers.sources, voting, options.min_precision, measured.calibrator, sizes, options.seed, *places)
+    job = LabelJob(labellers.sources, voting, options.min_precision, measured.calibrator, sizes, options.seed, *places)
+    return dataclasses.replace(job, completing=_completing(like_folder, options))
+
+
+def _hidden(like: CaptionedData, seed: int) -> Ragged:
+    """Return the words of captioned images that are looked for where words are completed: the other half is known."""
+    return like.bags.take(~keep_half(like.bags, like.samples, seed))
+
+
+def _without(copied: Ragged, bags: Ragged, hidden: Ragged) -> Ragged:
+    """Return copied words without those that are known."""
+    known = ~are_right(Candidates(bags, np.zeros(len(bags.values))), hidden)
+    return copied.take(~are_right(Candidates(copied, np.zeros(len(copied.values))), bags.take(known)))
 
 
 def _keys(folder: Path, labellers: Labellers, like: Sequence[CaptionedData], voters: np.ndarray, k: int) -> tuple[list[Keys], float]:

@@ -87,6 +87,19 @@ def test_a_killed_run_ends_with_the_bytes_of_one_that_was_not(data, whole, tmp_p
     assert contents(expected) == contents(run)
 
 
+@pytest.mark.parametrize(
+    "more",
+    [{"text": "caption", "mask_rule": "content"}, {"text_tower": "words", "objective": "joint"}],
+    ids=["captions", "words"],
+)
+def test_a_killed_run_that_hides_words_ends_with_the_bytes_of_one_that_was_not(data, tmp_path, more):
+    options = {**OPTIONS, "threads": 1, "mask_rate": 0.4, "match_weight": 1.0, **more}
+    expected = train(data, out=tmp_path / "whole", config=train_config(**options))
+    killed = run_killed(data, tmp_path / "run", "step", 3, options)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert contents(expected) == contents(train(data, out=tmp_path / "run", config=train_config(**options)))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["before write", "after write"])
 @pytest.mark.parametrize("when", range(1, WRITES + 1))

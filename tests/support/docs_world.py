@@ -27,12 +27,12 @@ def square(i: int) -> tuple[str, bytes]:
     return name, picture((red - i % 20, green - i // 20 % 20, blue - i // 400), size=(48, 40))
 
 
-def write_tar(path: Path, numbers: range, captions: bool = True) -> None:
+def write_tar(path: Path, numbers: range, captions: bool | str = True) -> None:
     files: dict[str, bytes] = {}
     for i in numbers:
         name, files[f"{i:04d}.png"] = square(i)
         if captions:
-            files[f"{i:04d}.txt"] = f"The {name} square is a square of paper.".encode()
+            files[f"{i:04d}.txt"] = (captions if isinstance(captions, str) else f"The {name} square is a square of paper.").encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(tar_bytes(files))
 
@@ -52,6 +52,7 @@ def make_world(root: Path) -> None:
     write_tar(root / "uncaptioned/00000.tar", range(424, 470), captions=False)
     write_tar(root / "coco-00000.tar", range(48))
     write_tar(root / "tars/00000.tar", range(48))
+    write_tar(root / "half-captioned/00000.tar", range(470, 500), captions="square")
     write_classes(root / "my-classes", range(500, 536))
     write_classes(root / "my-pictures", range(560, 590))
     labels = "".join(f"{square(i)[0]}/{i}.png,{square(i)[0]}\n" for i in range(560, 590))

@@ -23,6 +23,7 @@ from ..train_config import TrainConfig
 from .features import Features
 from .order import Order
 from .pictures import Pictures
+from .readings import Reader, Readings
 from .samples import TrainingSamples, expect_shards
 from .texts import BagTokens, CaptionTokens, bags_of, caption_bags, captions_of, reads_caption, targets_of
 
@@ -56,12 +57,15 @@ class Batch:
     """int64 (B + 1): where each sample's words start, here too."""
     weights: torch.Tensor
     """float32 (B): how much each sample counts."""
+    readings: Readings | None = None
+    """What the head reads that finds hidden words; None without one."""
 
     def moved(self, move: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
         """Return the batch with its tensors somewhere else."""
         values = ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))
         tensors = {name: move(value) for name, value in values if isinstance(value, torch.Tensor)}
-        return dataclasses.replace(self, text=tuple(move(part) for part in self.text), **tensors)
+        readings = None if self.readings is None else self.readings.moved(move)
+        return dataclasses.replace(self, text=tuple(move(part) for part in self.text), readings=readings, **tensors)
 
     def parts(self, n_parts: int) -> Iterator[tuple[torch.Tensor, Text]]:
         """Yield pictures and text of some samples at a time."""
@@ -100,6 +104,7 @@ class Loader:
         self._vocabulary, self._ranks = vocabulary, ranks
         self._bag_tokens = BagTokens(tokenizer, samples.vocabulary.words, config.model.context_length)
         self._caption_tokens = CaptionTokens(tokenizer, config.model.context_length)
+        self._reader = Reader(config, samples, tokenizer) if config.has_fusion else None
         self._of_captions = caption_bags(samples) if config.text.captions == "one" else None
         self.pictures = Pictures(config, samples, order, how)
         self.features: Features | None = None
@@ -149,6 +154,7 @@ class Loader:
             bag_weights=torch.from_numpy(target_weights),
             bag_starts=targets.offsets,
             weights=torch.from_numpy(samples.weight_of(rows)) if weighted else torch.ones(len(rows)),
+            readings=self._reader(step, (rows, epochs), text, (targets, target_weights)) if self._reader else None,
         )
 
     def _expect(self, rows: np.ndarray, epochs: np.ndarray) -> None:

@@ -21,6 +21,7 @@ from fistful.bow.store.identity import FORMAT
 from fistful.bow.store.model_folder import CARD_FILE, CONFIG_FILE, OWN_FILE, OWN_WEIGHTS_FILE, WEIGHTS_FILE, is_student
 from fistful.errors import DataError, UsageError
 
+from .fusion import Fusion, FusionShape
 from .model import Model, Shape
 from .weights import load_tensors
 
@@ -85,7 +86,9 @@ class About:
 def write_model(run: Path, folder: str, model: Model, about: About, head_stats: HeadStats | None) -> None:
     """Write RUN/FOLDER/."""
     shape = model.shape
-    own = {} if model.head is None else {f"head.{k}": v for k, v in model.head.state_dict().items()}
+    own = {
+        f"{name}.{k}": v for name in ("head", "fusion") if (part := getattr(model, name)) is not None for k, v in part.state_dict().items()
+    }
     if head_stats is not None:
         own["head_mean"], own["head_std"] = head_stats
     if model.clip is not None:
@@ -104,6 +107,7 @@ def write_model(run: Path, folder: str, model: Model, about: About, head_stats: 
         "shape": dataclasses.asdict(shape),
         "preprocess_cfg": about.preprocess,
         "lineage": dataclasses.asdict(about.lineage),
+        **({} if model.fusion is None else {"fusion": dataclasses.asdict(model.fusion.shape)}),
     }
     write_json(run, f"{folder}/{OWN_FILE}", own_about)
 
@@ -128,7 +132,10 @@ def read_model(folder: Path) -> Exported:
         raise UsageError(f"{folder}: is a student (fistful distill), which has no image tower; expected a model that fistful train wrote")
     shape, lineage = Shape(**about["shape"]), Lineage(**about["lineage"])
     model = Model(shape)
-    tensors = load_tensors(folder / OWN_WEIGHTS_FILE) if shape.head or not shape.for_open_clip else {}
+    if "fusion" in about:
+        model.fusion = Fusion(FusionShape(**about["fusion"]))
+    has_own = shape.head or not shape.for_open_clip or model.fusion is not None
+    tensors = load_tensors(folder / OWN_WEIGHTS_FILE) if has_own else {}
     if shape.for_open_clip:
         tensors |= {f"clip.{k}": v for k, v in load_tensors(folder / WEIGHTS_FILE).items()}
     stats = tensors.pop("head_mean", None), tensors.pop("head_std", None)

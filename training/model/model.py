@@ -104,6 +104,7 @@ class Model(nn.Module):
         cfg = dict(shape.model_cfg)
         self.shape = shape
         self.clip = self.visual = self.words = None
+        self.fusion: Any = None  # a Fusion where texts are read with their pictures (fusion.py), added before training
         self.recomputes = False
         self._frozen: list[nn.Module] = []
         scale = math.log(1 / temperature)

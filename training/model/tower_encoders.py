@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from fistful.errors import DataError, UsageError
 from ..resize_and_crop import fit, fit_of
 from .encoder import NoTextTower
 from .export import Exported, read_model
+from .matching import Completer, Matcher
 from .model import Model, normalise, square_size
 from .tokens import TokenTexts, in_passes
 
@@ -64,6 +65,12 @@ class TowerEncoder:
     trained_on: tuple[str, ...] = ()
     word_options: WordOptions | None = None
     device: str = "cpu"
+    matcher: Matcher | None = None
+    """Whether texts fit pictures, pair by pair; None for a model that did not learn it."""
+    completer: Completer | None = None
+    """Which words pictures have beside those that are known; None for a model that did not learn it."""
+    known_words: tuple[str, ...] = ()
+    """The words that `completer` has columns for."""
 
     def prepare(self, image: Image.Image) -> np.ndarray:
         """Resize and crop an RGB picture to uint8 (H, W, 3), as open_clip does for evaluation."""
@@ -112,7 +119,28 @@ def encoder_of(exported: Exported, folder: Path, name: str, device: str = "cpu")
         trained_on=tuple(lineage.data),
         word_options=WordOptions(**lineage.word_options),
         device=device,
+        **_readers(exported, text, preprocess, device),
     )
+
+
+def _readers(exported: Exported, text: Callable[[list[str]], np.ndarray], preprocess: dict[str, Any], device: str) -> dict[str, Any]:
+    """Return what reads texts with their pictures, as far as the model has learnt to."""
+    model, fusion = exported.model, exported.model.fusion
+    if fusion is None:
+        return {}
+    assert isinstance(text, (TokenTexts, _BagTexts))
+    read = (lambda texts: text.tokens(texts).numpy()) if isinstance(text, TokenTexts) else text.ids
+
+    def on(function: Callable[[torch.Tensor], torch.Tensor], images: np.ndarray, width: int) -> np.ndarray:
+        return on_images(function, images, preprocess, width, device)
+
+    weights_V = torch.from_numpy(1 / np.maximum(exported.idf_V, LEAST_IDF)).to(device)
+    completes = fusion.predictor is not None
+    return {
+        "matcher": Matcher(model, read, on, device) if fusion.match is not None else None,
+        "completer": Completer(model, weights_V, on, device) if completes else None,
+        "known_words": tuple(exported.words) if completes else (),
+    }
 
 
 def _heads(exported: Exported, preprocess: dict[str, Any], dim: int, device: str) -> dict[str, Any]:
@@ -186,14 +214,25 @@ class _BagTexts:
 
     def __call__(self, texts: list[str]) -> np.ndarray:
         out = np.zeros((len(texts), self._dim), np.float32)
-        words = self._analyzer.analyse(pa.array(texts, pa.string()))
-        for row, local in enumerate(words):  # a text at a time: the mean's rounding does not depend on its neighbours
-            known = [self._ids[word] for word in dict.fromkeys(self._analyzer.words[i] for i in local) if word in self._ids]
+        for row, known in enumerate(self._known(texts)):  # a text at a time: the mean's rounding does not depend on its neighbours
             if known:
                 with torch.inference_mode():
                     text = tuple(torch.tensor(part, device=self._device) for part in (known, [0]))
                     out[row] = self._model.encode_text(text)[0].cpu().numpy()
         return out
+
+    def ids(self, texts: Sequence[str]) -> np.ndarray:
+        """Return the words of each text as numbers, int64 (n, L), then -1."""
+        known = self._known(texts)
+        out = np.full((len(texts), max([1, *map(len, known)])), -1, np.int64)
+        for row, words in zip(out, known, strict=True):
+            row[: len(words)] = words
+        return out
+
+    def _known(self, texts: Sequence[str]) -> list[list[int]]:
+        words = self._analyzer.analyse(pa.array(list(texts), pa.string()))
+        named = (dict.fromkeys(self._analyzer.words[i] for i in local) for local in words)
+        return [[self._ids[word] for word in one if word in self._ids] for one in named]
 
 
 def open_clip_encoder(folder: Path, name: str, device: str = "cpu") -> TowerEncoder:
