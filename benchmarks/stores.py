@@ -1,4 +1,4 @@
-"""What object stores cost, and that they hold the same bytes: `python -m benchmarks.stores`, twenty minutes, a quiet machine.
+"""What object stores cost, and that they hold the same bytes: `python -m benchmarks.stores`, half an hour, a quiet machine.
 
 The store is moto's server of the S3 protocol on this machine, a process in Python whose own share of CPU time is told. It says
 nothing of a network. `--quick` shows only that it works.
@@ -180,6 +180,68 @@ def large_shard(bench: StoreBench) -> Rows:
     return found
 
 
+def train_from_store(bench: StoreBench) -> Rows:
+    """Training on pictures of some 30 kB from the store against the same from disk, in turns: samples/s after the first epoch, and what the
+    first one waited for shards; the weights are equal."""
+    from fistful.training.train_config import train_config
+
+    sources = [str(path) for path in bench.tars(4, 100 if bench.quick else 600, 300)]
+    counts = count(*sources, out=bench.fresh() / "counts", config=CountConfig(running=QUIET))
+    here = bags(*sources, counts=counts, out=bench.fresh() / "bags", config=BagsConfig(plan=PlanOptions(unit_mb=4.0), running=QUIET))
+    there = bench.place()
+    for name in files_below(here):
+        fsspec.filesystem("s3").put_file(str(here / name), f"{there}/{name}")
+    options: Rows = {"epochs": 3.0, "text": "bag", "threads": 1, "decoders": 1, "cache_mb": 0, "progress": False, "checkpoint_every": 10**6}
+    rates, waited = [], []
+    for _ in range(bench.turns):
+        for order in ("samples", "shards"):
+            config = train_config(**options, order=order)
+            runs = [_trained(bench, str(data), config) for data in (here, there)]
+            assert runs[0][0] == runs[1][0]  # the weights
+            rates.append((order, runs[0][1], runs[1][1]))
+            waited.append((order, runs[1][2] - runs[0][2]))
+    found: Rows = {"bar": 0.97, "turns": bench.turns, "shards": len(list((here / "shards").iterdir()))}
+    found["megabytes"] = round(sum(path.stat().st_size for path in (here / "shards").iterdir()) / 1e6, 1)
+    for order in ("samples", "shards"):
+        disk, store = zip(*(pair for name, *pair in rates if name == order), strict=True)
+        ratios = [s / d for d, s in zip(disk, store, strict=True)]
+        found[f"order_{order}"] = {
+            "disk_samples_per_s": round(statistics.median(disk), 1),
+            "store_samples_per_s": round(statistics.median(store), 1),
+            "ratio_warm": round(statistics.median(ratios), 3),
+            "ratio_warm_range": [round(min(ratios), 3), round(max(ratios), 3)],
+            "waited_for_shards_cold_s": round(statistics.median(seconds for name, seconds in waited if name == order), 2),
+        }
+    return found
+
+
+def _trained(bench: StoreBench, data: str, config: Any) -> tuple[dict[str, str], float, float]:
+    """Train for some epochs: hashes, samples a second after the first epoch, and the seconds that steps waited for data in all."""
+    from fistful.training import loop
+    from fistful.training.train import train
+
+    ends: list[float] = []
+    take = loop.step
+
+    def note(*arguments: Any) -> Any:
+        result = take(*arguments)
+        ends.append(time.perf_counter())
+        return result
+
+    loop.step = note
+    try:
+        run = train(data, out=bench.fresh() / "run", config=config)
+    finally:
+        loop.step = take
+    first, last = round(len(ends) / config.optimiser.epochs), json.loads((run / "logs/speed.jsonl").read_text().splitlines()[-1])
+    rate = (len(ends) - 1 - first) * config.optimiser.batch_size / (ends[-1] - ends[first])
+    return (
+        {name: digest for name, digest in hashes(run).items() if name.startswith("model/")},
+        rate,
+        last["waiting_share"] * last["seconds"],
+    )
+
+
 def child(source: str, counts: str, out: str) -> None:
     """Bag one unit as a worker does, and print the peak memory in MB."""
     folder = folder_at(out)
@@ -190,7 +252,7 @@ def child(source: str, counts: str, out: str) -> None:
     print(round(int(peak) / 1024, 1))  # getrusage would tell the peak of the process that started this one, if that is more
 
 
-ROWS = (same_bytes, killed, bags_pictures, large_shard)
+ROWS = (same_bytes, killed, bags_pictures, large_shard, train_from_store)
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:

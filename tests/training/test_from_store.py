@@ -203,6 +203,21 @@ def test_a_run_that_was_stopped_fetches_only_what_is_not_there(there: str, tmp_p
     assert noted == {"00005.tar": 1}
 
 
+def test_a_run_that_began_on_a_bucket_goes_on_on_the_disk(here: str, there: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    take = loop.step
+
+    def stopped(model: Any, batch: Any, objectives: Any, optimizer: Any, setting: Any, stop: threading.Event) -> Any:
+        stop.set()
+        return take(model, batch, objectives, optimizer, setting, stop)
+
+    monkeypatch.setattr(loop, "step", stopped)
+    with pytest.raises(Interrupted):
+        train(there, out=tmp_path / "run", config=train_config(**QUICK))
+    monkeypatch.setattr(loop, "step", take)
+    run = train(here, out=tmp_path / "run", config=train_config(**QUICK))
+    assert contents(run) == contents(train(here, out=tmp_path / "here", config=train_config(**QUICK)))
+
+
 def test_holdout_exclude_and_labels_work_as_on_disk(here: str, there: str, tmp_path: Path) -> None:
     labels = add_likely(make_data(tmp_path / "labels", n=24, pseudo=True), lambda row: ([row % 4], [0.5]))
     (Path(labels) / "manifest.json").unlink()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import numpy as np
@@ -13,6 +16,7 @@ from fistful.bow.draw import mix_all
 from fistful.bow.store import manifest
 from fistful.bow.store.folders import folder_at
 from fistful.bow.store.identity import sha256_hex
+from fistful.bow.store.objects import StorePath
 from fistful.errors import DataError, UsageError
 from fistful.training.data import order
 from fistful.training.data.reading import read_samples
@@ -108,6 +112,25 @@ def test_what_lies_there_already_is_not_fetched(stored: dict[Shard, Stored]) -> 
         wait_for(0)
         wait_for(1)
     assert there(stored) == "012"
+
+
+def test_two_processes_fetch_each_shard_once(stored: dict[Shard, Stored], monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched, fetch = Counter[str](), StorePath.fetch
+
+    def note(path: StorePath, file: Any) -> None:
+        fetched[path.name] += 1
+        fetch(path, file)
+
+    def run(plan: list[set[Shard]]) -> None:
+        with fetched_ahead(stored, 10_000, plan.__getitem__, range(len(plan))) as wait_for:
+            for batch, wanted in enumerate(plan):
+                wait_for(batch)
+                assert all(stored[shard].is_whole() for shard in wanted)
+
+    monkeypatch.setattr(StorePath, "fetch", note)
+    with ThreadPoolExecutor(2) as ranks:  # locks are those of open files, so threads stand for processes
+        [*ranks.map(run, [needs("01", "23", "45", "67"), needs("67", "01", "45", "23")])]
+    assert fetched == dict.fromkeys([f"{unit:05d}.tar" for unit in range(8)], 1)
 
 
 def test_half_a_shard_and_those_of_other_data_are_removed(stored: dict[Shard, Stored], tmp_path: Path) -> None:
