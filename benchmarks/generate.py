@@ -88,8 +88,11 @@ def write_tsv(path: Path, captions: Iterator[pa.StringArray]) -> Path:
     return path
 
 
-def write_tar(path: Path, captions: list[str], side: int, quality: int = 80) -> Path:
-    """Write a webdataset tar of JPEGs of about one size, no two the same, each with its caption."""
+def write_tar(path: Path, captions: list[str], side: int, quality: int = 80, *, whole: bool = False) -> Path:
+    """Write a webdataset tar of JPEGs of about one size, no two the same, each with its caption.
+
+    What tells them apart stands in the middle of each, so that some cannot be decoded; with `whole`, in a comment.
+    """
     if path.exists():
         return path
     rng = np.random.default_rng(side)
@@ -98,7 +101,8 @@ def write_tar(path: Path, captions: list[str], side: int, quality: int = 80) -> 
         for i, caption in enumerate(captions):
             data = pictures[i % len(pictures)]
             middle = len(data) // 2
-            add_file(tar, f"{i:08d}.jpg", data[:middle] + b"%08d" % i + data[middle + 8 :])
+            apart = data[:2] + b"\xff\xfe\x00\x0a%08d" % i + data[2:] if whole else data[:middle] + b"%08d" % i + data[middle + 8 :]
+            add_file(tar, f"{i:08d}.jpg", apart)
             add_file(tar, f"{i:08d}.json", b'{"url":"https://example.org/%d.jpg","width":%d}' % (i, side))
             add_file(tar, f"{i:08d}.txt", caption.encode())
         end_tar(tar)

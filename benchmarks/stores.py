@@ -1,4 +1,4 @@
-"""What object stores cost, and that they hold the same bytes: `python -m benchmarks.stores`, twenty minutes, a quiet machine.
+"""What object stores cost, and that they hold the same bytes: `python -m benchmarks.stores`, half an hour, a quiet machine.
 
 The store is moto's server of the S3 protocol on this machine, a process in Python whose own share of CPU time is told. It says
 nothing of a network. `--quick` shows only that it works.
@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import fsspec
 import numpy as np
@@ -59,10 +59,10 @@ class StoreBench:
         fsspec.filesystem("s3").mkdir(BUCKET)
         self.n_buckets = 0
 
-    def tars(self, n: int, n_each: int, side: int) -> list[Path]:
+    def tars(self, n: int, n_each: int, side: int, *, whole: bool = False) -> list[Path]:
         """Return n tars of so many pictures, each with its own captions."""
-        parts = [self.captions[i * n_each : (i + 1) * n_each] for i in range(n)]
-        return [generate.write_tar(self.work / f"{side}-{n_each}-{i}.tar", part, side) for i, part in enumerate(parts)]
+        parts, name = [self.captions[i * n_each : (i + 1) * n_each] for i in range(n)], f"{'whole-' if whole else ''}{side}-{n_each}"
+        return [generate.write_tar(self.work / f"{name}-{i}.tar", part, side, whole=whole) for i, part in enumerate(parts)]
 
     def place(self) -> str:
         """Return a new place in the store."""
@@ -180,6 +180,76 @@ def large_shard(bench: StoreBench) -> Rows:
     return found
 
 
+def train_from_store(bench: StoreBench) -> Rows:
+    """Training on pictures of some 30 kB from the store against the same from disk, in turns: samples and CPU time after the first epoch,
+    whose end finds all shards there, and how much longer the store's steps waited for data; the weights are equal."""
+    from fistful.training.train_config import train_config
+
+    sources = [str(path) for path in bench.tars(4, 100 if bench.quick else 500, 300, whole=True)]
+    counts = count(*sources, out=bench.fresh() / "counts", config=CountConfig(running=QUIET))
+    here = bags(*sources, counts=counts, out=bench.fresh() / "bags", config=BagsConfig(plan=PlanOptions(unit_mb=4.0), running=QUIET))
+    there = bench.place()
+    for name in files_below(here):
+        fsspec.filesystem("s3").put_file(str(here / name), f"{there}/{name}")
+    options: Rows = {"epochs": 3.0, "text": "bag", "threads": 1, "decoders": 1, "cache_mb": 0, "progress": False, "checkpoint_every": 10**6}
+    shards = [path.stat().st_size for path in (here / "shards").iterdir()]
+    found: Rows = {"bar": 0.97, "turns": bench.turns, "shards": len(shards), "megabytes": round(sum(shards) / 1e6, 1)}
+    for order in ("samples", "shards"):
+        config = train_config(**options, order=order)
+        pairs = [tuple(_trained(bench, str(data), config) for data in (here, there)) for _ in range(bench.turns)]
+        assert all(disk.weights == store.weights for disk, store in pairs)
+        ratios = [store.samples_per_s / disk.samples_per_s for disk, store in pairs]
+        found[f"order_{order}"] = {
+            "disk_samples_per_s": round(statistics.median(disk.samples_per_s for disk, _ in pairs), 1),
+            "store_samples_per_s": round(statistics.median(store.samples_per_s for _, store in pairs), 1),
+            "ratio_warm": round(statistics.median(ratios), 3),
+            "ratio_warm_range": [round(min(ratios), 3), round(max(ratios), 3)],
+            "ratio_warm_cpu": round(statistics.median(disk.cpu / store.cpu for disk, store in pairs), 3),
+            "waited_cold_s": round(statistics.median(store.waited - disk.waited for disk, store in pairs), 2),
+            "seconds_from_disk": round(statistics.median(disk.seconds for disk, _ in pairs), 1),
+        }
+    return found
+
+
+class Trained(NamedTuple):
+    """A run of some epochs."""
+
+    weights: dict[str, str]
+    samples_per_s: float
+    """After the first epoch."""
+    cpu: float
+    """Seconds of CPU time after the first epoch."""
+    waited: float
+    """Seconds that steps waited for data in all."""
+    seconds: float
+    """That all steps took."""
+
+
+def _trained(bench: StoreBench, data: str, config: Any) -> Trained:
+    """Train for some epochs, and look at the clocks after each step."""
+    from fistful.training import loop
+    from fistful.training.train import train
+
+    ends: list[tuple[float, float]] = []
+    take = loop.step
+
+    def note(*arguments: Any) -> Any:
+        result = take(*arguments)
+        ends.append((time.perf_counter(), time.process_time()))
+        return result
+
+    loop.step = note
+    try:
+        run = train(data, out=bench.fresh() / "run", config=config)
+    finally:
+        loop.step = take
+    first, last = round(len(ends) / config.optimiser.epochs), json.loads((run / "logs/speed.jsonl").read_text().splitlines()[-1])
+    wall, cpu = (after - before for before, after in zip(ends[first], ends[-1], strict=True))
+    weights = {name: digest for name, digest in hashes(run).items() if name.startswith("model/")}
+    rate = (len(ends) - 1 - first) * config.optimiser.batch_size / wall
+    return Trained(weights, rate, cpu, last["waiting_share"] * last["seconds"], last["seconds"])
+
+
 def child(source: str, counts: str, out: str) -> None:
     """Bag one unit as a worker does, and print the peak memory in MB."""
     folder = folder_at(out)
@@ -190,7 +260,7 @@ def child(source: str, counts: str, out: str) -> None:
     print(round(int(peak) / 1024, 1))  # getrusage would tell the peak of the process that started this one, if that is more
 
 
-ROWS = (same_bytes, killed, bags_pictures, large_shard)
+ROWS = (same_bytes, killed, bags_pictures, large_shard, train_from_store)
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:

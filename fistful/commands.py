@@ -177,7 +177,7 @@ def train(
     """Train a CLIP model on captions, bags or balanced bags.
 
     Args:
-        data: Folders that fistful bags or label wrote, or webdataset tars; FOLDER*2 shows its samples twice an epoch.
+        data: Folders that fistful bags or label wrote, on disk or in a bucket, or webdataset tars; FOLDER*2 shows them twice an epoch.
         out: Run folder to write.
         recipe: Options to start from: fistful, clip, joint, cc3m-8gpu, tiny-fistful, tiny-clip, tiny-joint, photos-frozen.
         evaluate_on: Class folders whose zero-shot accuracy is noted at the end, and each --evaluate-every; the first decides the best.

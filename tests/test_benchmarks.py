@@ -82,5 +82,5 @@ def test_the_text_benchmark_runs_and_asserts_that_a_sum_of_words_knows_no_order(
 @pytest.mark.timeout(1_800)
 def test_every_row_of_the_stores_benchmark_runs_and_asserts_that_bytes_are_equal(data_root: Path, tmp_path: Path) -> None:
     found = rows_of("stores", data_root, "--work", str(tmp_path))
-    assert [*found] == ["same_bytes", "killed", "bags_pictures", "large_shard"]
+    assert [*found] == ["same_bytes", "killed", "bags_pictures", "large_shard", "train_from_store"]
     assert all("bar" in figures for figures in found.values())

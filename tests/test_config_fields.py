@@ -174,7 +174,7 @@ def test_execution_options_of_the_data_jobs_change_no_byte(photos: Path, tmp_pat
 
 def test_execution_options_of_training_change_no_byte(tmp_path: Path) -> None:
     changes = {"checkpoint_every": 2, "keep_checkpoints": 1, "progress": True, "cache_mb": 0, "decoders": 1, "tensorboard": True}
-    changes |= {"force": True, "features": str(tmp_path / "features"), "grad_checkpointing": True}
+    changes |= {"cache_gb": 1.0, "force": True, "features": str(tmp_path / "features"), "grad_checkpointing": True}
     assert {name for name, role, _ in walk_fields(TrainConfig()) if role == "execution"} == {*changes}
 
     data = make_data(tmp_path / "data")

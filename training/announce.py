@@ -7,9 +7,11 @@ import sys
 import numpy as np
 
 from fistful.bow.store.files import write_json
+from fistful.wording import counted
 
+from .data.shard_cache import gigabytes, room_of, shown_shards
 from .data.texts import reads_caption
-from .job import Job
+from .job import SHARDS, Job
 from .trainer import Trainer
 
 TEXTS = "logs/texts.json"
@@ -20,7 +22,7 @@ def announce(trainer: Trainer) -> None:
     """Say what is about to be trained, and what of the data will not be learnt from."""
     if trainer.job.config.run.progress:
         print(_begins(trainer), file=sys.stderr)
-    for line in [*_about_words(trainer.job), *_about_texts(trainer.job)]:
+    for line in [*_about_stores(trainer.job), *_about_words(trainer.job), *_about_texts(trainer.job)]:
         print(f"train: {line}", file=sys.stderr)
 
 
@@ -33,6 +35,16 @@ def _begins(trainer: Trainer) -> str:
     missed = f"; {n_missed:,} of {n_lines:,} lines of --exclude name no sample with a picture" if n_missed else ""
     steps = f"steps {trainer.step:,} to {config.optimiser.steps:,} of {config.optimiser.batch_size} samples"
     return f"train: {what}, {steps} on {where}{missed}"
+
+
+def _about_stores(job: Job) -> list[str]:
+    """Say how much is fetched, and where it lies meanwhile."""
+    sizes = [each.size for each in shown_shards(job.samples, job.order).values()]
+    if not sizes:
+        return []
+    room = min(sum(sizes), room_of(job.config))
+    what = f"{counted(len(sizes), 'shard')} of {gigabytes(sum(sizes))} GB in a bucket"
+    return [f"{what}; up to {gigabytes(room)} GB of them lie in {job.run / SHARDS} until the end"]
 
 
 def _about_words(job: Job) -> list[str]:

@@ -17,7 +17,8 @@ from fistful.errors import Interrupted
 from fistful.progress import progress_bar
 
 from .data.features import KIND, Features, Part
-from .data.samples import TrainingSamples
+from .data.samples import Shard, TrainingSamples
+from .data.shard_cache import fetched_ahead, room_of
 from .model.model import Model, normalise
 from .model.places import frozen_features
 from .model.tokens import ROWS
@@ -39,12 +40,20 @@ def features_of(trainer: Trainer, folder: Path, stopped: Callable[[], bool]) -> 
     parts = list_parts(samples, folder, decided_by(trainer))
     model.eval()
     mine = parts[ranks.rank :: ranks.size]
-    with progress_bar("features", sum(len(part.rows) for part in mine), job.config.run.progress and ranks.rank == 0) as update:
+
+    def needs(number: int) -> set[Shard]:
+        row = mine[number].rows[0]
+        return set() if mine[number].path.exists() else {(int(samples.folder[row]), int(samples.unit[row]))}
+
+    ahead = fetched_ahead(samples.stored, room_of(job.config), needs, range(len(mine)))
+    show = job.config.run.progress and ranks.rank == 0
+    with progress_bar("features", sum(len(part.rows) for part in mine), show) as update, ahead as wait_for:
         done = 0
-        for part in mine:
+        for number, part in enumerate(mine):
             if stopped():
                 raise Interrupted(f"{job.run}: stopped while computing features; the same command goes on from there")
             if not part.path.exists():
+                wait_for(number)
                 _write(part, _compute(trainer, part, lambda n, done=done: update(done + n, "pictures")))
             done += len(part.rows)
     ranks.wait()

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from open_clip import SimpleTokenizer
 
-from fistful.bow.store.files import is_url
 from fistful.bow.store.identity import canonical_json, semantic_values, sha256_hex
 from fistful.bow.vocabulary import Vocabulary
 from fistful.errors import UsageError
@@ -19,6 +18,7 @@ from .data.holdout import BY, hidden_rows
 from .data.order import Order, Stream
 from .data.reading import read_keys, read_samples
 from .data.samples import TrainingSamples
+from .data.shard_cache import check_room, find_stored, tidy
 from .data.texts import LEAST_CONTEXT, MOST_CONTEXT, TextLengths, measure_texts, reads_caption
 from .distributed import Ranks
 from .masking import MASKING_OFF
@@ -29,6 +29,9 @@ from .model.towers import folder_config
 from .model.weights import Pretrained
 from .model.word_vectors import WordVectors, read_word_vectors
 from .train_config import MAX_STEPS, TrainConfig, changed, resolve
+
+SHARDS = "logs/shards"
+"""Where shards of a bucket lie while the run goes on."""
 
 Evaluate = Callable[[Encoder], Mapping[str, float]]
 
@@ -62,18 +65,17 @@ def plan_job(data: tuple[str, ...], run: Path, config: TrainConfig, evaluate: Ev
         DataError: If the data is at fault.
     """
     config = resolve(config)
-    for spec in filter(is_url, data):
-        raise UsageError(f"{spec}: training reads data from disk; copy the folder first, whole, as your store's own tool does")
     pretrained, init = _read_init(config)
     preprocess = preprocess_of(config, pretrained)
     if ranks.rank == 0:
-        samples, hidden = _read(data, config, run)
+        samples, hidden = _read(data, config, run, first=True)
     ranks.wait()
     if ranks.rank:
-        samples, hidden = _read(data, config, run)
+        samples, hidden = _read(data, config, run, first=False)
     if config.text.text == "balanced" and config.text.balance() is None and not samples.has_rule:
         raise UsageError("--text balanced: tars have no rule of their own; give --rule, or use --text bag")
     order = make_order(config, samples, hidden)
+    check_room(config, samples, order)
     lengths = _text_lengths(config, samples, order)
     config = settle_by_data(config, order, lengths, pretrained)
     vectors = read_word_vectors(config.model.word_vectors, samples.vocabulary.words) if config.model.word_vectors else None
@@ -95,9 +97,12 @@ def identity_of(job: Job) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return {**values, "init": job.init, "exclude": exclude, **more}, inputs
 
 
-def _read(data: tuple[str, ...], config: TrainConfig, run: Path) -> tuple[TrainingSamples, np.ndarray]:
+def _read(data: tuple[str, ...], config: TrainConfig, run: Path, *, first: bool) -> tuple[TrainingSamples, np.ndarray]:
     """Read the samples, and which of them are not shown; the first rank leaves in logs/ what the others need not find out again."""
     samples = read_samples(data, config.data.exclude, config.needs_words, run / "logs" / "foreign")
+    samples = dataclasses.replace(samples, stored=find_stored(samples, run / SHARDS))
+    if first:
+        tidy(run / SHARDS, samples.stored)
     return samples, hidden_rows(config, samples, run / "logs" / "contents")
 
 

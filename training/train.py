@@ -21,7 +21,7 @@ from .distributed import joined_ranks
 from .evaluations import evaluate as evaluate_now
 from .evaluations import try_evaluation, write_models
 from .frozen import features_of
-from .job import Evaluate, identity_of, plan_job
+from .job import SHARDS, Evaluate, identity_of, plan_job
 from .left_out import report_left_out
 from .loop import take_steps
 from .metrics_file import check_learnt
@@ -36,7 +36,8 @@ def train(*data: str, out: str | Path, config: TrainConfig = TrainConfig(), eval
     Under torchrun all processes train together, each on its share of every batch.
 
     Args:
-        data: Data folders as fistful bags or label writes them, or webdataset tars; FOLDER*2 shows its samples twice an epoch.
+        data: Data folders as fistful bags or label writes them, on disk or in an object store, or webdataset tars on disk;
+            FOLDER*2 shows its samples twice an epoch.
         out: The run folder.
         config: How to train.
         evaluate: Called with the model, at the end and each --evaluate-every, and before the first step to see that it works.
@@ -49,6 +50,7 @@ def train(*data: str, out: str | Path, config: TrainConfig = TrainConfig(), eval
     Raises:
         UsageError: If the call is at fault, the folder is in use, or belongs to another configuration.
         DataError: If the data is at fault, or nothing was learnt.
+        MachineError: If a store does not answer; the same call goes on from the last checkpoint.
         Interrupted: After SIGTERM or SIGINT, with a checkpoint.
     """
     run = local_out(out)
@@ -89,5 +91,6 @@ def _close(trainer: Trainer) -> None:
     run = trainer.job.run
     report_left_out(trainer)
     checkpoint.remove_all(run)
-    shutil.rmtree(run / "logs" / "tmp", ignore_errors=True)  # what a kill left behind; nobody else is at work here
+    for name in ("logs/tmp", SHARDS):  # what a kill left behind, and what could be fetched again; nobody else is at work here
+        shutil.rmtree(run / name, ignore_errors=True)
     manifest.finish(run, {}, {})

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fistful.bow.balance import Balance
+from fistful.bow.store.files import is_url
 from fistful.bow.store.identity import check_numbers, execution, semantic
 from fistful.errors import UsageError
 
@@ -232,6 +233,8 @@ class RunOptions:
     """How many checkpoints to keep while the run goes on."""
     cache_mb: int = execution(1_024)
     """Memory for decoded pictures, in MB; what does not fit is decoded again each epoch."""
+    cache_gb: float = execution(100.0)
+    """Disk, in GB, for shards of data folders in a bucket: they lie in the run's logs/ until it ends."""
     decoders: int = execution(0)
     """Threads that decode pictures; 0: one for each core, shared out among the processes of a machine."""
     features: str = execution("")
@@ -248,6 +251,11 @@ class RunOptions:
             _check(self, name, getattr(self, name) >= 1, "1 or more")
         for name in ("threads", "seed", "world_size", "evaluate_every", "cache_mb", "decoders"):
             _check(self, name, getattr(self, name) >= 0, "0 or more")
+        if is_url(self.features):
+            raise UsageError(
+                f"--features {self.features}: features lie on the disk, from where they are read at random; give a folder there"
+            )
+        _check(self, "cache_gb", self.cache_gb > 0, "a number above 0")
         for name in ("threads", "decoders"):
             _check(self, name, getattr(self, name) <= MAX_THREADS, f"at most {MAX_THREADS}")
         check_numbers(self)

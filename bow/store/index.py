@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import pyarrow as pa
 from fistful.errors import UsageError
 
 from ..ragged import Ragged
+from .folders import AT_ONCE, in_store
 from .tables import column_names, join_tables, read_table
 
 INDEX_SCHEMA = pa.schema(
@@ -56,7 +59,7 @@ def read_index(folder: Path) -> pa.Table:
     Raises:
         UsageError: If the folder has no index.
     """
-    return join_tables([read_table(path, INDEX_SCHEMA, LABELLED_SCHEMA) for path in _index_files(folder)], INDEX_SCHEMA)
+    return join_tables(_each(_index_files(folder), lambda path: read_table(path, INDEX_SCHEMA, LABELLED_SCHEMA)), INDEX_SCHEMA)
 
 
 def read_likely(folder: Path) -> tuple[Ragged, np.ndarray] | None:
@@ -73,9 +76,17 @@ def read_likely(folder: Path) -> tuple[Ragged, np.ndarray] | None:
     if LIKELY[0] not in column_names(paths[0]):
         return None
     schema = pa.schema([LABELLED_SCHEMA.field(name) for name in LIKELY])
-    table = join_tables([read_table(path, LABELLED_SCHEMA).select(LIKELY) for path in paths], schema)
+    table = join_tables(_each(paths, lambda path: read_table(path, LABELLED_SCHEMA).select(LIKELY)), schema)
     words, shares = (table[name].combine_chunks() for name in LIKELY)
     return Ragged.of_lists(words), shares.flatten().to_numpy().astype(np.float32)
+
+
+def _each(paths: list[Path], read: Callable[[Path], pa.Table]) -> list[pa.Table]:
+    """Read files, those of a store many at a time: each waits for several answers."""
+    if not in_store(paths[0]):
+        return [read(path) for path in paths]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return [*pool.map(read, paths)]
 
 
 def _index_files(folder: Path) -> list[Path]:

@@ -21,7 +21,7 @@ from fistful.bow.draw import mix_all
 from fistful.bow.store.folders import files_below, folder_at
 from fistful.bow.store.objects import GONE, REFUSED
 from fistful.bow.store.shard import tar_bytes
-from tests.support.docs_world import write_tar
+from tests.support.docs_world import SHORT, write_tar
 from tests.support.folders import REPOSITORY, contents, environment, fistful
 from tests.support.object_store import SECRET, check_halfway_in, contents_of, make_bucket, put_all, s3_server
 from tests.support.pictures import picture
@@ -187,9 +187,10 @@ def test_the_how_to_runs_as_it_stands(settings: dict[str, str], monkeypatch: pyt
     put_all(tmp_path, make_bucket("BUCKET".lower(), settings, monkeypatch))
     page = (REPOSITORY / "docs/how-to/buckets.md").read_text("utf-8").replace("BUCKET", "bucket")  # S3 knows no capitals
     typed = [shlex.split(line[2:]) for line in page.splitlines() if line.startswith("$ fistful ")]
-    assert len(typed) == 4
+    assert len(typed) == 5
     for tokens in typed:
-        done = fistful(*tokens[1:])
+        short = [text for option in SHORT.items() for text in option] if tokens[1] == "train" else []
+        done = fistful(*tokens[1:], *short, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
 
 

@@ -1,7 +1,7 @@
 """A server of the S3 protocol that fails as it is told: `python -m tests.support.s3_server PORT FILE`.
 
 FILE says how, and is read at each request: "" it works; "403" writes are refused; "503" it says to slow down;
-"slow 2" each answer takes two seconds.
+"503 /shards/" it says so to whatever is asked of such objects; "slow 2" each answer takes two seconds.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ def faulty(app: Callable[..., Iterable[bytes]], told: Path) -> Callable[..., Ite
     """An application that does what a file says, and else what another does."""
 
     def answer(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
-        fault, _, seconds = (told.read_text() if told.exists() else "").partition(" ")
+        fault, _, more = (told.read_text() if told.exists() else "").partition(" ")
         if fault == "slow":
-            time.sleep(float(seconds))
-        if fault in REFUSALS and environ["REQUEST_METHOD"] in ("PUT", "POST"):
+            time.sleep(float(more))
+        if fault in REFUSALS and (more in environ["PATH_INFO"] if more else environ["REQUEST_METHOD"] in ("PUT", "POST")):
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             status, code = REFUSALS[fault]
             body = f"<Error><Code>{code}</Code><Message>arn:aws:iam::1234:user/me at inner.host</Message></Error>".encode()
             start(status, [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))])
-            return [body]
+            return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
         return app(environ, start)
 
     return answer

@@ -130,8 +130,3 @@ def test_a_set_whose_labels_were_put_right_gives_no_run_its_old_scores(data, tmp
     assert tar.stat().st_size == before
     with pytest.raises(UsageError, match="belongs to another configuration \\(evaluated_on: "):
         train(data, out=run, config=config, evaluate=AccuracyOn((str(folder),)))
-
-
-def test_data_in_a_store_is_refused_by_name(tmp_path):
-    with pytest.raises(UsageError, match=r"^s3://bucket/bags: training reads data from disk; copy the folder first"):
-        train("s3://bucket/bags", out=tmp_path / "run", config=train_config(**QUICK))

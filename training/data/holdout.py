@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from fistful.bow.store.identity import sha256_hex
 from fistful.progress import progress_bar
 
 from ..train_config import TrainConfig
-from .samples import TrainingSamples
+from .samples import Shard, TrainingSamples
+from .shard_cache import fetched_ahead, room_of
 
 BY = "content"
 """What a hold-out is drawn by. Models whose lineage does not say so drew it by KEY, and learnt from copies of what they held out."""
@@ -43,10 +45,28 @@ def _contents(config: TrainConfig, samples: TrainingSamples, cache: Path) -> np.
     path = cache / f"{sha256_hex(' '.join(samples.fingerprints).encode())[:16]}.npy"
     if path.exists():
         return np.load(path, allow_pickle=False)
-    places, shard_of = np.unique(np.stack([samples.folder, samples.unit], axis=1), axis=0, return_inverse=True)
-    shards = [samples.shard(folder, unit) for folder, unit in places.tolist()]
     with progress_bar("hold-out", len(samples), config.run.progress) as update:
-        found = picture_contents(shards, shard_of.reshape(-1), samples.offset, samples.size, lambda n: update(n, "pictures"))
+        found = _read_contents(config, samples, lambda n: update(n, "pictures"))
     with atomic_file(cache, path.name) as file:
         np.lib.format.write_array(file, found, allow_pickle=False)  # pyright: ignore[reportArgumentType]
+    return found
+
+
+def _read_contents(config: TrainConfig, samples: TrainingSamples, update: Callable[[int], None]) -> np.ndarray:
+    """Read all pictures: those on the disk in one go, those in a bucket a shard at a time, as it comes."""
+    places, shard_of = np.unique(np.stack([samples.folder, samples.unit], axis=1), axis=0, return_inverse=True)
+    shards: list[Shard] = [(folder, unit) for folder, unit in places.tolist()]
+    order = np.argsort(shard_of.reshape(-1), kind="stable")
+    ends = np.searchsorted(shard_of.reshape(-1)[order], np.arange(len(shards) + 1))
+    on_disk = [number for number, shard in enumerate(shards) if shard not in samples.stored]
+    turns = [*([on_disk] if on_disk else []), *([number] for number, shard in enumerate(shards) if shard in samples.stored)]
+    found, done = np.zeros(len(samples), np.uint64), 0
+    with fetched_ahead(samples.stored, room_of(config), lambda turn: {shards[n] for n in turns[turn]}, range(len(turns))) as wait_for:
+        for turn, numbers in enumerate(turns):
+            wait_for(turn)
+            rows = np.concatenate([order[ends[number] : ends[number + 1]] for number in numbers])
+            paths, shard_of_row = [samples.shard(*shards[n]) for n in numbers], np.repeat(np.arange(len(numbers)), np.diff(ends)[numbers])
+            places_of_rows = paths, shard_of_row, samples.offset[rows], samples.size[rows]
+            found[rows] = picture_contents(*places_of_rows, lambda n, done=done: update(done + n))
+            done += len(rows)
     return found

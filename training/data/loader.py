@@ -24,7 +24,8 @@ from .features import Features
 from .order import Order
 from .pictures import Pictures
 from .readings import Reader, Readings
-from .samples import TrainingSamples, expect_shards
+from .samples import Shard, TrainingSamples, expect_shards
+from .shard_cache import fetched_ahead, room_of, shown_shards
 from .texts import BagTokens, CaptionTokens, bags_of, caption_bags, captions_of, reads_caption, targets_of
 
 AHEAD = 3
@@ -115,12 +116,14 @@ class Loader:
 
     def batches(self, first: int, steps: int) -> Iterator[Batch]:
         """Yield the batches of the steps from `first` on, made ahead in threads."""
-        with ThreadPoolExecutor(self._config.run.decoders) as decoders, ThreadPoolExecutor(1) as maker:
+        stored = {} if self.features is not None else shown_shards(self._samples, self.order)
+        ahead = fetched_ahead(stored, room_of(self._config), self._shards_of, range(first, steps))
+        with ThreadPoolExecutor(self._config.run.decoders) as decoders, ThreadPoolExecutor(1) as maker, ahead as wait_for:
             queue: deque[Future[Batch]] = deque()
             try:
                 for step in range(first, steps):
                     while len(queue) < AHEAD and step + len(queue) < steps:
-                        queue.append(maker.submit(self._ready, step + len(queue), decoders))
+                        queue.append(maker.submit(self._ready, step + len(queue), decoders, wait_for))
                     start = time.perf_counter()
                     batch = queue.popleft().result()
                     self.waited_s += time.perf_counter() - start
@@ -129,14 +132,15 @@ class Loader:
                 for future in queue:
                     future.cancel()
 
-    def _ready(self, step: int, decoders: ThreadPoolExecutor) -> Batch:
-        """Make a batch, for a GPU in pinned memory, from which it copies by itself."""
+    def _ready(self, step: int, decoders: ThreadPoolExecutor, wait_for: Callable[[int], None]) -> Batch:
+        """Make a batch when its shards are there, for a GPU in pinned memory, from which it copies by itself."""
+        wait_for(step)
         batch = self.make(step, decoders)
         return batch.moved(torch.Tensor.pin_memory) if self._config.run.device == "cuda" else batch
 
     def make(self, step: int, decoders: ThreadPoolExecutor) -> Batch:
         """Make this rank's share of the batch of a step."""
-        rows, epochs = (part[self._ranks.rank :: self._ranks.size] for part in self.order.batch(step))
+        rows, epochs = self._share(step)
         self._expect(rows, epochs)
         rows, images = self._images(rows, epochs, decoders)
         samples, weighted = self._samples, self._config.loss.confidence
@@ -156,6 +160,15 @@ class Loader:
             weights=torch.from_numpy(samples.weight_of(rows)) if weighted else torch.ones(len(rows)),
             readings=self._reader(step, (rows, epochs), text, (targets, target_weights)) if self._reader else None,
         )
+
+    def _share(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return rows and draws of this rank's share of a batch."""
+        rows, draws = self.order.batch(step)
+        return rows[self._ranks.rank :: self._ranks.size], draws[self._ranks.rank :: self._ranks.size]
+
+    def _shards_of(self, step: int) -> set[Shard]:
+        rows, _ = self._share(step)
+        return {*zip(self._samples.folder[rows].tolist(), self._samples.unit[rows].tolist(), strict=True)}
 
     def _expect(self, rows: np.ndarray, epochs: np.ndarray) -> None:
         """Have the shards read that this batch is the first to need in its epoch, where they are read one after another."""

@@ -13,9 +13,10 @@ import pyarrow.compute as pc
 from fistful.bow import vocabulary as vocabularies
 from fistful.bow.draw import sample_number
 from fistful.bow.ragged import Ragged
-from fistful.bow.store.files import hash_file
+from fistful.bow.store.files import hash_file, is_url
+from fistful.bow.store.folders import folder_at, in_store
 from fistful.bow.store.index import INDEX_SCHEMA, read_index, read_likely
-from fistful.bow.store.manifest import fingerprint, read_config
+from fistful.bow.store.manifest import CONFIG, fingerprint, read_config
 from fistful.bow.store.plain_text import read_lines
 from fistful.bow.store.tables import join_tables
 from fistful.errors import DataError, UsageError
@@ -28,24 +29,27 @@ def parse_folder(text: str) -> tuple[Path, float]:
 
     >>> parse_folder("bags*2")
     (PosixPath('bags'), 2.0)
+
+    Raises:
+        UsageError: If the weight is none, or a URL is not a folder's in an object store.
     """
     name, star, weight = text.rpartition("*")
-    if not star or weight.endswith(".tar") or Path(text).exists():
-        return Path(text), 1.0
+    if not star or weight.endswith(".tar") or (not is_url(text) and Path(text).exists()):
+        return folder_at(text), 1.0
     try:
         value = float(weight)
     except ValueError:
         value = 0.0
     if not 0 < value < 1e6:
         raise UsageError(f"{text}: weight is {weight!r}, expected a number above 0, as in {name}*2")
-    return Path(name), value
+    return folder_at(name), value
 
 
 def read_samples(data: tuple[str, ...], exclude: str = "", needs_words: bool = True, cache: Path | None = None) -> TrainingSamples:
     """Read the index of each data folder, and of tars that are not ours.
 
     Args:
-        data: FOLDER, TAR, a folder of tars, a glob or brace list of them; each may end in *WEIGHT.
+        data: FOLDER, on disk or in an object store; TAR, a folder of tars, a glob or brace list of them; each may end in *WEIGHT.
         exclude: A file of KEYs or source keys, a line each, of samples that training leaves out.
         needs_words: Whether anything reads words; captions alone need no vocabulary.
         cache: Folder for the index of foreign tars.
@@ -63,7 +67,7 @@ def read_samples(data: tuple[str, ...], exclude: str = "", needs_words: bool = T
         if n > 1:
             raise UsageError(f"{path}: given twice; {path.name}*2 shows its samples twice an epoch")
     for path, weight in given:
-        tars = foreign.find_tars(path)
+        tars = None if in_store(path) else foreign.find_tars(path)
         sources.append(_read_folder(path, weight) if tars is None else foreign.read_tars(path, weight, tars, cache))
     own = [source.path for source in sources if source.shards is None]
     if own:
@@ -76,6 +80,10 @@ def read_samples(data: tuple[str, ...], exclude: str = "", needs_words: bool = T
 
 
 def _read_folder(path: Path, weight: float) -> Source:
+    if in_store(path) and path.exists() and not (path / CONFIG).exists():
+        raise UsageError(
+            f"{path}: of a bucket, train reads folders that fistful bags or label wrote (found no {CONFIG}); fistful bags makes one of tars"
+        )
     digest = fingerprint(path)
     table, likely = read_index(path), read_likely(path)
     has_image = pc.greater(table["image_size"], 0)

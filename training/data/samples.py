@@ -12,9 +12,29 @@ import numpy as np
 import pyarrow as pa
 
 from fistful.bow.ragged import Ragged
+from fistful.bow.store.folders import read_part
 from fistful.bow.store.index import unit_name
 from fistful.bow.vocabulary import Vocabulary
 from fistful.errors import DataError
+
+Shard = tuple[int, int]
+"""Number of a data folder, and of a unit in it."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stored:
+    """A shard in a bucket."""
+
+    path: Path
+    """The object."""
+    local: Path
+    """Where it lies on the disk when it was fetched (shard_cache.py)."""
+    size: int
+    sha256: str
+
+    def is_whole(self) -> bool:
+        """Return whether it lies on the disk; it is written there whole or not at all."""
+        return self.local.is_file() and self.local.stat().st_size == self.size
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -55,8 +75,10 @@ class TrainingSamples:
     """bool: samples that --exclude names."""
     misses: tuple[int, int]
     """How many lines of --exclude name no sample, and how many lines it has."""
-    shards: dict[tuple[int, int], Path]
-    """Where the pictures of (folder, unit) lie, if not in the folder's shards/."""
+    shards: dict[Shard, Path]
+    """The tars that are not ours."""
+    stored: dict[Shard, Stored] = dataclasses.field(default_factory=dict)
+    """The shards of folders that lie in a bucket."""
 
     def __len__(self) -> int:
         return len(self.number)
@@ -70,7 +92,9 @@ class TrainingSamples:
         return np.where(lengths > 0, sums / np.maximum(lengths, 1), 1.0).astype(np.float32)
 
     def shard(self, folder: int, unit: int) -> Path:
-        """Return the tar of a unit."""
+        """Return where the tar of a unit lies on the disk; one in a bucket only while it is needed."""
+        if (stored := self.stored.get((folder, unit))) is not None:
+            return stored.local
         return self.shards.get((folder, unit)) or self.folders[folder] / unit_name("shards", unit, "tar")
 
     def name(self, row: int) -> str:
@@ -113,17 +137,20 @@ def read_picture(samples: TrainingSamples, row: int) -> bytes:
     Raises:
         DataError: If the shard is missing or cannot be read.
     """
-    folder = int(samples.folder[row])
-    path = samples.shard(folder, int(samples.unit[row]))
+    folder, unit = int(samples.folder[row]), int(samples.unit[row])
+    path, offset, size = samples.shard(folder, unit), int(samples.offset[row]), int(samples.size[row])
     try:
+        if (stored := samples.stored.get((folder, unit))) is not None and not path.exists():  # it stands in for a broken picture
+            path = stored.path
+            return read_part(path, offset, size)
         with open(path, "rb", buffering=0) as shard:
-            return os.pread(shard.fileno(), samples.size[row], samples.offset[row])
+            return os.pread(shard.fileno(), size, offset)
     except OSError as error:
         why = "missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
         raise DataError(f"{path}: {why}; the index of {samples.folders[folder]} names it") from None
 
 
-def expect_shards(samples: TrainingSamples, shards: set[tuple[int, int]]) -> None:
+def expect_shards(samples: TrainingSamples, shards: set[Shard]) -> None:
     """Tell the system that all of these shards, (folder, unit), will be read, so that it reads them from one end to the other.
 
     A shard that cannot be opened is told of by who reads a picture of it.

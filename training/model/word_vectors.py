@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from fistful.bow.store import manifest
+from fistful.bow.store.files import is_url
 from fistful.bow.store.identity import sha256_hex
 from fistful.bow.vocabulary import FILE as VOCABULARY
 from fistful.bow.vocabulary import read_vocabulary
@@ -40,6 +41,8 @@ def read_word_vectors(name: str, words: list[str]) -> WordVectors:
         UsageError: If it is no such folder, not finished, or has a vector for none of the words.
         DataError: If its files have changed, do not fit each other, or are broken.
     """
+    if is_url(name):
+        raise UsageError(f"--word-vectors {name}: is read from the disk; copy the folder there first")
     folder, option = Path(name), f"--word-vectors {name}"
     _check(folder, option)
     theirs = read_vocabulary(folder).words
