@@ -18,6 +18,7 @@ from .losses import objectives_of
 from .metrics_file import truncate_metrics
 from .model.model import Model, shape_of, square_size
 from .model.pretrained import start_from
+from .model.tune import Tuned
 from .optimise import RunningMean, make_optimizer
 from .passes import Objectives, Towers
 from .resize_and_crop import fit_of
@@ -112,6 +113,8 @@ def make_trainer(job: Job) -> Trainer:
         model.words.start_from(torch.from_numpy(job.vectors.vectors_VE))
     if model.words is not None and config.loss.tower_word_weight:
         model.words.add_bias()
+    if config.model.tune:
+        model.tune(Tuned(init=config.model.init, kind=config.model.tune, image=config.model.train_image != "none"), config.model.merge)
     model.freeze(config.model.train_image)
     if config.run.grad_checkpointing:
         model.recompute(config.model.train_image != "none")
