@@ -19,6 +19,7 @@ from fistful.training.model.pretrained import load_pretrained, start_from
 from fistful.training.model.tune import Tuned, Tuning, kept_state
 from fistful.training.train import train
 from fistful.training.train_config import train_config
+from fistful.verbs.report import report
 from tests.support.stopped_runs import check_same_bytes_after_a_stop
 
 QUICK = {"steps": 4, "batch_size": 8, "warmup": 1, "lr": 1e-2, "threads": 1, "progress": False, "text": "caption", "checkpoint_every": 2}
@@ -115,11 +116,17 @@ def test_the_place_of_a_texts_end_does_not_count_in_its_gates(base):
     torch.testing.assert_close(first, second)
 
 
-def test_gates_are_told_by_layer(tuned):
+def test_gates_are_told_by_layer_and_drawn_in_the_report(tuned, tmp_path):
     gates = read_json(tuned["gated"] / "model" / "fistful.json")["gates"]
     assert {tower: len(layers) for tower, layers in gates.items()} == {"image": 4, "text": 2}
     assert all(0 < share < 1 for layers in gates.values() for layer in layers for share in layer.values())
     assert gates["text"][0].keys() == {"adapter", "lora", "prefix"}
+    page = Path(report(*map(str, tuned.values()), out=tmp_path / "page.html")).read_text()
+    assert page.count("gates by layer") == 1  # of the others there are none
+    assert (
+        f'<th scope="row">text 2</th><td><span class="gate" aria-hidden="true"><span style="width:{100 * gates["text"][1]["adapter"]:.0f}%'
+        in page
+    )
 
 
 def test_a_tuned_model_is_refused_on_another_base(data, base, tuned, tmp_path):
@@ -132,9 +139,7 @@ def test_a_tuned_model_is_refused_on_another_base(data, base, tuned, tmp_path):
     about = json.loads((lost / "model" / "fistful.json").read_text())
     about["tuned"]["init"] = str(tmp_path / "gone")
     (lost / "model" / "fistful.json").write_text(json.dumps(about))
-    with pytest.raises(
-        UsageError, match=r"lost: was tuned from another model, and that is not to be had \(.*gone: no such folder.*\+BASE says"
-    ):
+    with pytest.raises(UsageError, match=r"lost: was tuned from another model, and that is not to be had .*gone: no such folder.*\+BASE"):
         load_encoder(str(lost), "cpu")
 
 
