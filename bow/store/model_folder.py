@@ -57,12 +57,24 @@ def is_student(folder: Path) -> bool:
 
 
 def split_student(spec: str) -> tuple[str, str] | None:
-    """Return what STUDENT+TEACHER names: a student, and what its pictures are embedded with; None for any other spec."""
-    for place, sign in enumerate(spec):
-        left = Path(spec[:place])
-        if sign == "+" and any(map(is_student, (left / FOLDER, left))) and not Path(spec).exists():
-            return spec[:place], spec[place + 1 :]
-    return None
+    """Return what STUDENT+TEACHER names: a student, and what its pictures are embedded with; None for any other spec.
+
+    Raises:
+        UsageError: If the teacher is missing, or stands first.
+    """
+    pairs = [(spec[:place], spec[place + 1 :]) for place, sign in enumerate(spec) if sign == "+"]
+    if not pairs or Path(spec).exists():
+        return None
+    found = next((pair for pair in pairs if _names_student(pair[0])), None)
+    if found is None and (turned := next((pair for pair in pairs if _names_student(pair[1])), None)) is not None:
+        raise UsageError(f"{spec}: the student stands first; {turned[1]}+{turned[0]}")
+    if found is not None and not found[1]:
+        raise UsageError(f"{spec}: has nothing behind +; expected STUDENT+TEACHER")
+    return found
+
+
+def _names_student(spec: str) -> bool:
+    return bool(spec) and any(map(is_student, (Path(spec) / FOLDER, Path(spec))))
 
 
 def find_folder(spec: str) -> Path | None:
