@@ -4,7 +4,7 @@ BIN := .venv/bin
 export FISTFUL_DATA ?= $(abspath ../shared/data)
 export PYTHONWARNINGS ?= ignore::DeprecationWarning
 
-.PHONY: demo photos docs browser test test-all bench-captions bench-training bench-labels bench-stores bench-text evidence bench-evaluation check format clean
+.PHONY: demo photos docs browser test test-all bench-captions bench-training bench-labels bench-stores bench-text evidence evidence-text bench-evaluation check format clean
 
 .venv/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -55,6 +55,10 @@ evidence: .venv/installed  ## what helps a student that has a fifth of the capti
 	$(BIN)/python -m benchmarks.evidence --seeds 0 1 2 3 4 5 6 7 --out evidence-out
 	$(BIN)/python -m benchmarks.evidence --figures --out evidence-out
 
+evidence-text: .venv/installed  ## what students of a sentence encoder keep of it, beside other ways: two hours on two cores; goes on where it was stopped
+	$(BIN)/python -m benchmarks.evidence_text --out evidence-text-out
+	$(BIN)/python -m benchmarks.evidence_text --figures --out evidence-text-out
+
 bench-evaluation: .venv/installed  ## the figures of evaluation, beside clip_benchmark and open_clip: two hours, a quiet machine
 	$(BIN)/python -m benchmarks.evaluation
 
@@ -70,4 +74,4 @@ format: .venv/installed
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf demo-out photos-out evidence-out site build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf demo-out photos-out evidence-out evidence-text-out site build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -65,12 +66,23 @@ def split_pair(spec: str) -> tuple[str, str] | None:
     """Return what STUDENT+TEACHER or TUNED+BASE names; None for any other spec.
 
     Pictures are embedded with a student's teacher; a tuned model is put beside what it was tuned from.
+
+    Raises:
+        UsageError: If the second is missing, or a student's teacher stands first.
     """
-    for place, sign in enumerate(spec):
-        left = Path(spec[:place])
-        if sign == "+" and any(is_student(folder) or is_tuned(folder) for folder in (left / FOLDER, left)) and not Path(spec).exists():
-            return spec[:place], spec[place + 1 :]
-    return None
+    pairs = [(spec[:place], spec[place + 1 :]) for place, sign in enumerate(spec) if sign == "+"]
+    if not pairs or Path(spec).exists():
+        return None
+    found = next((pair for pair in pairs if _names(is_student, pair[0]) or _names(is_tuned, pair[0])), None)
+    if found is None and (turned := next((pair for pair in pairs if _names(is_student, pair[1])), None)) is not None:
+        raise UsageError(f"{spec}: the student stands first; {turned[1]}+{turned[0]}")
+    if found is not None and not found[1]:
+        raise UsageError(f"{spec}: has nothing behind +; expected STUDENT+TEACHER, or TUNED+BASE")
+    return found
+
+
+def _names(kind: Callable[[Path], bool], spec: str) -> bool:
+    return bool(spec) and any(map(kind, (Path(spec) / FOLDER, Path(spec))))
 
 
 def find_folder(spec: str) -> Path | None:
