@@ -98,6 +98,18 @@ def read_tasks(root: Path) -> list[Task]:
     return [_task("coco", coco), *of_shop]
 
 
+def read_captions_of_photos(root: Path, n: int) -> tuple[list[str], list[str]]:
+    """Return the first and the second caption of some of Flickr30k's photos."""
+    found: tuple[list[str], list[str]] = [], []
+    for row in _rows(root / "captions/flickr30k.token.gz"):
+        number = int(row[0].partition("#")[2])
+        if number < 2:
+            found[number].append(_plain(row[1]))
+        if len(found[1]) == n:
+            break
+    return found
+
+
 def _task(name: str, rows: list[tuple[str, str, list[str]]]) -> Task:
     met = Counter(label for *_, labels in rows for label in labels)
     names = sorted(label for label, n in met.items() if n >= ENOUGH)

@@ -113,7 +113,7 @@ def make_trainer(job: Job) -> Trainer:
         model.words.start_from(torch.from_numpy(job.vectors.vectors_VE))
     if model.words is not None and config.loss.tower_word_weight:
         model.words.add_bias()
-    if config.model.tune:
+    if config.model.tune != "none":
         model.tune(Tuned(init=config.model.init, kind=config.model.tune, image=config.model.train_image != "none"), config.model.merge)
     model.freeze(config.model.train_image)
     if config.run.grad_checkpointing:

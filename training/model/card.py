@@ -75,7 +75,7 @@ def _training(lineage: Lineage, options: Mapping[str, Any]) -> dict[str, str]:
     found["training"] = f"{options['steps']:,} steps of {options['batch_size']:,} samples, seed {options['seed']}"
     if lineage.init:
         found["started from"] = f"weights with the fingerprint `{lineage.init}`; of the image tower learnt: {lineage.train_image}"
-    if options.get("tune"):
+    if options.get("tune", "none") != "none":
         found["tuned by"] = (
             f"{options['tune']}, {'merged into the weights' if options['merge'] else 'which needs the weights that it started from'}"
         )

@@ -181,6 +181,7 @@ class TowerTuning(nn.Module):
         key, value = torch.cat([prefix_BN2W[:, :, 0], key], dim=1), torch.cat([prefix_BN2W[:, :, 1], value], dim=1)
         if mask_LL is not None:
             mask_LL = functional.pad(mask_LL.to(query.dtype), (PREFIXES, 0))  # prefixes are seen from everywhere
+            mask_LL = mask_LL.view(n, -1, *mask_LL.shape[1:]) if mask_LL.ndim == 3 else mask_LL  # else one for each sample and head
         heads = [part.view(n, -1, attention.num_heads, width // attention.num_heads).transpose(1, 2) for part in (query, key, value)]
         seen = functional.scaled_dot_product_attention(*heads, attn_mask=mask_LL)
         return attention.out_proj(seen.transpose(1, 2).reshape(n, length, width))
