@@ -4,7 +4,7 @@ BIN := .venv/bin
 export FISTFUL_DATA ?= $(abspath ../shared/data)
 export PYTHONWARNINGS ?= ignore::DeprecationWarning
 
-.PHONY: demo photos docs browser test test-all bench-captions bench-training bench-labels bench-stores bench-text evidence evidence-masking bench-evaluation check format clean
+.PHONY: demo photos docs browser test test-all bench-captions bench-training bench-labels bench-stores bench-text evidence evidence-masking evidence-text evidence-tune bench-evaluation check format clean
 
 .venv/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -60,6 +60,14 @@ evidence: .venv/installed  ## what helps a student that has a fifth of the capti
 	$(BIN)/python -m benchmarks.evidence --seeds 0 1 2 3 4 5 6 7 --out evidence-out
 	$(BIN)/python -m benchmarks.evidence --figures --out evidence-out
 
+evidence-text: .venv/installed  ## what students of a sentence encoder keep of it, beside other ways: two hours on two cores; goes on where it was stopped
+	$(BIN)/python -m benchmarks.evidence_text --out evidence-text-out
+	$(BIN)/python -m benchmarks.evidence_text --figures --out evidence-text-out
+
+evidence-tune: .venv/installed  ## what one percent of the weights reach beside all of them: hours on two cores; goes on where it was stopped
+	$(BIN)/python -m benchmarks.evidence_tune --out tune-out
+	$(BIN)/python -m benchmarks.evidence_tune --figures --out tune-out
+
 bench-evaluation: .venv/installed  ## the figures of evaluation, beside clip_benchmark and open_clip: two hours, a quiet machine
 	$(BIN)/python -m benchmarks.evaluation
 
@@ -75,4 +83,4 @@ format: .venv/installed
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf demo-out photos-out evidence-out masking-out site build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf demo-out photos-out evidence-out masking-out evidence-text-out tune-out site build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -19,7 +19,7 @@ from fistful.bow.store.files import hash_file, is_url, local_out, write_json
 from fistful.bow.store.folders import folder_at, in_store
 from fistful.bow.store.identity import semantic_values
 from fistful.bow.store.manifest import claim, fingerprint, finish
-from fistful.bow.store.model_folder import split_student
+from fistful.bow.store.model_folder import split_pair
 from fistful.bow.words import WordOptions
 from fistful.errors import UsageError
 from fistful.pipelines.read.source_options import SourceOptions
@@ -92,12 +92,12 @@ def evaluate(*models: str, data: tuple[str, ...], out: str | Path, config: Evalu
 
 
 def model_name(spec: str) -> str:
-    """Return what results call a model: its folder without the way there, or the function that makes it; of STUDENT+TEACHER the student.
+    """Return what results call a model: its folder without the way there, or the function that makes it; of A+B it is A.
 
     >>> model_name("runs/bags/model"), model_name("runs/bags/best"), model_name("package.module:function {}")
     ('bags', 'bags-best', 'package.module:function')
     """
-    spec = (split_student(spec) or (spec,))[0].removeprefix("local-dir:")
+    spec = (split_pair(spec) or (spec,))[0].removeprefix("local-dir:")
     folder, function = folder_at(spec if is_url(spec) else os.path.abspath(spec)), spec.partition(" ")[0]  # resolve() would follow links
     if ":" in function and not folder.exists():
         return function

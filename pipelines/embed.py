@@ -30,7 +30,7 @@ from fistful.bow.store.images import decode_image
 from fistful.bow.store.index import unit_name
 from fistful.bow.store.kinds import PassedOver
 from fistful.bow.store.manifest import read_config
-from fistful.bow.store.model_folder import find_folder, is_student, split_student
+from fistful.bow.store.model_folder import find_folder, is_student, split_pair
 from fistful.bow.store.tables import table_file
 from fistful.errors import UsageError
 from fistful.training.device import Device, choose_device, device_named
@@ -211,7 +211,7 @@ def _choose_device(model: str, asked: str) -> str:
     Raises:
         UsageError: If there is no such device, or a student is asked to use a GPU.
     """
-    folder = find_folder(model) if split_student(model) is None else None
+    folder = find_folder(model) if split_pair(model) is None else None
     if folder is None or not is_student(folder):
         return choose_device(asked)
     if asked == "cuda":

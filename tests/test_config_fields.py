@@ -35,6 +35,8 @@ BASES: dict[str, list[dict[str, Any]]] = {
     "n_words": [{"rule": "budget", "n_words": 3}],
     "init_towers": [{"init": "folder"}],
     "train_image": [{"init": "folder"}],
+    "tune": [{"init": "folder", "init_towers": "both"}],
+    "merge": [{"init": "folder", "init_towers": "both", "tune": "lora"}],
     "pictures": [{"classes": "imagenet1k"}],
     "photo": [{"exclude": "photos.txt"}],
     "mask_rule": [{"mask_rate": 0.5}],

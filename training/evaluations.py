@@ -104,5 +104,6 @@ def _about(trainer: Trainer) -> About:
         exclude=claimed["exclude"],
     )
     vocabulary = samples.vocabulary_folder / vocabularies.FILE
-    card = model_card(trainer.model.shape, lineage, claimed)
+    tuning = trainer.model.tuning
+    card = model_card(trainer.model.shape, lineage, claimed, is_whole=tuning is None or tuning.merges)
     return About(lineage, job.preprocess, vocabulary.read_bytes() if trainer.model.shape.n_words else b"", card)

@@ -40,6 +40,11 @@ class ModelOptions:
     """Weights to start from: an open_clip folder, a run, a timm checkpoint file (with --model), or module:function with JSON arguments."""
     init_towers: Literal["image", "both"] = semantic("image")
     """Which towers take their weights from --init."""
+    tune: Literal["none", "gated", "lora", "adapter", "prefix"] = semantic("none")
+    """Leave --init's transformers as they are and learn small modules beside them: adapters, LoRA, prefixes, or all three under gates.
+    The run keeps these alone, and needs the model of --init wherever it is used."""
+    merge: bool = semantic(False)
+    """--tune lora: write an ordinary model, with what was learnt in its weights."""
     train_image: Literal["all", "last", "none"] = semantic("all")
     """Which part of the image tower learns; none: its features are computed once, and only what follows them is trained."""
     text_tower: Literal["transformer", "words"] = semantic("transformer")
@@ -60,6 +65,12 @@ class ModelOptions:
         check_numbers(self)
         if self.init_towers == "both" and not self.init:
             raise UsageError("--init-towers both: says what to take from --init, found none; give --init")
+        if self.merge and self.tune != "lora":
+            raise UsageError(f"--merge: puts what LoRA learns into the weights, found --tune {self.tune}; use --tune lora")
+        if self.tune != "none" and self.init_towers != "both":
+            raise UsageError(f"--tune {self.tune}: tunes a pretrained model's text tower too; give --init MODEL and --init-towers both")
+        if self.tune != "none" and self.train_image == "last":
+            raise UsageError(f"--tune {self.tune}: leaves the towers' own weights as they are, found --train-image last; leave it out")
         if self.train_image != "all" and not self.init:
             raise UsageError(f"--train-image {self.train_image}: would keep random weights; give --init")
 
@@ -287,11 +298,18 @@ class TrainConfig:
             asked = f"--word-vectors {model.word_vectors}" if model.word_vectors else f"--tower-word-weight {self.loss.tower_word_weight}"
             found = f"--text-tower {model.text_tower}" if self.has_text else f"--objective {self.loss.objective}, which has no text tower"
             raise UsageError(f"{asked}: is for the words tower, found {found}; use --text-tower words with another objective than words")
+        if model.tune != "none" and not (self.has_text and model.text_tower == "transformer"):
+            found = f"--text-tower {model.text_tower}" if self.has_text else f"--objective {self.loss.objective}"
+            raise UsageError(f"--tune {model.tune}: tunes transformers, found {found}; use --text-tower transformer with a loss of pairs")
+        if model.tune != "none" and self.run.compile:
+            raise UsageError(f"--tune {model.tune}: does not go with --compile; leave it out")
         if model.train_image == "none" and self.data.augment != "none":
             raise UsageError(
                 f"--augment {self.data.augment}: a frozen tower sees each picture once; use --augment none or --train-image last"
             )
 
+        if self.has_fusion and model.tune != "none":
+            raise UsageError(f"--tune {model.tune}: learns by the losses of pairs and words alone; leave --mask-rate and --match-weight out")
         if self.has_fusion:
             check_fusion(self.has_text, self.loss, self.optimiser, self.run)
 

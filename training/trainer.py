@@ -21,6 +21,7 @@ from .masked_losses import fused_objectives
 from .metrics_file import truncate_metrics
 from .model.model import Model, shape_of, square_size
 from .model.pretrained import start_from
+from .model.tune import Tuned
 from .optimise import RunningMean, make_optimizer
 from .passes import Objectives, Towers
 from .resize_and_crop import fit_of
@@ -116,6 +117,8 @@ def make_trainer(job: Job) -> Trainer:
     if model.words is not None and config.loss.tower_word_weight:
         model.words.add_bias()
     add_fusion(model, config, samples, tokenizer, np.concatenate([job.order.real.members, job.order.pseudo.members]))
+    if config.model.tune != "none":
+        model.tune(Tuned(init=config.model.init, kind=config.model.tune, image=config.model.train_image != "none"), config.model.merge)
     model.freeze(config.model.train_image)
     if config.run.grad_checkpointing:
         model.recompute(config.model.train_image != "none")

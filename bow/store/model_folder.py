@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,23 +57,43 @@ def is_student(folder: Path) -> bool:
     return (folder / STUDENT_FILE).exists()
 
 
-def split_student(spec: str) -> tuple[str, str] | None:
-    """Return what STUDENT+TEACHER names: a student, and what its pictures are embedded with; None for any other spec."""
-    for place, sign in enumerate(spec):
-        left = Path(spec[:place])
-        if sign == "+" and any(map(is_student, (left / FOLDER, left))) and not Path(spec).exists():
-            return spec[:place], spec[place + 1 :]
-    return None
+def is_tuned(folder: Path) -> bool:
+    """Return whether a model's folder has only what another model was tuned by (`fistful train --tune`)."""
+    return (folder / OWN_FILE).exists() and "tuned" in read_json(folder / OWN_FILE)
+
+
+def split_pair(spec: str) -> tuple[str, str] | None:
+    """Return what STUDENT+TEACHER or TUNED+BASE names; None for any other spec.
+
+    Pictures are embedded with a student's teacher; a tuned model is put beside what it was tuned from.
+
+    Raises:
+        UsageError: If the second is missing, or a student's teacher stands first.
+    """
+    pairs = [(spec[:place], spec[place + 1 :]) for place, sign in enumerate(spec) if sign == "+"]
+    if not pairs or Path(spec).exists():
+        return None
+    found = next((pair for pair in pairs if _names(is_student, pair[0]) or _names(is_tuned, pair[0])), None)
+    if found is None and (turned := next((pair for pair in pairs if _names(is_student, pair[1])), None)) is not None:
+        raise UsageError(f"{spec}: the student stands first; {turned[1]}+{turned[0]}")
+    if found is not None and not found[1]:
+        raise UsageError(f"{spec}: has nothing behind +; expected STUDENT+TEACHER, or TUNED+BASE")
+    return found
+
+
+def _names(kind: Callable[[Path], bool], spec: str) -> bool:
+    return bool(spec) and any(map(kind, (Path(spec) / FOLDER, Path(spec))))
 
 
 def find_folder(spec: str) -> Path | None:
-    """Return the folder of a model that a spec names, of STUDENT+TEACHER the teacher's; None if it names a function.
+    """Return the folder of a model that a spec names, None if it names a function; of STUDENT+TEACHER it is the teacher's.
 
     Raises:
         UsageError: If it is a folder without a model, or a run that is not finished.
     """
-    if (parts := split_student(spec)) is not None:
-        return find_folder(parts[1])
+    if (parts := split_pair(spec)) is not None:
+        first = find_folder(parts[0])
+        return first if first is not None and is_tuned(first) else find_folder(parts[1])
     path = folder_at(spec.removeprefix("local-dir:"))
     for folder in (path / FOLDER, path):
         if (folder / OWN_FILE).exists() or (folder / CONFIG_FILE).exists():

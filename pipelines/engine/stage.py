@@ -215,7 +215,7 @@ def check_refused(folder: Path, stats: dict[str, Any], max_bad_fraction: float) 
     rows = stats.get("rows", 0)
     bad = sum(n for reason, n in stats["refused"].items() if reason not in NOT_BAD)
     if rows == 0:
-        raise DataError("; ".join([f"{folder}: the inputs hold no rows", *seen(folder)]))
+        raise DataError("; ".join([f"{folder}: the inputs hold no rows; are they empty, or a line of column names alone?", *seen(folder)]))
     if bad > max_bad_fraction * rows or stats["kept"] == 0:
         often = sorted(stats["refused"], key=lambda reason: (reason in NOT_BAD, -stats["refused"][reason]))
         reasons = ", ".join(f"{reason} {stats['refused'][reason]:,}" for reason in often)

@@ -389,6 +389,12 @@ def test_what_is_wrong_is_said_in_one_line_with_what_to_do(drawn: Path, tmp_path
         f"fistful: {student}+{SWAPPED}: colours is not the model that {student} learnt from (fingerprint {'d' * 16}, expected {'c' * 16}), "
         "so that its pictures lie elsewhere; give the teacher, or distill this model",
     )
+    (tmp_path / "none.tsv").write_text("caption\n")
+    code, line = said("distill", COLOURS, str(tmp_path / "none.tsv"), "--out", str(tmp_path / "6"))
+    assert (code, line.partition(": ")[2].partition(": ")[2]) == (
+        3,
+        "the inputs hold no rows; are they empty, or a line of column names alone?",
+    )
     for verb in (["evaluate", student, "--data"], ["classify", student]):
         more = ["--names", str(tmp_path / "names")] if verb[0] == "classify" else ["--out", str(tmp_path / "3")]
         (tmp_path / "names").write_text("red\nblue\n")
@@ -398,6 +404,18 @@ def test_what_is_wrong_is_said_in_one_line_with_what_to_do(drawn: Path, tmp_path
         )
     assert said("embed", captions, "--model", student, "--device", "cuda", "--out", str(tmp_path / "4"))[0] == 2
     assert "which has no image tower" in said("train", make_data(tmp_path / "d2"), "--init", student, "--out", str(tmp_path / "5"))[1]
+
+
+def test_a_pair_that_is_none_says_what_to_type(drawn: Path) -> None:
+    student = str(drawn / "student")
+    for spec, message in (
+        (f"{COLOURS}+{student}", f"{COLOURS}+{student}: the student stands first; {student}+{COLOURS}"),
+        (f"{student}+", f"{student}+: has nothing behind +; expected STUDENT+TEACHER"),
+        (f"{student}+{student}", f"{student}+{student}: {student} is a student itself, which embeds no pictures; distill its own teacher"),
+    ):
+        with pytest.raises(UsageError) as error:
+            load_encoder(spec)
+        assert str(error.value).removesuffix(" instead") == message
 
 
 def test_the_ngrams_of_another_student_are_refused(drawn: Path, made: Path, tmp_path: Path) -> None:

@@ -28,21 +28,23 @@ model.embed_images(["photo.jpg"])
 """
 
 
-def model_card(shape: Shape, lineage: Lineage, options: Mapping[str, Any]) -> str:
+def model_card(shape: Shape, lineage: Lineage, options: Mapping[str, Any], is_whole: bool = True) -> str:
     """Return the card of a model.
 
     Args:
         shape: What it is made of.
         lineage: Where it comes from.
         options: The semantic options of its run, as its config.json has them.
+        is_whole: Whether its weights are all there; of a tuned model they lie elsewhere.
     """
     language = str(lineage.word_options.get("language", ""))
-    front = ["library_name: " + ("open_clip" if shape.for_open_clip else "fistful")]
+    for_open_clip = shape.for_open_clip and is_whole
+    front = ["library_name: " + ("open_clip" if for_open_clip else "fistful")]
     front += ["pipeline_tag: " + ("zero-shot-image-classification" if shape.text_tower else "image-feature-extraction")]
     front += ["language:", f"- {language}"] if len(language) == 2 and language != "xx" else []
     front += ["tags:", "- clip", "- fistful", "- bag-of-words"]
     facts = "\n".join(f"| {name} | {value} |" for name, value in {**_towers(shape), **_training(lineage, options)}.items())
-    use = (FOR_OPEN_CLIP if shape.for_open_clip else "open_clip has no such model; fistful reads it:\n\n") + FOR_FISTFUL
+    use = (FOR_OPEN_CLIP if for_open_clip else "open_clip has no such model; fistful reads it:\n\n") + FOR_FISTFUL
     text = f"# A {'CLIP model' if shape.text_tower else 'model of words'} trained by fistful\n\n| | |\n|---|---|\n{facts}\n\n{use}"
     return "\n".join(["---", *front, "---", "", text])
 
@@ -73,6 +75,10 @@ def _training(lineage: Lineage, options: Mapping[str, Any]) -> dict[str, str]:
     found["training"] = f"{options['steps']:,} steps of {options['batch_size']:,} samples, seed {options['seed']}"
     if lineage.init:
         found["started from"] = f"weights with the fingerprint `{lineage.init}`; of the image tower learnt: {lineage.train_image}"
+    if options.get("tune", "none") != "none":
+        found["tuned by"] = (
+            f"{options['tune']}, {'merged into the weights' if options['merge'] else 'which needs the weights that it started from'}"
+        )
     if options.get("word_vectors"):
         found["words started from"] = f"vectors of captions alone, with the fingerprint `{options['word_vectors']}`"
     found["data (fingerprints)"] = ", ".join(f"`{fingerprint}`" for fingerprint in lineage.data)

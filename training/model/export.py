@@ -23,6 +23,7 @@ from fistful.errors import DataError, UsageError
 
 from .fusion import Fusion, FusionShape
 from .model import Model, Shape
+from .tune import kept_state, merged_state
 from .weights import load_tensors
 
 
@@ -91,9 +92,13 @@ def write_model(run: Path, folder: str, model: Model, about: About, head_stats: 
     }
     if head_stats is not None:
         own["head_mean"], own["head_std"] = head_stats
-    if model.clip is not None:
+    tuned = None if model.tuning is None or model.tuning.merges else model.tuning
+    if tuned is not None:
+        own |= kept_state(tuned, model.clip)
+    elif model.clip is not None:
+        weights = model.clip.state_dict() if model.tuning is None else merged_state(model.tuning, model.clip)
         write_json(run, f"{folder}/{CONFIG_FILE}", {"model_cfg": shape.model_cfg, "preprocess_cfg": about.preprocess})
-        write_bytes(run, f"{folder}/{WEIGHTS_FILE}", _safetensors(model.clip.state_dict()))
+        write_bytes(run, f"{folder}/{WEIGHTS_FILE}", _safetensors(weights))
     else:
         own |= {k: v for k, v in model.state_dict().items() if not k.startswith(("head.", "words."))}
         own |= {} if model.words is None else {f"words.{k}": v for k, v in model.words.plain_state().items()}
@@ -108,6 +113,7 @@ def write_model(run: Path, folder: str, model: Model, about: About, head_stats: 
         "preprocess_cfg": about.preprocess,
         "lineage": dataclasses.asdict(about.lineage),
         **({} if model.fusion is None else {"fusion": dataclasses.asdict(model.fusion.shape)}),
+        **({} if tuned is None else {"tuned": dataclasses.asdict(tuned.how), "gates": tuned.gates()}),
     }
     write_json(run, f"{folder}/{OWN_FILE}", own_about)
 
@@ -128,6 +134,10 @@ def read_model(folder: Path) -> Exported:
     about = read_json(folder / OWN_FILE)
     if about["format"] > FORMAT:
         raise UsageError(f"{folder}: has format {about['format']}, this version reads up to {FORMAT}; upgrade fistful")
+    if "tuned" in about:
+        raise UsageError(
+            f"{folder}: has what a model was tuned by, and not its weights; expected a whole model (of --tune lora, --merge writes one)"
+        )
     if is_student(folder):
         raise UsageError(f"{folder}: is a student (fistful distill), which has no image tower; expected a model that fistful train wrote")
     shape, lineage = Shape(**about["shape"]), Lineage(**about["lineage"])
@@ -143,10 +153,15 @@ def read_model(folder: Path) -> Exported:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         raise DataError(f"{folder}: weights do not fit {OWN_FILE} ({str(error).splitlines()[-1].strip()})") from None
-    return Exported(model.eval(), lineage, *_read_words(folder, shape, lineage), *stats)
+    return Exported(model.eval(), lineage, *read_words(folder, shape, lineage), *stats)
 
 
-def _read_words(folder: Path, shape: Shape, lineage: Lineage) -> tuple[list[str], np.ndarray]:
+def read_words(folder: Path, shape: Shape, lineage: Lineage) -> tuple[list[str], np.ndarray]:
+    """Return the words of a model, and what each weighs in the word loss, float32.
+
+    Raises:
+        DataError: If the folder's vocabulary is not the one that the model was trained with.
+    """
     from fistful.bow.store.files import hash_file
 
     if not shape.n_words:

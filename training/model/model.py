@@ -30,6 +30,7 @@ from .towers import (
     recompute,
     splits,
 )
+from .tune import Tuned, Tuning
 
 if TYPE_CHECKING:
     from .weights import Pretrained
@@ -105,6 +106,7 @@ class Model(nn.Module):
         self.shape = shape
         self.clip = self.visual = self.words = None
         self.fusion: Any = None  # a Fusion where texts are read with their pictures (fusion.py), added before training
+        self.tuning: Tuning | None = None
         self.recomputes = False
         self._frozen: list[nn.Module] = []
         scale = math.log(1 / temperature)
@@ -175,6 +177,11 @@ class Model(nn.Module):
             return frozen_BF, normalize(tower.head(frozen_BF), dim=-1)
         return frozen_BF[:, : self.n_channels], frozen_BF[:, self.n_channels :]
 
+    def tune(self, how: Tuned, merges: bool = False, is_plain: bool = False) -> None:
+        """Leave the towers as they are, and tune them by small modules beside them (tune.Tuning says what the arguments are)."""
+        self.tuning = Tuning(how, self.clip, merges, is_plain)
+        self._frozen = [tower for tower in (self.clip,) if tower is not None]
+
     def freeze(self, trained: str) -> None:
         """Leave only a part of the image tower trainable: none, last (the last group of layers), or all.
 
@@ -188,7 +195,7 @@ class Model(nn.Module):
         for parameter in last_group(tower) if trained == "last" else ():
             parameter.requires_grad_(True)
         still = [m for m in tower.modules() if any(True for _ in m.parameters()) and not any(p.requires_grad for p in m.parameters())]
-        self._frozen = still
+        self._frozen += still
 
     def recompute(self, image: bool) -> None:
         """Let the towers keep few activations, and compute their layers again in the backward pass.

@@ -231,8 +231,11 @@ def with_pictures(alone: StudentEncoder, teacher: Encoder, name: str) -> Student
         name: What the user called both.
 
     Raises:
+        UsageError: If the teacher is a student itself.
         DataError: If it is not the student's teacher.
     """
+    if not teacher.image_size:
+        raise UsageError(f"{name}: {teacher.name} is a student itself, which embeds no pictures; distill its own teacher instead")
     if teacher.fingerprint != alone.teacher:
         raise DataError(
             f"{name}: {teacher.name} is not the model that {alone.name} learnt from (fingerprint {teacher.fingerprint[:16]}, "

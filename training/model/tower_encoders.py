@@ -15,7 +15,7 @@ from PIL import Image
 from torch.nn.functional import normalize
 
 from fistful.bow.store.files import read_json
-from fistful.bow.store.model_folder import CONFIG_FILE, OWN_FILE, WEIGHTS_FILE, fingerprint_of, read_open_clip_config
+from fistful.bow.store.model_folder import CONFIG_FILE, OWN_FILE, WEIGHTS_FILE, fingerprint_of, is_tuned, read_open_clip_config
 from fistful.bow.words import Analyzer, WordOptions
 from fistful.errors import DataError, UsageError
 
@@ -25,6 +25,7 @@ from .export import Exported, read_model
 from .matching import Completer, Matcher
 from .model import Model, normalise, square_size
 from .tokens import TokenTexts, in_passes
+from .tuned import read_tuned
 
 LEAST_IDF = 0.1
 """Least weight that the head's probabilities are divided by: what nine pictures of ten have is hardly learnt, and by its own weight
@@ -89,9 +90,10 @@ class TowerEncoder:
         return self.cut_function(texts)
 
 
-def own_encoder(folder: Path, name: str, device: str = "cpu") -> TowerEncoder:
-    """Load a model/ folder that fistful train wrote, onto a device."""
-    return encoder_of(read_model(folder), folder, name, device)
+def own_encoder(folder: Path, name: str, device: str = "cpu", base: str = "") -> TowerEncoder:
+    """Load a model/ folder that fistful train wrote, onto a device; of a tuned model `base` says where the one lies that it was made of."""
+    exported = read_tuned(folder, name, base) if is_tuned(folder) else read_model(folder)
+    return encoder_of(exported, folder, name, device)
 
 
 def encoder_of(exported: Exported, folder: Path, name: str, device: str = "cpu") -> TowerEncoder:

@@ -15,6 +15,7 @@ from .comparison import comparison_of, readings
 from .curves import curves_of, unfinished
 from .differences import differing_of
 from .figures import N_COLOURS
+from .gates import gates_of
 from .inputs import Material
 from .page_text import brief, number, percent, shown
 from .provenance import provenance_of
@@ -50,6 +51,7 @@ def page_of(material: Material, config: ReportConfig) -> str:
         comparison=comparison,
         quizzes=quizzes_of(material),
         curves=curves_of(material),
+        gates=gates_of(material),
         words=words_of(material),
         vectors=vectors_of(material),
         samples=samples_of(material, config.samples, config.seed),
