@@ -29,7 +29,8 @@ from fistful.bow.store.files import read_json
 from fistful.errors import DataError, FistfulError
 from fistful.pipelines.engine.stage import Running
 from fistful.training import recipes
-from fistful.training.train_config import TrainConfig, changed, has_bf16
+from fistful.training.device import has_bf16
+from fistful.training.train_config import TrainConfig, changed
 
 KEPT = 0.5
 """Fraction of words that balancing leaves, and blind thinning with it."""

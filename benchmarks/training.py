@@ -345,7 +345,7 @@ def frozen(bench: TrainingBench) -> Rows:
 
 def frozen_joint(bench: TrainingBench) -> Rows:
     """The same with a head of these captions' words beside it, in bf16 where the machine has it."""
-    from fistful.training.train_config import has_bf16
+    from fistful.training.device import has_bf16
 
     return _frozen(bench, "joint", "bf16" if has_bf16("cpu") else "fp32")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from fistful.errors import UsageError
@@ -30,6 +31,17 @@ def choose_device(asked: str) -> str:
     if asked == "cuda":
         raise UsageError("--device cuda: found no GPU that torch can use; use --device cpu")
     return "cpu"
+
+
+def has_bf16(device: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Tell whether the device computes in bfloat16 natively."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if not cpuinfo.exists():
+        return False
+    return bool({"avx512_bf16", "amx_bf16"} & set(cpuinfo.read_text().split()))
 
 
 def check_compiler(device: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from pathlib import Path
 from typing import Any, Literal
 
 from fistful.bow.balance import Balance
@@ -12,7 +11,7 @@ from fistful.bow.store.files import is_url
 from fistful.bow.store.identity import check_numbers, execution, semantic
 from fistful.errors import UsageError
 
-from .device import check_compiler, choose_device
+from .device import check_compiler, choose_device, has_bf16
 from .masking import check_fusion
 
 MAX_STEPS = 1_000_000_000
@@ -301,15 +300,13 @@ class TrainConfig:
         if model.tune != "none" and not (self.has_text and model.text_tower == "transformer"):
             found = f"--text-tower {model.text_tower}" if self.has_text else f"--objective {self.loss.objective}"
             raise UsageError(f"--tune {model.tune}: tunes transformers, found {found}; use --text-tower transformer with a loss of pairs")
-        if model.tune != "none" and self.run.compile:
-            raise UsageError(f"--tune {model.tune}: does not go with --compile; leave it out")
+        others = {"--compile": self.run.compile, "--mask-rate and --match-weight": self.has_fusion}
+        if model.tune != "none" and (given := [name for name, is_given in others.items() if is_given]):
+            raise UsageError(f"--tune {model.tune}: does not go with {given[0]}; leave one out")
         if model.train_image == "none" and self.data.augment != "none":
             raise UsageError(
                 f"--augment {self.data.augment}: a frozen tower sees each picture once; use --augment none or --train-image last"
             )
-
-        if self.has_fusion and model.tune != "none":
-            raise UsageError(f"--tune {model.tune}: learns by the losses of pairs and words alone; leave --mask-rate and --match-weight out")
         if self.has_fusion:
             check_fusion(self.has_text, self.loss, self.optimiser, self.run)
 
@@ -401,14 +398,3 @@ def resolve(config: TrainConfig) -> TrainConfig:
         decoders=config.run.decoders or n_cores,
         world_size=world_size,
     )
-
-
-def has_bf16(device: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Tell whether the device computes in bfloat16 natively."""
-    if device == "cuda":
-        import torch
-
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if not cpuinfo.exists():
-        return False
-    return bool({"avx512_bf16", "amx_bf16"} & set(cpuinfo.read_text().split()))

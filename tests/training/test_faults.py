@@ -18,8 +18,9 @@ from fistful.errors import DataError, Interrupted, UsageError
 from fistful.training import checkpoint, loop
 from fistful.training import step as step_module
 from fistful.training.data.reading import read_samples
+from fistful.training.device import has_bf16
 from fistful.training.train import train
-from fistful.training.train_config import has_bf16, train_config
+from fistful.training.train_config import train_config
 
 QUICK = {
     "steps": 4,

@@ -109,7 +109,7 @@ def _meminfo(root: Path) -> dict[str, int]:
 
 
 def _has_bf16(root: Path) -> bool:
-    from fistful.training.train_config import has_bf16
+    from fistful.training.device import has_bf16
 
     return has_bf16("cpu", root / "proc/cpuinfo")
 

@@ -168,6 +168,7 @@ def test_a_stopped_tuning_goes_on_to_the_same_bytes(data, base, tmp_path, more):
         ({"tune": "lora", "text_tower": "words", "text": "bag"}, "tunes transformers, found --text-tower words"),
         ({"tune": "lora", "train_image": "last"}, "leaves the towers' own weights as they are"),
         ({"tune": "lora", "compile": True}, "does not go with --compile"),
+        ({"tune": "lora", "mask_rate": 0.5}, "does not go with --mask-rate"),
     ],
 )
 def test_what_cannot_be_is_refused(options, message):
