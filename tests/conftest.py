@@ -64,6 +64,7 @@ def captioned(tmp_path: Path) -> Path:
     return make_captioned(tmp_path)
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let one process run the tests of a file that share what is made once for the file: it would be made once a process."""
     for item in items:

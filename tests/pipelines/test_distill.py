@@ -410,7 +410,7 @@ def test_a_pair_that_is_none_says_what_to_type(drawn: Path) -> None:
     student = str(drawn / "student")
     for spec, message in (
         (f"{COLOURS}+{student}", f"{COLOURS}+{student}: the student stands first; {student}+{COLOURS}"),
-        (f"{student}+", f"{student}+: has nothing behind +; expected STUDENT+TEACHER"),
+        (f"{student}+", f"{student}+: has nothing behind +; expected STUDENT+TEACHER, or TUNED+BASE"),
         (f"{student}+{student}", f"{student}+{student}: {student} is a student itself, which embeds no pictures; distill its own teacher"),
     ):
         with pytest.raises(UsageError) as error:
