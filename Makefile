@@ -53,6 +53,7 @@ bench-text: .venv/installed  ## what text towers can tell apart, of four small m
 
 evidence-masking: .venv/installed  ## does hiding more words teach more, and what completion finds: two hours on two cores; goes on where it was stopped
 	$(BIN)/python -m benchmarks.evidence_masking --seeds 0 1 2 --out masking-out
+	$(BIN)/python -m benchmarks.evidence_masking --cost --out masking-out
 	$(BIN)/python -m benchmarks.evidence_masking --figures --out masking-out
 	$(BIN)/python -m benchmarks.masking_completion --seeds 0 1 2 --out masking-out
 

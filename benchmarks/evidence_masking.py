@@ -15,6 +15,8 @@ import argparse
 import dataclasses
 import json
 import os
+import shutil
+import statistics
 import time
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ from .measure import RESULTS, write_results
 POOL = data.Pool("masking", ("flickr8k", "coco"))
 STEPS = 300
 """Three epochs."""
+COST_STEPS = 9
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ ARMS = (
 )
 
 
-def config_of(arm: Arm, seed: int, out: Path, steps: int) -> TrainConfig:
+def config_of(arm: Arm, seed: int, features: Path, steps: int) -> TrainConfig:
     """Return how an arm learns."""
     common = train_config(
         init="fistful.training.model.pretrained:efficientnet_lite0",
@@ -65,7 +68,7 @@ def config_of(arm: Arm, seed: int, out: Path, steps: int) -> TrainConfig:
         device="cpu",
         threads=1,
         decoders=1,
-        features=str(out / "features"),
+        features=str(features),
         checkpoint_every=100,
         keep_checkpoints=1,
         progress=False,
@@ -86,11 +89,11 @@ def bags_of(root: Path, out: Path) -> tuple[Path, Path]:
     return learnt, dev
 
 
-def train_arm(arm: Arm, seed: int, learnt: Path, out: Path, steps: int) -> Path:
+def train_arm(arm: Arm, seed: int, learnt: Path, out: Path, steps: int, features: Path) -> Path:
     """Train an arm, or find it trained."""
     from fistful.training.train import train
 
-    return train(str(learnt), out=out / "runs" / arm.name / str(seed), config=config_of(arm, seed, out, steps))
+    return train(str(learnt), out=out / "runs" / arm.name / str(seed), config=config_of(arm, seed, features, steps))
 
 
 def seconds_of(run: Path) -> float:
@@ -102,6 +105,32 @@ def seconds_of(run: Path) -> float:
     return round(total + last, 1)
 
 
+def measure_cost(out: Path, turns: int = 3) -> None:
+    """Write what a step of each arm costs, in CPU seconds: medians of steps, arms in turns."""
+    from fistful.training import loop
+
+    learnt, _ = bags_of(Path(os.environ["FISTFUL_DATA"]), out)
+    found: dict[str, list[float]] = {arm.name: [] for arm in ARMS}
+    real = loop.step
+    for _ in range(turns):
+        for arm in ARMS:
+            taken: list[float] = []
+
+            def timed(*arguments: Any, taken: list[float] = taken) -> Any:
+                start = time.process_time()
+                result = real(*arguments)
+                taken.append(time.process_time() - start)
+                return result
+
+            loop.step = timed
+            shutil.rmtree(out / "cost", ignore_errors=True)
+            train_arm(arm, 0, learnt, out / "cost", COST_STEPS, out / "features")
+            found[arm.name] += taken[2:]
+    loop.step = real
+    shutil.rmtree(out / "cost")
+    write_json(out, "cost.json", {name: round(statistics.median(taken), 3) for name, taken in found.items()})
+
+
 def go(seeds: list[int], names: list[str], out: Path, steps: int) -> None:
     """Train and score what is missing, a seed after the other."""
     learnt, dev = bags_of(Path(os.environ["FISTFUL_DATA"]), out)
@@ -111,7 +140,7 @@ def go(seeds: list[int], names: list[str], out: Path, steps: int) -> None:
             if (out / place).exists():
                 continue
             start = time.perf_counter()
-            run = train_arm(arm, seed, learnt, out, steps)
+            run = train_arm(arm, seed, learnt, out, steps, out / "features")
             trained = time.perf_counter()
             ground = lay_ground(dev, run, out / "dev-features.npy")
             found = score(run, ground, arm.rate)
@@ -127,7 +156,13 @@ def figures(out: Path) -> None:
         found.setdefault(place.parent.name, {})[int(place.stem)] = read_json(place)
     arms = {arm.name: found[arm.name] for arm in ARMS if arm.name in found}
     first = next((out / "runs").glob("*/*"))
-    rows = {**figures_of(arms), "photos": read_json(out / "photos/cut.json")["photos"], "config": manifest.read_config(first)["config"]}
+    cost = {"cpu_seconds_a_step": read_json(out / "cost.json")} if (out / "cost.json").exists() else {}
+    rows = {
+        **figures_of(arms),
+        **cost,
+        "photos": read_json(out / "photos/cut.json")["photos"],
+        "config": manifest.read_config(first)["config"],
+    }
     for pair, values in rows["differences"].items():
         for name, told in values.items():
             print(f"{pair:26}{name:22}{told['mean']:+6.2f} [{told['low']:+.2f}, {told['high']:+.2f}]  {told['seeds']} seeds")
@@ -148,10 +183,13 @@ def main() -> None:
     parser.add_argument("--arms", nargs="*", default=[], choices=[arm.name for arm in ARMS], help="these alone")
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--out", type=Path, default=Path("masking-out"))
+    parser.add_argument("--cost", action="store_true", help="measure what a step of each arm costs, and train nothing else")
     parser.add_argument("--figures", action="store_true", help="train nothing; write what was found")
     asked = parser.parse_args()
     if asked.figures:
         figures(asked.out)
+    elif asked.cost:
+        measure_cost(asked.out)
     else:
         go(asked.seeds, asked.arms, asked.out, asked.steps)
 

@@ -147,7 +147,6 @@ def figures_of(arms: Mapping[str, Scores]) -> dict[str, Any]:
     means = {
         arm: {
             **{f"{how} {way} R@1": _told(np.array([np.mean(one[how][way]) for one in scores.values()])) for how, way in RETRIEVALS},
-            "seconds_a_run": round(float(np.mean([one["seconds"] for one in scores.values()])), 1),
         }
         for arm, scores in arms.items()
     }

@@ -85,10 +85,11 @@ def rates_text(folder: Path) -> str:
 
 
 def labels_text(stats: dict[str, Any]) -> str:
-    """Return what labels are worth, by held-out captioned images, two lines."""
+    """Return what labels are worth, by held-out captioned images, two lines; before them how many words were known, where some were."""
     nearest = stats["held_out_nearest"]
+    known = f"{counted(stats['words_known'], 'word was', 'words were')} known and are kept\n" if "words_known" in stats else ""
     return (
-        f"{counted(stats['words_in_bags'], 'word')} given, {stats['words_in_bags'] / max(1, stats['kept']):.1f} an image; on "
+        f"{known}{counted(stats['words_in_bags'], 'word')} given, {stats['words_in_bags'] / max(1, stats['kept']):.1f} an image; on "
         f"{stats['held_out_images']:,} held-out captioned images {stats['held_out_precision']:.1%} of such words were right "
         f"(95 % interval {stats['held_out_precision_low']:.1%} to {stats['held_out_precision_high']:.1%}, "
         f"by chance {stats['held_out_precision_by_chance']:.1%}; captions do not say everything, so that more may be right)\n"

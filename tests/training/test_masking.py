@@ -328,6 +328,26 @@ def test_a_frozen_tower_keeps_the_places_of_its_map(data: str, tmp_path: Path) -
     assert all(torch.equal(tensor, read_model(plain / "model").model.state_dict()[name]) for name, tensor in trunk.items())
 
 
+@pytest.mark.parametrize("tower", ["words", "transformer"])
+def test_the_head_goes_with_the_running_mean_with_bf16_and_with_evaluation_and_its_run_can_be_started_from(
+    data: str, tmp_path: Path, tower: str
+) -> None:
+    options = {**QUICK, "text": "bag", "text_tower": tower, "mask_rate": 0.5, "match_weight": 0.5}
+    seen = []
+
+    def evaluate(encoder: object) -> dict[str, float]:
+        seen.append(encoder.matcher is not None)  # pyright: ignore[reportAttributeAccessIssue]
+        return {"score": 0.5}
+
+    more = {"ema": 0.9, "evaluate_every": 2, "precision": "bf16", "force": True}
+    run = train(data, out=tmp_path / "run", config=train_config(**options, **more), evaluate=evaluate)
+    assert seen == [True] * len(seen) != []
+    assert {line["masked"] > 0 for line in lines(run) if "masked" in line} == {True}
+    assert read_model(run / "best").model.fusion is not None
+    further = train(data, out=tmp_path / "further", config=train_config(**QUICK, text="bag", init=str(run), text_tower=tower))
+    assert read_model(further / "model").model.fusion is None
+
+
 def test_a_run_that_hides_nothing_is_named_as_by_earlier_versions(data: str, tmp_path: Path) -> None:
     run = train(data, out=tmp_path / "run", config=train_config(**QUICK))
     assert not {"mask_rate", "mask_rule", "match_weight"} & manifest.read_config(run)["config"].keys()

@@ -78,7 +78,9 @@ def test_the_words_that_are_there_stay_and_those_that_belong_to_them_come_in(
 ) -> None:
     asked = [world["images"], "--model", world["model"], "--like", str(world["like"]), "--out", str(tmp_path / "out"), "--no-progress"]
     assert command(["label", *asked, "--complete"]) == 0
-    assert "are right" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "36 words were known and are kept\n" in said
+    assert "are right" in said
     index, words = read_index(tmp_path / "out"), read_vocabulary(world["like"]).words
     found = {key: [words[w] for w in row] for key, row in zip(index["source_key"].to_pylist(), index["words"].to_pylist(), strict=True)}
     partner = {word: other for pair in PAIRS for word, other in (pair, pair[::-1])}
