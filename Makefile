@@ -4,7 +4,7 @@ BIN := .venv/bin
 export FISTFUL_DATA ?= $(abspath ../shared/data)
 export PYTHONWARNINGS ?= ignore::DeprecationWarning
 
-.PHONY: demo photos docs browser test test-all bench-captions bench-training bench-labels bench-stores bench-text evidence evidence-masking evidence-text evidence-tune bench-evaluation check format clean
+.PHONY: demo photos docs browser test test-all test-gpu bench-captions bench-training bench-labels bench-stores bench-gpu bench-text evidence evidence-masking evidence-text evidence-tune bench-evaluation check format clean
 
 .venv/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -29,11 +29,15 @@ browser:  # the report's tests open it in one; where none can be installed they 
 	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } >/dev/null || true
 
 test: .venv/installed browser  ## the tests: under ten minutes on two cores
-	$(BIN)/python -m pytest -q -n 3 --dist loadgroup -m "not slow"
+	$(BIN)/python -m pytest -q -n 3 --dist loadgroup -m "not slow and not gpu"
 
 test-all: .venv/installed browser  ## the slow ones too
 	$(BIN)/python -m pip install --quiet --editable '.[dev,slow]'
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not gpu"
+
+test-gpu: .venv/installed  ## what only a GPU can show; without one it says so
+	@if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then $(BIN)/python -m pytest -q -n 0 tests/gpu; \
+	  else echo 'test-gpu: torch sees no GPU here; nothing was tested'; fi
 
 bench-captions: .venv/installed  ## the figures of the caption jobs, beside plain loops: half an hour, a quiet machine
 	$(BIN)/python -m benchmarks.captions
@@ -47,6 +51,9 @@ bench-labels: .venv/installed  ## how fast label looks at pictures, beside the b
 bench-stores: .venv/installed  ## what object stores cost, and that they hold the same bytes: half an hour, a quiet machine
 	$(BIN)/python -m pip install --quiet --editable '.[dev,slow]'
 	$(BIN)/python -m benchmarks.stores
+
+bench-gpu: .venv/installed  ## the figures of a GPU, beside open_clip_train and the bare forward pass: an hour; without one it says so
+	$(BIN)/python -m benchmarks.gpu
 
 bench-text: .venv/installed  ## what text towers can tell apart, of four small models and MiniLM: half an hour, a quiet machine
 	$(BIN)/python -m benchmarks.text

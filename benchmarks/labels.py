@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,14 +39,20 @@ class LabelsBench(TrainingBench):
         super().__init__(given)
         self.n_large, self.n_small = (32, 128) if given.quick else (256, 3_000)
 
-    def unit(self, n: int, side: int) -> Unit:
-        """Return one tar of n pictures as a unit, as a data job plans it."""
-        tar = sorted(self.tars(2 * n, side).glob("*.tar"))[0]
-        return plan_units((str(tar),), PlanOptions())[0][0]
+
+def unit_of(folder: Path) -> Unit:
+    """Return the first tar of a folder as a unit, as a data job plans it, however large."""
+    tar = sorted(folder.glob("*.tar"))[0]
+    return plan_units((str(tar),), PlanOptions(unit_mb=1e6, unit_files=10**9))[0][0]
 
 
 def vit_224(bench: LabelsBench) -> Rows:
     """Pictures/s through ViT-B/32 at 224 px, from JPEGs of 300 px, against the bare forward pass."""
+    return against_forward(bench, vit_b32(bench), unit_of(bench.tars(2 * bench.n_large, 300)), 0.9)
+
+
+def vit_b32(bench: TrainingBench) -> str:
+    """Return the folder of a ViT-B/32 of random weights."""
     import open_clip
     from safetensors.torch import save_file
 
@@ -57,7 +64,7 @@ def vit_224(bench: LabelsBench) -> Rows:
         config = {"model_cfg": open_clip.get_model_config("ViT-B-32"), "preprocess_cfg": {}}
         (folder / CONFIG_FILE).write_text(json.dumps(config))
         save_file(weights, folder / WEIGHTS_FILE)
-    return against_forward(bench, str(folder), bench.unit(bench.n_large, 300), 0.9)
+    return str(folder)
 
 
 def tiny_64(bench: LabelsBench) -> Rows:
@@ -65,15 +72,16 @@ def tiny_64(bench: LabelsBench) -> Rows:
     run = bench.work / "tiny-run"
     quiet = {"progress": False, "threads": 1, "steps": 1, "batch_size": 64}
     train(str(bench.tars(2 * bench.n_small)), out=run, config=train_config(objective="joint", text="bag", **quiet))
-    return against_forward(bench, str(run), bench.unit(bench.n_small, 80), 0.7)
+    return against_forward(bench, str(run), unit_of(bench.tars(2 * bench.n_small, 80)), 0.7)
 
 
-def against_forward(bench: LabelsBench, model: str, unit: Unit, bar: float) -> Rows:
+def against_forward(bench: TrainingBench, model: str, unit: Unit, bar: float, device: str = "cpu") -> Rows:
     """Time both on the same pictures; the features of the last turn are compared."""
-    encoder = load_encoder(model, "cpu")
+    encoder = load_encoder(model, device)
     assert isinstance(encoder, TowerEncoder)
-    job, folder = EmbedJob(model, encoder.fingerprint), bench.fresh()
-    torch.set_num_threads(1)
+    job, folder = EmbedJob(model, encoder.fingerprint, device), bench.fresh()
+    if device == "cpu":
+        torch.set_num_threads(1)
     embed_unit(unit, folder, job)  # loads the model, which then stays
     batches = tensors_of(encoder, unit, job)
     theirs: list[torch.Tensor] = []
@@ -81,11 +89,13 @@ def against_forward(bench: LabelsBench, model: str, unit: Unit, bar: float) -> R
     def bare() -> None:
         theirs.clear()
         with torch.inference_mode():
-            theirs.extend(encoder.image_function(batch) for batch in batches)
+            theirs.extend(encoder.image_function(batch.to(device)) for batch in batches)
+            if device == "cuda":
+                torch.cuda.synchronize()
 
     found = alternate(bare, lambda: embed_unit(unit, folder, job), bench.turns)
     ours = read_embeddings(sorted((folder / "embeddings").glob("*.parquet"))).features
-    np.testing.assert_allclose(torch.cat(theirs).numpy()[: len(ours)], ours, atol=2e-4)
+    np.testing.assert_allclose(torch.cat(theirs).float().cpu().numpy()[: len(ours)], ours, atol=2e-4)
     return {"pictures": len(ours), "side": encoder.image_size, **found, "bar": bar}
 
 

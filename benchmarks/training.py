@@ -1,7 +1,7 @@
 """How fast training is, beside what users know: `make bench-training`.
 
 Each row runs both in turns, with one thread each. Rates are those of the middle of a run: a longer run less a
-shorter one for whole programs, so that starting up does not count; steps after the first few inside one process.
+shorter one for whole programs (whole_programs.py); steps after the first few inside one process.
 `--rows` takes some rows, `--quick` small sizes that only show that the benchmark works.
 """
 
@@ -10,11 +10,8 @@ from __future__ import annotations
 import functools
 import io
 import json
-import os
 import shutil
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from itertools import islice
@@ -25,6 +22,7 @@ import numpy as np
 
 from benchmarks.measure import Setting, alternate, overlay, run_rows
 from benchmarks.photos_data import read_samples
+from benchmarks.whole_programs import Course, against_open_clip
 from fistful.bow.store.files import read_json
 from fistful.bow.store.shard import tar_bytes
 from fistful.bow.vocabulary import read_vocabulary
@@ -34,7 +32,6 @@ from fistful.training.train import train
 from fistful.training.train_config import TrainConfig, train_config
 
 Rows = dict[str, Any]
-REPOSITORY = Path(__file__).parents[1]
 OVERLAY = ("pandas==3.1.1", "webdataset==0.2.86")
 """The smallest set of packages with which open_clip_train runs unmodified beside ours."""
 SIDE = 64
@@ -111,81 +108,10 @@ def _against_open_clip(bench: TrainingBench, n_ranks: int) -> Rows:
     model = bench.work / "tiny"
     model.mkdir(exist_ok=True)
     (model / "open_clip_config.json").write_text(json.dumps(TINY))
-    bench.overlay()
-    pairs = []
-    for _ in range(bench.turns):
-        theirs, ours = (rate_between(bench, run, model, n_ranks) for run in (run_open_clip, run_ours))
-        pairs.append((theirs, ours))
-    theirs, ours = (statistics.median(rates) for rates in zip(*pairs, strict=True))
-    ratios = [ours / theirs for theirs, ours in pairs]
     each = "" if n_ranks == 1 else f", {n_ranks} processes of one thread each (gloo), theirs with --local-loss --gather-with-grad"
     how = "ResNet of 1 block a stage, 64 px, 32 text positions, batch 64, fp32, random crop"
-    return {
-        "what": f"open_clip_train.main and fistful train: {how}{each}",
-        "theirs_samples_per_s": round(theirs, 1),
-        "ours_samples_per_s": round(ours, 1),
-        "ratio": round(statistics.median(ratios), 3),
-        "range": [round(min(ratios), 3), round(max(ratios), 3)],
-        "turns": bench.turns,
-    }
-
-
-def rate_between(bench: TrainingBench, run: Callable[[TrainingBench, Path, int, int], None], model: Path, n_ranks: int) -> float:
-    """Return samples a second of a longer run less a shorter one."""
-    took = []
-    for n in (bench.n_short, bench.n_long):
-        bench.tars(n)
-        start = time.perf_counter()
-        run(bench, model, n, n_ranks)
-        took.append(time.perf_counter() - start)
-    return (bench.n_long - bench.n_short) / (took[1] - took[0])
-
-
-def environment(**more: str) -> dict[str, str]:
-    """Return the environment of a program with one thread."""
-    return {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", **more}
-
-
-def torchrun(n_ranks: int) -> list[str]:
-    """Return what starts a module in so many processes: its name comes next."""
-    return ["-m"] if n_ranks == 1 else ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(n_ranks), "-m"]
-
-
-def run_open_clip(bench: TrainingBench, model: Path, n: int, n_ranks: int) -> None:
-    """Train for an epoch of n samples."""
-    name, size = bench.fresh().name, 64 // n_ranks
-    options = f"--train-num-samples {n} --batch-size {size} --epochs 1 --workers 1 --precision fp32 --device cpu --warmup 10 --lr 5e-4"
-    options += "" if n_ranks == 1 else " --local-loss --gather-with-grad"
-    tars = str(bench.tars(n) / "{00000..00001}.tar")
-    module = "open_clip_train.main" if n_ranks == 1 else "benchmarks.open_clip_on_cpus"
-    command = [*torchrun(n_ranks), module, "--dataset-type", "webdataset", "--train-data", tars, "--model", f"local-dir:{model}"]
-    paths = f"{bench.overlay()}{os.pathsep}{REPOSITORY}"
-    call(bench, [*command, *options.split(), "--name", name], environment(PYTHONPATH=paths))
-    shutil.rmtree(bench.work / "logs")  # theirs by default; torchrun takes --logs for an option of its own
-
-
-def run_ours(bench: TrainingBench, model: Path, n: int, n_ranks: int) -> None:
-    """Train for an epoch of n samples."""
-    options = "--epochs 1 --batch-size 64 --text caption --context-length 32 --augment resized --warmup 10 --lr 5e-4 --weight-decay 0.2"
-    command = [
-        *torchrun(n_ranks),
-        "fistful.training",
-        str(bench.tars(n)),
-        "--out",
-        str(bench.fresh()),
-        "--model",
-        str(model),
-        *options.split(),
-    ]
-    limits = "--threads 1 --decoders 1 --cache-mb 0 --checkpoint-every 100000 --no-progress"
-    call(bench, [*command, *limits.split()], environment(PYTHONPATH=str(REPOSITORY)))
-
-
-def call(bench: TrainingBench, command: list[str], env: dict[str, str]) -> None:
-    """Run a program, one line of its own on failure."""
-    done = subprocess.run([sys.executable, *command], env=env, cwd=bench.work, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command[:2])} ended with {done.returncode}: {done.stderr[-2000:]}")
+    found = against_open_clip(bench, Course(model=str(model), context=32, ranks=n_ranks))
+    return {"what": f"open_clip_train.main and fistful train: {how}{each}", **found}
 
 
 # Bags against captions, the same trainer

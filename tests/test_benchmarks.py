@@ -77,6 +77,14 @@ def test_the_text_benchmark_runs_and_asserts_that_a_sum_of_words_knows_no_order(
     assert found["quiz"]["tasks"] > 20
 
 
+def test_the_benchmark_of_gpus_says_in_one_line_that_there_is_none(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    importlib.import_module("benchmarks.gpu").main()
+    assert capsys.readouterr().out == "bench-gpu: torch sees no GPU here; nothing was measured\n"
+
+
 @pytest.mark.slow
 @pytest.mark.xdist_group("s3")
 @pytest.mark.timeout(1_800)
