@@ -26,7 +26,7 @@ from fistful.training.train_config import changed
 from .evidence_data import FLICKR, RUNNING, cut_dev, cut_pool
 from .photos_data import eval_sets
 
-STEPS, EPOCHS, THREADS = 200, 10.0, 1
+STEPS, EPOCHS, THREADS = 150, 5.0, 1
 
 
 def own_model(root: Path, out: Path, captions: Path, held_out: Path) -> dict[str, Any]:

@@ -31,10 +31,10 @@ from fistful.training.text_labels import Head, TextLabels, fit_head
 from .evidence_text_data import Task
 
 LABELLED, CHOOSING, BATCH = 3_000, 500, 64
-SCRATCH = ((1e-3, 100.0), (1e-3, 10.0), (3e-4, 100.0))
+SCRATCH = ((1e-3, 100.0), (1e-3, 10.0))
 """Learning rates of the layers, and the table's in those: settings of a student that learns from labels alone."""
-TUNING = ((3e-4, 10.0), (1e-4, 10.0), (3e-5, 10.0))
-SCRATCH_EPOCHS, TUNING_EPOCHS = 12, 6
+TUNING = ((3e-4, 10.0), (1e-4, 10.0))
+SCRATCH_EPOCHS, TUNING_EPOCHS = 10, 4
 STRENGTHS = (1.0, 10.0, 100.0)
 """scikit-learn's C of the line on TF-IDF."""
 
@@ -82,6 +82,11 @@ class Ground:
     def rows(self, texts: list[str]) -> Ragged:
         """Return the rows of texts."""
         return self.table.finder().rows(self.reader.keys(pa.array(texts, pa.string())))
+
+    def among(self, captions: np.ndarray) -> Ground:
+        """Return the same with fewer captions to learn from."""
+        shown = self.lessons.shown[np.isin(self.lessons.shown, captions)]
+        return dataclasses.replace(self, lessons=dataclasses.replace(self.lessons, shown=shown))
 
 
 def lay_ground(made: Path, options: DistilOptions, units: list[Path], excluded: list[Path], cache: Path) -> Ground:
