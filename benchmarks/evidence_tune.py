@@ -5,8 +5,8 @@
 
 MiniLM, a pretrained transformer of six layers, tells what a shop says of its products (FISTFUL_DATA's fashion titles) from K labelled
 titles, by a linear layer on the mean of its last layer. The modules are those of `fistful train --tune`, on blocks of BERT's order of
-layers. Each row takes the same batches and steps; its learning rate was chosen on another task and draw (`--choose`). Beside each score stands
-what it forgets: of photos of other people's, how often the nearest caption is another one of the same photo.
+layers. Each row takes the same batches and steps; its learning rate was chosen on another task and draw (`--choose`). Beside each
+score stands what it forgets: of photos of other people's, how often the nearest caption is another one of the same photo.
 
 Source:
     UniPELT (Mao et al. 2022, arXiv 2110.07577), tables 1 and 2: means over GLUE's tasks at K = 100, 500, 1,000.
