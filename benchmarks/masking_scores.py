@@ -154,8 +154,15 @@ def figures_of(arms: Mapping[str, Scores]) -> dict[str, Any]:
     pairs += [("none", arm) for arm in arms if arm != "none"]
     known = [(first, second) for first, second in pairs if first in arms and second in arms]
     differences = {f"{second} - {first}": differences_of(arms[first], arms[second]) for first, second in known}
+    gained = {arm: _gained(scores) for arm, scores in arms.items()}
     gaps = {arm: {seed: gaps_of(one["gap"]) for seed, one in scores.items() if "gap" in one} for arm, scores in arms.items()}
-    return {"means": means, "differences": differences, "rules": _rules(arms), "image_gap": {a: g for a, g in gaps.items() if g}}
+    return {
+        "means": means,
+        "differences": differences,
+        "rules": _rules(arms),
+        "reranked - plain": gained,
+        "image_gap": {a: g for a, g in gaps.items() if g},
+    }
 
 
 def differences_of(first: Scores, second: Scores) -> dict[str, Any]:
@@ -167,6 +174,12 @@ def differences_of(first: Scores, second: Scores) -> dict[str, Any]:
         value = other_SN.mean() - one_SN.mean()
         found[f"{how} {way} R@1"] = {**_points(value, low, high), "told_apart": told_apart(low, high), "seeds": len(seeds)}
     return found
+
+
+def _gained(scores: Scores) -> dict[str, Any]:
+    """Return by how much reranked recalls are ahead of plain ones of the same models."""
+    again = {seed: dict.fromkeys(("plain", "reranked"), one["reranked"]) for seed, one in scores.items()}
+    return {name.removeprefix("plain "): told for name, told in differences_of(scores, again).items() if name.startswith("plain")}
 
 
 def _rules(arms: Mapping[str, Scores]) -> dict[str, Any]:

@@ -39,6 +39,10 @@ def test_differences_are_those_of_the_seeds_that_both_arms_have() -> None:
     first, second = (np.mean(recalls(value)["plain"]["image"]) for value in (0.2, 0.6))
     assert found["mean"] == round(100 * (second - first), 3)
     assert (found["told_apart"], found["seeds"]) == (True, 2)
+    again = {"plain": recalls(0.2)["plain"], "reranked": recalls(0.6)["plain"]}
+    gained = figures_of({"none": {0: again, 1: again}})["reranked - plain"]["none"]
+    assert {*gained} == {"image R@1", "text R@1"}
+    assert gained["image R@1"]["mean"] == round(100 * (second - first), 3)
 
 
 def test_the_difference_of_the_rules_is_taken_without_its_sign() -> None:
