@@ -36,6 +36,7 @@ from .job_texts import (
     figure_text,
     has_pictures,
     is_left_open,
+    labelled_by_text,
     labels_text,
     near_copies_text,
     options_given,
@@ -230,7 +231,7 @@ def label(*images: str, model: tuple[str, ...], like: str, out: str, config: Lab
         return
     stats = read_json(folder / "stats.json")
     print(done + rows_text(stats) + "\n" + seen_text(folder), end="")
-    print(f"{labels_text(stats)}{near_copies_text(stats)}labelled by {manifest.read_config(folder)['config']['by']}")
+    print(f"{labels_text(stats)}{near_copies_text(stats)}{labelled_by_text(folder)}")
     print(f"next: fistful train {shlex.join([like, out])} --out RUN --objective joint")
 
 

@@ -159,3 +159,9 @@ def scores_text(run: Path, names: Sequence[str]) -> str:
     best = best_step([[step, scores[names[0]]] for step, scores in noted.items()], last)
     more = f"; best in step {best}: {said(noted[best])}, in {run / BEST_FOLDER}" if best and (run / BEST_FOLDER).is_dir() else ""
     return f"zero-shot, one prompt a class: {said(noted[last])}{more}"
+
+
+def labelled_by_text(folder: Path) -> str:
+    """Return a line that says where the words of a labelling come from."""
+    asked = manifest.read_config(folder)["config"]
+    return "missing words by the head that finds hidden ones" if asked.get("complete") else f"labelled by {asked['by']}"
