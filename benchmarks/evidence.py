@@ -35,6 +35,8 @@ from .measure import RESULTS
 
 KEPT = 0.5
 """Fraction of words that balancing and blind thinning leave."""
+WORDS = 8
+"""Of a bag, where a budget leaves some: of Flickr8k's bags about KEPT."""
 BLIND = (("text", "balanced"), ("rule", "random"), ("kept", KEPT))
 """Bags thinned by chance, anew each epoch: what is gained by redrawing alone, without labels and without looking at words."""
 
@@ -189,7 +191,7 @@ def _balancing(corpora: Callable[[Lab, int], Path]) -> list[Arm]:
         "random": BLIND,
         "w2v": (("text", "balanced"), ("rule", "w2v"), ("kept", KEPT)),
         "cap": (("text", "balanced"), ("rule", "cap"), ("kept", KEPT)),
-        "budget": (("text", "balanced"), ("rule", "budget"), ("kept", KEPT)),
+        "budget": (("text", "balanced"), ("rule", "budget"), ("n_words", WORDS)),
     }
     for name, options in ways.items():
         found += [Arm(f"all-{name}", everything, None, options), Arm(f"all-{name}+vectors", everything, corpora, options)]
