@@ -35,11 +35,7 @@ def figures_of(scores: Scores) -> dict[str, Any]:
     rows = [*dict.fromkeys(row for of_task in scores.values() for row in of_task)]
     pairs = {f"{second} - {first}": (lambda a, b: b - a, (first, second)) for first, second in PAIRS}
     retention = {row: (lambda teacher, row: row / teacher, ("teacher", row)) for row in STUDENTS}
-    gap = {
-        f"{row}, from scratch {row[-1]} to teacher": (_share, (f"scratch {row[-1]}", "teacher", row))
-        for row in STUDENTS
-        if row.startswith("kd")
-    }
+    gap = {f"{row}, from scratch {row[-1]} to teacher": (_share, (f"scratch {row[-1]}", "teacher", row)) for row in STUDENTS}
     return {
         "means": {row: _over(scores, lambda x: x, (row,)) for row in rows},
         "differences": {name: _over(scores, *how) for name, how in pairs.items()},

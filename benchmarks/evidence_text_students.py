@@ -67,6 +67,18 @@ def draw(task: Task, seed: int) -> Draw:
     return Draw(task, pool[CHOOSING:], pool[:CHOOSING], np.flatnonzero(task.is_test))
 
 
+def exchange(text: str, seed: int) -> str:
+    """Return a text with two of its longer words exchanged, which are drawn; the same text where there are no two different ones."""
+    words = text.split()
+    longer = [i for i, word in enumerate(words) if len(word) > 3 and word.isalpha()]
+    if not longer:
+        return text
+    first, *others = np.random.default_rng(seed).permutation(longer).tolist()
+    second = next((i for i in others if words[i].lower() != words[first].lower()), first)
+    words[first], words[second] = words[second], words[first]
+    return " ".join(words)
+
+
 # n-grams
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.evidence_text_data import CAPTIONS, HELD_OUT, Task, is_held, read_tasks, write_captions
 from benchmarks.evidence_text_figures import MEAN, figures_of
-from benchmarks.evidence_text_students import CHOOSING, LABELLED, draw, score_linear, score_tfidf
+from benchmarks.evidence_text_students import CHOOSING, LABELLED, draw, exchange, score_linear, score_tfidf
 from fistful.errors import UsageError
 
 
@@ -41,6 +41,13 @@ def test_a_draw_keeps_the_texts_for_evaluation_apart() -> None:
         assert (len(dealt.learn), len(dealt.choose)) == (LABELLED - CHOOSING, CHOOSING)
         assert len({*dealt.learn.tolist(), *dealt.choose.tolist()} & set(dealt.test.tolist())) == 0
     assert len(set(first.learn.tolist()) - set(second.learn.tolist())) > 0
+
+
+def test_two_words_are_exchanged_and_no_other_thing() -> None:
+    text = "a dog bites the tall man"
+    assert {exchange(text, seed) for seed in range(20)} == {"a dog tall the bites man"}
+    assert exchange("a cat sat", 0) == "a cat sat"
+    assert exchange("", 0) == ""
 
 
 def test_scores_are_accuracy_or_micro_f1() -> None:
