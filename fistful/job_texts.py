@@ -88,6 +88,8 @@ def labels_text(stats: dict[str, Any]) -> str:
     """Return what labels are worth, by held-out captioned images, two lines; before them how many words were known, where some were."""
     nearest = stats["held_out_nearest"]
     known = f"{counted(stats['words_known'], 'word was', 'words were')} known and are kept\n" if "words_known" in stats else ""
+    if stats.get("words_known") == 0:
+        known += "! no picture has a word: the share below was measured where half are known; label without --complete\n"
     return (
         f"{known}{counted(stats['words_in_bags'], 'word')} given, {stats['words_in_bags'] / max(1, stats['kept']):.1f} an image; on "
         f"{stats['held_out_images']:,} held-out captioned images {stats['held_out_precision']:.1%} of such words were right "

@@ -68,17 +68,26 @@ def split_pair(spec: str) -> tuple[str, str] | None:
     Pictures are embedded with a student's teacher; a tuned model is put beside what it was tuned from.
 
     Raises:
-        UsageError: If the second is missing, or a student's teacher stands first.
+        UsageError: If the second is missing, stands first, or belongs to a model that needs none.
     """
     pairs = [(spec[:place], spec[place + 1 :]) for place, sign in enumerate(spec) if sign == "+"]
     if not pairs or Path(spec).exists():
         return None
     found = next((pair for pair in pairs if _names(is_student, pair[0]) or _names(is_tuned, pair[0])), None)
-    if found is None and (turned := next((pair for pair in pairs if _names(is_student, pair[1])), None)) is not None:
-        raise UsageError(f"{spec}: the student stands first; {turned[1]}+{turned[0]}")
+    if found is None:
+        for first, second in pairs:
+            for kind, name in ((is_student, "student"), (is_tuned, "tuned model")):
+                if _names(kind, second):
+                    raise UsageError(f"{spec}: the {name} stands first; {second}+{first}")
+            if _names(_is_model, first):
+                raise UsageError(f"{spec}: {first} is a whole model, which needs no other beside it; leave +{second} out")
     if found is not None and not found[1]:
         raise UsageError(f"{spec}: has nothing behind +; expected STUDENT+TEACHER, or TUNED+BASE")
     return found
+
+
+def _is_model(folder: Path) -> bool:
+    return (folder / OWN_FILE).exists() or (folder / CONFIG_FILE).exists()
 
 
 def _names(kind: Callable[[Path], bool], spec: str) -> bool:

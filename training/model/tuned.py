@@ -29,9 +29,10 @@ def read_tuned(folder: Path, name: str, base: str = "") -> Exported:
     """
     about = read_json(folder / OWN_FILE)
     how, shape, lineage = Tuned(**about["tuned"]), Shape(**about["shape"]), Lineage(**about["lineage"])
-    pretrained = _load_base(name, base or how.init, lineage)
+    base = base or _where_it_lies(how.init, folder)
+    pretrained = _load_base(name, base, how.init, lineage)
     model = Model(shape)
-    start_from(model, pretrained, "both", base or how.init)
+    start_from(model, pretrained, "both", base)
     model.tune(how, is_plain=True)
     tensors = load_tensors(folder / OWN_WEIGHTS_FILE)
     stats = tensors.pop("head_mean", None), tensors.pop("head_std", None)
@@ -42,15 +43,20 @@ def read_tuned(folder: Path, name: str, base: str = "") -> Exported:
     return Exported(model.eval(), lineage, *read_words(folder, shape, lineage), *stats)
 
 
-def _load_base(name: str, base: str, lineage: Lineage) -> Pretrained:
+def _where_it_lies(init: str, folder: Path) -> str:
+    """Return where the base is looked for: where it was named from, or, from another place, beside the run as it was then."""
+    beside = folder.parent.parent / init
+    return str(beside) if not Path(init).exists() and beside.exists() else init
+
+
+def _load_base(name: str, base: str, called: str, lineage: Lineage) -> Pretrained:
+    where = f"if it has moved, {name.partition('+')[0]}+FOLDER says where it lies"
     try:
         found = load_pretrained(base)
     except UsageError as error:
-        raise UsageError(
-            f"{name}: was tuned from another model, and that is not to be had ({error}); if it has moved, {name}+BASE says where"
-        ) from None
+        raise UsageError(f"{name}: was tuned from another model, and that is not to be had ({error}); {where}") from None
     if found.fingerprint() != lineage.init:
         raise DataError(
-            f"{name}: was tuned from a model with the fingerprint {lineage.init[:12]}, {base} is another; {name}+BASE says where it lies"
+            f"{name}: was tuned from what was called {called} then (fingerprint {lineage.init[:12]}), {base} is another; {where}"
         )
     return found

@@ -18,6 +18,7 @@ from fistful.bow.vocabulary import read_vocabulary
 from fistful.bow.words import WordOptions
 from fistful.cli import run as command
 from fistful.errors import DataError, UsageError
+from fistful.job_texts import labels_text
 from fistful.pipelines.bags import BagsConfig, bags
 from fistful.pipelines.completing import keep_half, known_words, with_known
 from fistful.pipelines.count import count
@@ -71,6 +72,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def complete(world: dict[str, Any], out: Path, **more: Any) -> Path:
     config = LabelConfig(label=LabelOptions(complete=True, **more), running=QUIET)
     return label(world["images"], model=more.pop("model", world["model"]), like=world["like"], out=out, config=config)
+
+
+def test_where_no_word_is_known_the_share_is_said_to_be_of_something_else() -> None:
+    stats = {"held_out_nearest": dict.fromkeys(("labels", "precision", "low", "high"), 0.5), "words_in_bags": 8, "kept": 4}
+    stats |= {f"held_out_{name}": 0.5 for name in ("images", "precision", "precision_low", "precision_high", "precision_by_chance")}
+    assert "! no picture has a word" in labels_text({**stats, "words_known": 0})
+    assert "! no picture has a word" not in labels_text({**stats, "words_known": 3})
 
 
 def test_the_words_that_are_there_stay_and_those_that_belong_to_them_come_in(

@@ -133,14 +133,27 @@ def test_a_tuned_model_is_refused_on_another_base(data, base, tuned, tmp_path):
     moved = shutil.copytree(base, tmp_path / "moved")
     assert all(np.array_equal(*pair) for pair in zip(embedded(f"{tuned['lora']}+{moved}"), embedded(str(tuned["lora"])), strict=True))
     other = train(data, out=tmp_path / "other", config=train_config(**{**QUICK, "steps": 1}, model="tiny-vit", context_length=16))
-    with pytest.raises(DataError, match=r"was tuned from a model with the fingerprint .* is another; .*\+BASE says where it lies"):
+    with pytest.raises(DataError, match=r"was tuned from what was called .* is another; .*\+FOLDER says where it lies"):
         load_encoder(f"{tuned['lora']}+{other}", "cpu")
     lost = shutil.copytree(tuned["lora"], tmp_path / "lost")
     about = json.loads((lost / "model" / "fistful.json").read_text())
     about["tuned"]["init"] = str(tmp_path / "gone")
     (lost / "model" / "fistful.json").write_text(json.dumps(about))
-    with pytest.raises(UsageError, match=r"lost: was tuned from another model, and that is not to be had .*gone: no such folder.*\+BASE"):
+    with pytest.raises(UsageError, match=r"lost: was tuned from another model, and that is not to be had .*gone: no such folder.*\+FOLDER"):
         load_encoder(str(lost), "cpu")
+
+
+def test_a_base_beside_the_run_is_found_from_anywhere(data, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    train(data, out="base", config=train_config(**{**QUICK, "steps": 1}, model="tiny-vit", context_length=16))
+    train(data, out="run", config=tuning("base", "lora"))
+    monkeypatch.chdir(tmp_path)
+    assert load_encoder("here/run", "cpu").embed_texts(TEXTS).shape == (3, 256)
+    with pytest.raises(UsageError, match=r"^here/base\+here/run: the tuned model stands first; here/run\+here/base$"):
+        load_encoder("here/base+here/run", "cpu")
+    with pytest.raises(UsageError, match=r"here/base is a whole model, which needs no other beside it; leave \+elsewhere out"):
+        load_encoder("here/base+elsewhere", "cpu")
 
 
 def test_merged_lora_is_an_ordinary_model_with_the_same_features(data, base, tuned, tmp_path):
