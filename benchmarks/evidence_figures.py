@@ -8,9 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fistful.bow.metrics import student_interval
-
-from .measure import write_results
+from .measure import over_seeds, write_results
 
 Scores = Mapping[int, Mapping[str, Any]]
 """By seed, what `evidence_scores.score` found."""
@@ -132,9 +130,4 @@ def _known(values: list[float]) -> np.ndarray:
 
 
 def _told(values: np.ndarray, unit: float = 100.0) -> dict[str, Any] | None:
-    """Return mean, interval and number of seeds; no interval of fewer than two."""
-    if not len(values):
-        return None
-    interval = student_interval(values)
-    ends = {} if interval is None else {"low": round(interval[0] * unit, 3), "high": round(interval[1] * unit, 3)}
-    return {"mean": round(float(values.mean()) * unit, 3), **ends, "seeds": len(values)}
+    return over_seeds(values, unit) if len(values) else None

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fistful.bow.metrics import student_interval
+from .measure import over_seeds
 
 Scores = Mapping[str, Mapping[str, Mapping[int, float]]]
 """By task, row and seed, 0 to 1."""
@@ -62,21 +62,11 @@ def _over(scores: Scores, figure: Callable[..., float], rows: tuple[str, ...], *
     found, by_seed = {}, {}
     for name, of_task in having.items():
         seeds = sorted(set.intersection(*(set(of_task[row]) for row in rows)))
-        found[name] = _told([figure(*(of_task[row][seed] for row in rows)) for seed in seeds])
+        found[name] = over_seeds([figure(*(of_task[row][seed] for row in rows)) for seed in seeds], digits=2)
         for seed in seeds:
             by_seed.setdefault(seed, []).append([of_task[row][seed] for row in rows])
     whole = [values for _, values in sorted(by_seed.items()) if len(values) == len(having)]
     if len(having) > 1 and whole:
         values = [figure(*np.mean(part, axis=0)) if of_means else float(np.mean([figure(*row) for row in part])) for part in whole]
-        found[MEAN] = {**_told(values), "tasks": len(having)}
+        found[MEAN] = {**over_seeds(values, digits=2), "tasks": len(having)}
     return found
-
-
-def _told(values: list[float]) -> dict[str, Any]:
-    """Return mean, interval and number of seeds; no interval of fewer than two."""
-    known = np.array([value for value in values if not np.isnan(value)])
-    if not len(known):
-        return {"seeds": 0}
-    interval = student_interval(known)
-    ends = {} if interval is None else {"low": round(100 * interval[0], 2), "high": round(100 * interval[1], 2)}
-    return {"mean": round(100 * float(known.mean()), 2), **ends, "seeds": len(known)}

@@ -28,12 +28,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from fistful.bow.metrics import student_interval
 from fistful.bow.store.files import read_json, write_json
 from fistful.training.model.tune import TowerTuning
 
 from .evidence_text_data import Task, read_captions_of_photos, read_tasks
-from .measure import RESULTS, write_results
+from .measure import RESULTS, over_seeds, write_results
 from .minilm import MiniLM, minilm
 
 TASKS = ("type", "colour", "subcategory", "usage", "category", "gender", "season")
@@ -262,9 +261,11 @@ def figures_of(out: Path) -> dict[str, Any]:
         }
         asked |= {f"gated - {row}": functools.partial(_of_row, row) for row in ("full", "last layer", "probe", *SINGLE)}
         for name, other in asked.items():
-            found[k][name] = _told([float(np.mean([tasks[t]["gated"][s]["accuracy"] - other(tasks[t], s) for t in whole])) for s in seeds])
+            found[k][name] = over_seeds(
+                [float(np.mean([tasks[t]["gated"][s]["accuracy"] - other(tasks[t], s) for t in whole])) for s in seeds], 1.0, 4
+            )
         kept = [float(np.mean([tasks[t]["gated"][s]["elsewhere"] - tasks[t]["full"][s]["elsewhere"] for t in whole])) for s in seeds]
-        found[k]["elsewhere, gated - full"] = _told(kept)
+        found[k]["elsewhere, gated - full"] = over_seeds(kept, 1.0, 4)
     return found
 
 
@@ -281,12 +282,6 @@ def _of_row(row: str, of_task: dict[str, Any], seed: int) -> float:
 
 def _mean(of_task: dict[str, Any], row: str, seeds: Sequence[int], figure: str) -> float:
     return float(np.mean([of_task[row][seed][figure] for seed in seeds]))
-
-
-def _told(values: list[float]) -> dict[str, Any]:
-    interval = student_interval(np.array(values)) if len(values) > 1 else None
-    ends = {} if interval is None else {"low": round(interval[0], 4), "high": round(interval[1], 4)}
-    return {"mean": round(float(np.mean(values)), 4), **ends}
 
 
 def main() -> None:

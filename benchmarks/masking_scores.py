@@ -15,7 +15,7 @@ import torch
 from open_clip import SimpleTokenizer
 
 from fistful.bow.draw import mix_all
-from fistful.bow.metrics import paired_ratio_interval, seeds_interval, student_interval, told_apart
+from fistful.bow.metrics import paired_ratio_interval, seeds_interval, told_apart
 from fistful.bow.ragged import Ragged
 from fistful.bow.store.index import read_index
 from fistful.bow.tokens import ChunkTokenizer
@@ -31,6 +31,7 @@ from fistful.training.model.places import frozen_features, see_frozen
 from fistful.training.model.tower_encoders import TowerEncoder, encoder_of
 
 from .evidence_scores import PASS, _pictures_of
+from .measure import over_seeds
 
 NEAREST = 10
 """Answers that are put in order once more."""
@@ -146,7 +147,7 @@ def figures_of(arms: Mapping[str, Scores]) -> dict[str, Any]:
     """Return means, paired differences and image gaps, in points of 100."""
     means = {
         arm: {
-            **{f"{how} {way} R@1": _told(np.array([np.mean(one[how][way]) for one in scores.values()])) for how, way in RETRIEVALS},
+            **{f"{how} {way} R@1": over_seeds([float(np.mean(one[how][way])) for one in scores.values()]) for how, way in RETRIEVALS},
         }
         for arm, scores in arms.items()
     }
@@ -193,8 +194,8 @@ def _rules(arms: Mapping[str, Scores]) -> dict[str, Any]:
         mean = {arm: np.array([np.mean(arms[arm][seed][how][way]) for seed in seeds]) for arm in four}
         at = {rate: mean[f"content-{rate}"] - mean[f"uniform-{rate}"] for rate in (15, 60)}
         found[f"{how} {way} R@1"] = {
-            "|content - uniform| at 15 minus at 60": _told(np.abs(at[15]) - np.abs(at[60])),
-            "content - uniform at 60 minus at 15": _told(at[60] - at[15]),
+            "|content - uniform| at 15 minus at 60": over_seeds(np.abs(at[15]) - np.abs(at[60])),
+            "content - uniform at 60 minus at 15": over_seeds(at[60] - at[15]),
         }
     return found
 
@@ -216,10 +217,3 @@ def gaps_of(found: Mapping[str, list[list[int]]]) -> dict[str, Any]:
 
 def _points(value: float, low: float, high: float) -> dict[str, float]:
     return {"mean": round(100 * float(value), 3), "low": round(100 * float(low), 3), "high": round(100 * float(high), 3)}
-
-
-def _told(values: np.ndarray) -> dict[str, Any]:
-    """Return mean, Student's interval over seeds and their number."""
-    ends = student_interval(values)
-    more = {} if ends is None else {"low": round(100 * ends[0], 3), "high": round(100 * ends[1], 3)}
-    return {"mean": round(100 * float(values.mean()), 3), **more, "seeds": len(values)}

@@ -21,6 +21,10 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from fistful.bow.metrics import student_interval
+
 RESULTS = Path(__file__).parent / "results"
 FRESH = "fresh-"
 CACHE = Path.home() / ".cache" / "fistful-bench"
@@ -33,6 +37,17 @@ class Timed:
 
     cpu: float
     wall: float
+
+
+def over_seeds(values: Sequence[float] | np.ndarray, unit: float = 100.0, digits: int = 3) -> dict[str, Any]:
+    """Return mean, Student's interval and number of seeds of what is known (no NaN); no interval of fewer than two."""
+    known = np.array(values, np.float64)
+    known = known[~np.isnan(known)]
+    if not len(known):
+        return {"seeds": 0}
+    interval = student_interval(known)
+    ends = {} if interval is None else {"low": round(interval[0] * unit, digits), "high": round(interval[1] * unit, digits)}
+    return {"mean": round(float(known.mean()) * unit, digits), **ends, "seeds": len(known)}
 
 
 def timed(work: Callable[[], Any], side: Executor | None = None) -> Timed:
