@@ -167,7 +167,7 @@ def distinct(
     n: int,
     before: Sequence[Task] = (),
 ) -> list[Predicate]:
-    """Return the first n predicates that are neither too small nor too large, nor nearly one that is there already.
+    """Return the first n predicates that are neither too small nor too large, nor nearly one that is there already or its contrary.
 
     Args:
         candidates: Names, and members (bool, N).
@@ -184,7 +184,7 @@ def distinct(
             break
         size = int(members.sum())
         fits = least <= size <= most_share * len(members) and len(members) - size >= least
-        if fits and not any(_jaccard(members, other) > ALIKE for other in kept):
+        if fits and not any(_jaccard(same, other) > ALIKE for other in kept for same in (members, ~members)):
             kept.append(members)
             found.append(Predicate(name, kind, members))
     return found

@@ -60,12 +60,21 @@ def read_own_table(path: str) -> OwnTable:
 
 
 def without_unknown(table: OwnTable, is_known: Callable[[list[str]], Sequence[bool]], path: str) -> tuple[OwnTable, list[str]]:
-    """Leave out the words that a vocabulary does not know, and say how many."""
+    """Leave out the words that a vocabulary does not know, and say how many.
+
+    Raises:
+        UsageError: If it knows none.
+    """
     known = is_known(table.words)
     lost = [word for word, there in zip(table.words, known, strict=True) if not there]
     if not lost:
         return table, []
     kept = [i for i, there in enumerate(known) if there]
+    if not kept:
+        raise UsageError(
+            f"--tasks {path}: none of its {counted(len(lost), 'word')} is in the vocabulary, {some([repr(word) for word in lost])}; "
+            "give --vocabulary FOLDER of captions that have them"
+        )
     smaller = OwnTable([table.words[i] for i in kept], {name: [of[i] for i in kept] for name, of in table.columns.items()})
     n = counted(len(lost), "word is", "words are")
     return smaller, [f"{path}: {n} not in the vocabulary and left out: {some([repr(word) for word in lost])}"]

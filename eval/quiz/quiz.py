@@ -22,7 +22,7 @@ from fistful.bow.store.identity import semantic_values
 from fistful.bow.store.manifest import claim, finish
 from fistful.bow.store.model_folder import find_folder
 from fistful.bow.store.tables import read_table, write_table
-from fistful.bow.tasks import N_ATOMS, N_COMPOSED, Task, atoms, composed
+from fistful.bow.tasks import LEAST, MOST_SHARE, N_ATOMS, N_COMPOSED, Task, atoms, composed
 from fistful.bow.vocabulary import FILE
 from fistful.errors import UsageError
 from fistful.progress import progress_bar
@@ -168,8 +168,8 @@ def _of_vocabulary(model: str, config: QuizConfig, coverage: Coverage | None) ->
     known = f"{len(lexicon.words):,} of the {counted(len(frequent), 'word')} of {where} that {LEAST_DF} or more samples have"
     if not asked.questions:
         raise UsageError(
-            f"quiz: WordNet's table knows {known}, too few for a task; give --vocabulary FOLDER of more captions, "
-            "or words of your own with --tasks TABLE.tsv"
+            f"quiz: WordNet's table knows {known}, too few for a task, which takes {LEAST} that have a property among "
+            f"{round(LEAST / MOST_SHARE)}; give --vocabulary FOLDER of more captions, or words of your own with --tasks TABLE.tsv"
         )
     return asked, [f"{counted(len(asked.questions), 'task')} about {known}", *_fewer(asked, tasks)]
 

@@ -26,6 +26,7 @@ from fistful.bow.store.objects import redacted
 from fistful.bow.store.tables import read_table
 from fistful.errors import DataError, UsageError
 from fistful.progress import progress_bar
+from fistful.wording import some
 
 from .beam import ENGINES, Engine, Work, read_stats, run_units
 
@@ -142,7 +143,7 @@ def run_stage(units: list[Any], work: Work, running: Running) -> dict[str, Any] 
     """Run the units and return the sums of their stats; None if only a part of them was asked for.
 
     Raises:
-        DataError: If more rows were refused than allowed; the folder stays unfinished.
+        DataError: If there were no rows, or more were refused than allowed; the folder stays unfinished.
     """
     start = time.monotonic()
     part = running.part_of(units)
@@ -152,6 +153,9 @@ def run_stage(units: list[Any], work: Work, running: Running) -> dict[str, Any] 
     if running.units:
         return None
     stats = sum_stats(work.folder, len(units))
+    if stats.get("rows", 0) == 0:
+        read = some([*dict.fromkeys(redacted(unit.path) for unit in units)])
+        raise DataError("; ".join([f"{read}: no rows; is it empty, or a line of column names alone?", *seen(work.folder)]))
     check_refused(work.folder, stats, running.max_bad_fraction)
     _log(work, stats, running, time.monotonic() - start, watch)
     return stats
@@ -212,10 +216,8 @@ def check_refused(folder: Path, stats: dict[str, Any], max_bad_fraction: float) 
     Raises:
         DataError: Names the reasons, the first row that the commonest refused, and the way out.
     """
-    rows = stats.get("rows", 0)
+    rows = stats["rows"]
     bad = sum(n for reason, n in stats["refused"].items() if reason not in NOT_BAD)
-    if rows == 0:
-        raise DataError("; ".join([f"{folder}: the inputs hold no rows; are they empty, or a line of column names alone?", *seen(folder)]))
     if bad > max_bad_fraction * rows or stats["kept"] == 0:
         often = sorted(stats["refused"], key=lambda reason: (reason in NOT_BAD, -stats["refused"][reason]))
         reasons = ", ".join(f"{reason} {stats['refused'][reason]:,}" for reason in often)

@@ -204,6 +204,19 @@ def test_words_of_a_table_that_the_vocabulary_lacks_are_counted_and_left_out(own
     assert f"{own}: 2 words are not in the vocabulary and left out: 'qwertz', 'asdf'" in quiz_table(out)
 
 
+def test_a_table_of_which_the_vocabulary_knows_no_word_is_refused_as_that(own: Path, tmp_path: Path) -> None:
+    vocabulary = make_vocabulary(tmp_path / "counts", ["qwertz"])
+    with pytest.raises(UsageError, match=r"none of its 120 words is in the vocabulary, .* and 117 more; give --vocabulary FOLDER of"):
+        quiz(BLIND, out=tmp_path / "r", config=QuizConfig(tasks=str(own), vocabulary=str(vocabulary), progress=False))
+
+
+def test_a_property_and_its_contrary_are_one_task(tmp_path: Path) -> None:
+    rows = [f"{word}\t{('no', 'yes')[i % 2]}\n" for i, word in enumerate(common_words(120))]
+    (tmp_path / "t.tsv").write_text("word\talive\n" + "".join(rows))
+    out = quiz(BLIND, out=tmp_path / "r", config=QuizConfig(tasks=str(tmp_path / "t.tsv"), progress=False))
+    assert pq.read_table(out / "tasks.parquet").column("name").to_pylist() == ["is{alive=no}"]
+
+
 def test_errors_are_one_line_that_says_what_to_type(tmp_path: Path) -> None:
     def message(error: type[Exception] = UsageError, *models: str, **options: str) -> str:
         with pytest.raises(error) as found:
@@ -222,8 +235,8 @@ def test_errors_are_one_line_that_says_what_to_type(tmp_path: Path) -> None:
     assert message(vocabulary=str(tmp_path)).startswith(f"--vocabulary {tmp_path}: has no vocabulary.parquet; expected a folder")
     few = make_vocabulary(tmp_path / "few", ["dog", "cat", "qwertz"])
     assert message(vocabulary=str(few)) == (
-        f"quiz: WordNet's table knows 2 of the 3 words of {few} that 5 or more samples have, too few for a task; "
-        "give --vocabulary FOLDER of more captions, or words of your own with --tasks TABLE.tsv"
+        f"quiz: WordNet's table knows 2 of the 3 words of {few} that 5 or more samples have, too few for a task, which takes 40 that have a property "
+        "among 100; give --vocabulary FOLDER of more captions, or words of your own with --tasks TABLE.tsv"
     )
     assert message(tasks="no.tsv") == f"--tasks no.tsv: no such file; expected wordnet, or {expected}"
     t = table("dog,animal\ncat,animal\n")
