@@ -11,7 +11,7 @@ import numpy as np
 from open_clip import SimpleTokenizer
 
 from fistful.bow.store.identity import canonical_json, semantic_values, sha256_hex
-from fistful.bow.store.manifest import MANIFEST
+from fistful.bow.store.manifest import CONFIG, MANIFEST
 from fistful.bow.vocabulary import Vocabulary
 from fistful.errors import UsageError
 
@@ -66,7 +66,7 @@ def plan_job(data: tuple[str, ...], run: Path, config: TrainConfig, evaluate: Ev
         DataError: If the data is at fault.
     """
     config = resolve(config)
-    pretrained, init = _read_init(config)
+    pretrained, init = _read_init(config, run)
     preprocess = preprocess_of(config, pretrained)
     if ranks.rank == 0:
         samples, hidden = _read(data, config, run, first=True)
@@ -108,10 +108,15 @@ def _read(data: tuple[str, ...], config: TrainConfig, run: Path, *, first: bool)
     return samples, hidden_rows(config, samples, run / "logs" / "contents")
 
 
-def _read_init(config: TrainConfig) -> tuple[Pretrained | None, str]:
+def _read_init(config: TrainConfig, run: Path) -> tuple[Pretrained | None, str]:
     if not config.model.init:
         return None, ""
-    found = load_pretrained(config.model.init)
+    try:
+        found = load_pretrained(config.model.init)
+    except UsageError as error:
+        if not (run / CONFIG).exists():
+            raise
+        raise UsageError(f"{error}; if what {run} was begun from lies elsewhere now, --init with that place goes on") from None
     return found, found.fingerprint()
 
 

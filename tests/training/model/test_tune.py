@@ -156,6 +156,15 @@ def test_a_base_beside_the_run_is_found_from_anywhere(data, tmp_path, monkeypatc
         load_encoder("here/base+elsewhere", "cpu")
 
 
+def test_a_run_whose_base_has_moved_goes_on_with_its_new_place(data, base, tmp_path):
+    moved = shutil.copytree(base, tmp_path / "base")
+    run = train(data, out=tmp_path / "run", config=tuning(str(moved), "lora"))
+    moved.rename(tmp_path / "elsewhere")
+    with pytest.raises(UsageError, match=r"base: no such folder.*; if what .*run was begun from lies elsewhere now, --init with that place"):
+        train(data, out=run, config=tuning(str(moved), "lora"))
+    assert train(data, out=run, config=tuning(str(tmp_path / "elsewhere"), "lora")) == run
+
+
 def test_merged_lora_is_an_ordinary_model_with_the_same_features(data, base, tuned, tmp_path):
     merged = train(data, out=tmp_path / "merged", config=tuning(base, "lora", merge=True))
     assert (merged / "model" / "open_clip_config.json").exists()
