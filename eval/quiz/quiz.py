@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from threadpoolctl import threadpool_limits
 
 from fistful.bow.lexicon import make_lexicon, read_relations
 from fistful.bow.sequences import N_SEQUENCES, sequences
@@ -130,7 +131,9 @@ def _ask_all(
             else:
                 vectors, warnings = _vectors(encoders[label], asked, step)
                 about = {"model": label, "fingerprint": encoders[label].fingerprint, "warnings": warnings}
-            write_table(folder, f"{stem}.parquet", ask(asked, vectors, config.seed, step))
+            with threadpool_limits(1):  # matrices of a few hundred rows: more threads wait for each other, and round differently
+                answered = ask(asked, vectors, config.seed, step)
+            write_table(folder, f"{stem}.parquet", answered)
             write_json(folder, f"{stem}.json", about)  # last: it says that the table is there
         found.append((label, read_table(folder / f"{stem}.parquet", FIGURES_SCHEMA), read_json(folder / f"{stem}.json")))
         done = place * (len(asked.texts) + len(asked.questions))
