@@ -235,8 +235,8 @@ def test_errors_are_one_line_that_says_what_to_type(tmp_path: Path) -> None:
     assert message(vocabulary=str(tmp_path)).startswith(f"--vocabulary {tmp_path}: has no vocabulary.parquet; expected a folder")
     few = make_vocabulary(tmp_path / "few", ["dog", "cat", "qwertz"])
     assert message(vocabulary=str(few)) == (
-        f"quiz: WordNet's table knows 2 of the 3 words of {few} that 5 or more samples have, too few for a task, which takes 40 that have a property "
-        "among 100; give --vocabulary FOLDER of more captions, or words of your own with --tasks TABLE.tsv"
+        f"quiz: WordNet's table knows 2 of the 3 words of {few} that 5 or more samples have, too few for a task, which takes 40 that have "
+        "a property among 100; give --vocabulary FOLDER of more captions, or words of your own with --tasks TABLE.tsv"
     )
     assert message(tasks="no.tsv") == f"--tasks no.tsv: no such file; expected wordnet, or {expected}"
     t = table("dog,animal\ncat,animal\n")
