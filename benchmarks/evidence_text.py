@@ -35,7 +35,7 @@ from fistful.pipelines.embed import EmbedConfig, EmbedOptions, embed
 from fistful.pipelines.engine.stage import Running
 from fistful.pipelines.read.plan import PlanOptions
 from fistful.pipelines.read.sources import SourceOptions
-from fistful.training.distil_options import DistilOptions
+from fistful.training.student_options import StudentOptions
 
 from .evidence_text_data import CAPTIONS, HELD_OUT, Task, read_tasks, write_captions
 from .evidence_text_figures import figures_of
@@ -110,16 +110,16 @@ class Lab:
         lines = (self.out / CAPTIONS).read_text("utf-8").splitlines()
         return {json.loads(line)["photo"]: i for i, line in enumerate(lines) if '"coco-' in line or '"fashion-' in line}
 
-    def options(self, longest: int, seed: int) -> DistilOptions:
+    def options(self, longest: int, seed: int) -> StudentOptions:
         """Return what a student is."""
         held, teacher = str(self.out / HELD_OUT), str(self.out / "teacher")
-        return DistilOptions(
+        return StudentOptions(
             ngrams=longest, seed=seed, epochs=EPOCHS, exclude=held, photo="photo", embeddings=teacher, threads=1, device="cpu"
         )
 
     def student(self, longest: int, seed: int) -> Path:
         """Return a student that embeds; one that was made before stays."""
-        config = DistillConfig(plan=PLAN, source=SOURCE, distil=self.options(longest, seed), running=RUNNING)
+        config = DistillConfig(plan=PLAN, source=SOURCE, student=self.options(longest, seed), running=RUNNING)
         assert self.embedded
         return distill(self.teacher, str(self.out / CAPTIONS), out=self.out / "students" / f"{longest}-{seed}", config=config)
 

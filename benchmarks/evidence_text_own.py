@@ -19,7 +19,7 @@ from fistful.pipelines.count import CountConfig, count
 from fistful.pipelines.distill import DistillConfig, distill
 from fistful.pipelines.read.sources import SourceOptions
 from fistful.training import recipes
-from fistful.training.distil_options import DistilOptions
+from fistful.training.student_options import StudentOptions
 from fistful.training.train import train
 from fistful.training.train_config import changed
 
@@ -46,8 +46,8 @@ def own_model(root: Path, out: Path, captions: Path, held_out: Path) -> dict[str
     bagged = bags(photos, counts=counts, out=out / "bags", config=BagsConfig(running=RUNNING))
     recipe = changed(recipes.photos_frozen(STEPS), text="caption", text_tower="transformer", features=str(out / "features"))
     run = train(str(bagged), out=out / "run", config=changed(recipe, device="cpu", threads=THREADS, decoders=1, progress=False))
-    options = DistilOptions(epochs=EPOCHS, exclude=str(held_out), photo="photo", threads=THREADS, device="cpu")
-    config = DistillConfig(source=SourceOptions(image="none"), distil=options, running=RUNNING)
+    options = StudentOptions(epochs=EPOCHS, exclude=str(held_out), photo="photo", threads=THREADS, device="cpu")
+    config = DistillConfig(source=SourceOptions(image="none"), student=options, running=RUNNING)
     student = distill(str(run), str(captions), out=out / "student", config=config)
     dev = str(cut_dev(root, out / "dev"))
     models, tiny = (str(run), f"{student}+{run}"), eval_sets(root, root, small=False)["tiny-imagenet"]

@@ -21,10 +21,10 @@ from fistful.bow import student
 from fistful.bow.ngrams import FILE, NgramReader, NgramTable, read_ngrams
 from fistful.bow.ragged import Ragged
 from fistful.bow.store.model_folder import FOLDER
-from fistful.training.distil import BETAS, EPSILON, WEIGHT_DECAY, DistilJob, Net, make_learner
-from fistful.training.distil_options import DistilOptions
+from fistful.training.learn_student import BETAS, EPSILON, WEIGHT_DECAY, Net, StudentJob, make_learner
 from fistful.training.lessons import Lessons, read_lessons
 from fistful.training.model.student import StudentLineage
+from fistful.training.student_options import StudentOptions
 from fistful.training.surroundings import torch_settings
 from fistful.training.text_labels import Head, TextLabels, fit_head
 
@@ -101,7 +101,7 @@ class Ground:
         return dataclasses.replace(self, lessons=dataclasses.replace(self.lessons, shown=shown))
 
 
-def lay_ground(made: Path, options: DistilOptions, units: list[Path], excluded: list[Path], cache: Path) -> Ground:
+def lay_ground(made: Path, options: StudentOptions, units: list[Path], excluded: list[Path], cache: Path) -> Ground:
     """Return the n-grams of a student that embeds, and what the teacher says of the captions that have them.
 
     Args:
@@ -116,14 +116,14 @@ def lay_ground(made: Path, options: DistilOptions, units: list[Path], excluded: 
     return Ground(options.ngrams, table, lessons, reader)
 
 
-def teach(ground: Ground, head: Head, options: DistilOptions, seed: int) -> Net:
+def teach(ground: Ground, head: Head, options: StudentOptions, seed: int) -> Net:
     """Let a classifier learn a teacher's probabilities on all captions, as `fistful distill --labels` does."""
     options = dataclasses.replace(options, seed=seed)
     lineage = StudentLineage(
         config_id="", teacher="", logit_scale=1.0, word_options={}, ngrams=ground.longest, hashed=options.hashed, labels=head.labels
     )
     with torch_settings(options.threads, seed, options.device):
-        job = DistilJob(Path(), options, ground.lessons, ground.table, [], lineage, {}, head, progress=False)
+        job = StudentJob(Path(), options, ground.lessons, ground.table, [], lineage, {}, head, progress=False)
         learner = make_learner(job)
         queue_QD = learner.queue()
         while learner.step < job.n_steps:
@@ -131,7 +131,7 @@ def teach(ground: Ground, head: Head, options: DistilOptions, seed: int) -> Net:
     return learner.net
 
 
-def start(ground: Ground, task: Task, options: DistilOptions, seed: int) -> Net:
+def start(ground: Ground, task: Task, options: StudentOptions, seed: int) -> Net:
     """Return a student before its first step."""
     torch.manual_seed(seed)
     return Net(ground.table.n_rows, options.dim, len(task.labels))

@@ -27,7 +27,7 @@ from fistful.pipelines.pseudo.label import LabelConfig, LabelOptions
 from fistful.pipelines.read.plan import PlanOptions
 from fistful.pipelines.read.sources import SourceOptions
 from fistful.pipelines.vectors import VectorOptions, VectorsConfig
-from fistful.training.distil_options import DistilOptions
+from fistful.training.student_options import StudentOptions
 from fistful.training.train_config import DataOptions, LossOptions, ModelOptions, OptimiserOptions, RunOptions, TextOptions, TrainConfig
 
 from .errors import DataError, UsageError
@@ -54,7 +54,7 @@ from .wording import counted
 
 WITH_PICTURES = "give tars, folders of images, or a table that names pictures (--image COLUMN, --images-root FOLDER)"
 READING = (PlanOptions, SourceOptions, Running)
-GROUPS = (*READING, WordOptions, Limits, Balance, BagOptions, VectorOptions, LabelOptions, DistilOptions, EmbedOptions)
+GROUPS = (*READING, WordOptions, Limits, Balance, BagOptions, VectorOptions, LabelOptions, StudentOptions, EmbedOptions)
 TRAIN_GROUPS = (ModelOptions, DataOptions, TextOptions, LossOptions, OptimiserOptions, RunOptions)
 DATA_CONFIGS = (CountConfig, BagsConfig, VectorsConfig, LabelConfig, DistillConfig, EmbedConfig)
 CONFIGS = (*DATA_CONFIGS, TrainConfig, EvaluateConfig, QuizConfig, ClassifyConfig, ReportConfig, WordsConfig, DemoConfig)

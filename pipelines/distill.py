@@ -22,7 +22,7 @@ from fistful.bow.store.plain_text import read_lines
 from fistful.bow.tokens import check_language
 from fistful.errors import DataError, UsageError
 from fistful.training.device import choose_device, device_named
-from fistful.training.distil_options import DistilOptions
+from fistful.training.student_options import StudentOptions
 from fistful.training.text_labels import Head, TextLabels, fit_head, read_text_labels
 
 from .embed import EmbedConfig, EmbedOptions, embed
@@ -48,7 +48,7 @@ class DistillConfig:
 
     plan: PlanOptions = PlanOptions()
     source: SourceOptions = SourceOptions()
-    distil: DistilOptions = DistilOptions()
+    student: StudentOptions = StudentOptions()
     running: Running = Running()
 
 
@@ -72,20 +72,20 @@ def distill(model: str, *captions: str, out: str | Path, config: DistillConfig |
     config = config or DistillConfig()
     if config.running.units:
         raise UsageError("--units: distill learns from all captions together, so it cannot be run in parts; use --workers")
-    check_language(config.distil.language)
-    device = choose_device(config.distil.device)
-    threads = config.distil.threads or len(os.sched_getaffinity(0))
-    config = dataclasses.replace(config, distil=dataclasses.replace(config.distil, device=device, threads=threads))
-    folder, exclude = local_out(out), _read_exclude(config.distil.exclude)
+    check_language(config.student.language)
+    device = choose_device(config.student.device)
+    threads = config.student.threads or len(os.sched_getaffinity(0))
+    config = dataclasses.replace(config, student=dataclasses.replace(config.student, device=device, threads=threads))
+    folder, exclude = local_out(out), _read_exclude(config.student.exclude)
     check_out(folder, captions)
-    labels = read_text_labels(config.distil.labels) if config.distil.labels else None
+    labels = read_text_labels(config.student.labels) if config.student.labels else None
     teacher = _load_teacher(model)
-    job = NgramJob(_with_photo(config), config.distil.language, config.distil.ngrams, exclude, config.distil.photo)
+    job = NgramJob(_with_photo(config), config.student.language, config.student.ngrams, exclude, config.student.photo)
     asked = _ngrams_asked(captions, folder, job, config)
     if manifest.claim(folder, "distill", *_identity(config, exclude, asked, teacher), write=not config.running.dry_run):
         return folder
-    counted = count_ngrams(asked, job, config.distil.table, config.distil.hashed)
-    embeddings = embed(*captions, model=model, out=config.distil.embeddings or folder / TEACHER, config=_embed_config(config))
+    counted = count_ngrams(asked, job, config.student.table, config.student.hashed)
+    embeddings = embed(*captions, model=model, out=config.student.embeddings or folder / TEACHER, config=_embed_config(config))
     if counted is None:
         return folder
     units = [embeddings / unit_name("embeddings", number, "parquet") for number in range(len(asked.units))]
@@ -117,13 +117,13 @@ def _read_exclude(path: str) -> tuple[str, ...]:
 
 def _with_photo(config: DistillConfig) -> SourceOptions:
     """Return where captions stand, and what names their photos."""
-    return dataclasses.replace(config.source, columns=config.distil.photo) if config.distil.photo else config.source
+    return dataclasses.replace(config.source, columns=config.student.photo) if config.student.photo else config.source
 
 
 def _ngrams_asked(captions: tuple[str, ...], folder: Path, job: NgramJob, config: DistillConfig) -> DataJob:
     """Return the job that counts n-grams, which is named by what its table depends on alone."""
     asked = job_on_captions("ngrams", captions, folder / NGRAMS, dataclasses.replace(config, source=job.source))
-    options = {name: getattr(config.distil, name) for name in ("ngrams", "table", "hashed", "language", "photo")}
+    options = {name: getattr(config.student, name) for name in ("ngrams", "table", "hashed", "language", "photo")}
     values = {**semantic_values(config.plan), **semantic_values(config.source), **options, "exclude": _digest(job.exclude)}
     return dataclasses.replace(asked, values=values)
 
@@ -133,13 +133,13 @@ def _digest(exclude: tuple[str, ...]) -> str:
 
 
 def _identity(config: DistillConfig, exclude: tuple[str, ...], asked: DataJob, teacher: Encoder) -> tuple[dict[str, Any], Any]:
-    labels = hash_file(Path(config.distil.labels))["sha256"] if config.distil.labels else ""
+    labels = hash_file(Path(config.student.labels))["sha256"] if config.student.labels else ""
     values = device_named({**semantic_values(config), "exclude": _digest(exclude), "labels": labels})
     return values, {**asked.inputs, "encoder": teacher.fingerprint}
 
 
 def _embed_config(config: DistillConfig) -> EmbedConfig:
-    options = EmbedOptions(what="captions", device=config.distil.device)
+    options = EmbedOptions(what="captions", device=config.student.device)
     return EmbedConfig(plan=config.plan, source=config.source, embed=options, running=config.running)
 
 
@@ -155,7 +155,7 @@ def _fit_head(folder: Path, given: TextLabels, model: str, config: DistillConfig
     path = made / unit_name("embeddings", 0, "parquet")
     embeddings_ND = np.load(path.with_suffix(".npy"))
     if len(embeddings_ND) != len(given.texts):
-        raise DataError(f"--labels {config.distil.labels}: {made / 'dead_letters'} has texts that cannot be read; mend or remove them")
+        raise DataError(f"--labels {config.student.labels}: {made / 'dead_letters'} has texts that cannot be read; mend or remove them")
     return fit_head(embeddings_ND, given), path
 
 
@@ -167,11 +167,11 @@ def _learn(
     made: tuple[list[Path], tuple[Head, Path] | None],
 ) -> Path:
     """Let the student learn from the teacher's embeddings of captions; a classifier from those of labelled texts too."""
-    from fistful.training.distil import DistilJob, distil
+    from fistful.training.learn_student import StudentJob, learn_student
     from fistful.training.lessons import read_lessons
     from fistful.training.model.student import StudentLineage
 
-    options, (units, labelled), (table, stats) = config.distil, made, counted
+    options, (units, labelled), (table, stats) = config.student, made, counted
     head, more = (None, []) if labelled is None else (labelled[0], [labelled[1]])
     excluded = [folder / NGRAMS / unit_name(EXCLUDED, number, "parquet") for number in range(len(units)) if options.exclude]
     reader = NgramReader(options.language, options.ngrams)
@@ -188,8 +188,8 @@ def _learn(
         labels=head.labels if head else [],
         several=head.several if head else False,
     )
-    return distil(
-        DistilJob(
+    return learn_student(
+        StudentJob(
             run=folder,
             options=options,
             lessons=lessons,

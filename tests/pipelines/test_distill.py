@@ -27,8 +27,8 @@ from fistful.pipelines.distill import DistillConfig, distill
 from fistful.pipelines.embed import EmbedConfig, embed
 from fistful.pipelines.engine.stage import Running
 from fistful.pipelines.read.sources import SourceOptions
-from fistful.training.distil_options import DistilOptions
 from fistful.training.model.load import load_encoder
+from fistful.training.student_options import StudentOptions
 from fistful.training.train import train
 from fistful.training.train_config import train_config
 from tests.pipelines.test_vectors import captions_of
@@ -45,7 +45,7 @@ SMALL = {"table": 300, "hashed": 32, "dim": 8, "epochs": 3.0, "batch_size": 64, 
 
 
 def config(running: Running = QUIET, source: SourceOptions | None = None, **options: Any) -> DistillConfig:
-    return DistillConfig(plan=PLAN, source=source or SOURCE, distil=DistilOptions(**{**SMALL, **options}), running=running)
+    return DistillConfig(plan=PLAN, source=source or SOURCE, student=StudentOptions(**{**SMALL, **options}), running=running)
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def test_embeddings_made_before_are_used_again_and_change_no_byte(inputs: list[s
 
 KILLED = """
 import os, signal, sys
-from fistful.training import distil as training
+from fistful.training import learn_student as training
 from tests.pipelines.test_distill import COLOURS, config
 from fistful.pipelines.distill import distill
 

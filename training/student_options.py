@@ -13,7 +13,7 @@ from .train_config import MAX_THREADS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class DistilOptions:
+class StudentOptions:
     """What a student is, and how it learns."""
 
     ngrams: int = semantic(4)
@@ -65,6 +65,6 @@ class DistilOptions:
         check_numbers(self)
 
 
-def _check(options: DistilOptions, name: str, holds: bool, expected: str) -> None:
+def _check(options: StudentOptions, name: str, holds: bool, expected: str) -> None:
     if not holds:
         raise UsageError(f"--{name.replace('_', '-')} {getattr(options, name)}: expected {expected}")

@@ -35,11 +35,11 @@ from fistful.errors import Interrupted
 from fistful.progress import progress_bar
 
 from . import checkpoint
-from .distil_options import DistilOptions
 from .distributed import Ranks
 from .lessons import Lessons
 from .metrics_file import METRIC_LINES, METRICS, check_learnt, truncate_metrics, write_metrics
 from .model.student import LAYERS, Student, StudentLineage, write_student
+from .student_options import StudentOptions
 from .surroundings import locked, stop_signals, torch_settings
 from .text_labels import Head
 
@@ -54,11 +54,11 @@ FIRST_STD = 0.02
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class DistilJob:
+class StudentJob:
     """A student to be, all choices made."""
 
     run: Path
-    options: DistilOptions
+    options: StudentOptions
     """With device and threads made definite."""
     lessons: Lessons
     table: NgramTable
@@ -97,7 +97,7 @@ class Net(nn.Module):
         return StudentWeights(**{field: state[name] for name, field in LAYERS.items()})
 
 
-def distil_loss(said_BD: torch.Tensor, teacher_BD: torch.Tensor, queue_QD: torch.Tensor, scale: float) -> dict[str, torch.Tensor]:
+def student_loss(said_BD: torch.Tensor, teacher_BD: torch.Tensor, queue_QD: torch.Tensor, scale: float) -> dict[str, torch.Tensor]:
     """Return the parts of the loss, means over the batch, not weighted.
 
     Args:
@@ -132,7 +132,7 @@ def label_loss(said_BC: torch.Tensor, teacher_BD: torch.Tensor, head: Head) -> d
     return {"labels": (binary_cross_entropy_with_logits(said_BC, shares_BC, reduction="sum") - least) / len(said_BC)}
 
 
-def learning_rate(options: DistilOptions, step: int, n_steps: int) -> float:
+def learning_rate(options: StudentOptions, step: int, n_steps: int) -> float:
     """Return the learning rate of a step: a line up over WARMUP of the steps, then a line down to zero."""
     warmup = max(1, round(WARMUP * n_steps))
     return options.lr * min((step + 1) / warmup, (n_steps - step) / max(1, n_steps - warmup), 1.0)
@@ -142,7 +142,7 @@ def learning_rate(options: DistilOptions, step: int, n_steps: int) -> float:
 class Learner:
     """A student on its way."""
 
-    job: DistilJob
+    job: StudentJob
     net: Net
     dense: torch.optim.AdamW
     sparse: torch.optim.SparseAdam
@@ -182,7 +182,7 @@ class Learner:
             optimizer.param_groups[0]["lr"] = times * rate
         said_BD = self.net(*(torch.from_numpy(part).long().to(self.job.options.device) for part in (rows.values, rows.offsets[:-1])))
         if self.job.head is None:
-            parts, scale = distil_loss(said_BD, teacher_BD, queue_QD, self.job.lineage.logit_scale), self.job.lineage.logit_scale
+            parts, scale = student_loss(said_BD, teacher_BD, queue_QD, self.job.lineage.logit_scale), self.job.lineage.logit_scale
             loss = parts["cosine"] + parts["similarities"] / scale
         else:
             parts = label_loss(said_BD, teacher_BD, self.job.head)
@@ -197,7 +197,7 @@ class Learner:
         return torch.from_numpy(self.job.lessons.teacher(captions)).to(self.job.options.device)
 
 
-def distil(job: DistilJob) -> Path:
+def learn_student(job: StudentJob) -> Path:
     """Let a student learn, and write its folder; the same call goes on after an interruption.
 
     Raises:
@@ -220,7 +220,7 @@ def distil(job: DistilJob) -> Path:
     return job.run
 
 
-def make_learner(job: DistilJob) -> Learner:
+def make_learner(job: StudentJob) -> Learner:
     """Return a student before its first step."""
     width = len(job.head.labels) if job.head else job.lessons.targets[0].shape[1]
     net = Net(job.table.n_rows, job.options.dim, width).to(job.options.device)
@@ -263,7 +263,7 @@ def _write(learner: Learner) -> None:
     write_student(job.run, FOLDER, made, job.texts, {"captions": len(job.lessons.shown), "steps": job.n_steps, **scores})
 
 
-def _scores(weights: StudentWeights, job: DistilJob) -> dict[str, Any]:
+def _scores(weights: StudentWeights, job: StudentJob) -> dict[str, Any]:
     """Return how near a student comes to its teacher in captions that it did not learn from: mean cosine, or how often labels agree."""
     captions, head = job.lessons.held_out, job.head
     found, teacher_ND = job.lessons.ngrams(captions), job.lessons.teacher(captions).astype(np.float64)
