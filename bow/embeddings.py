@@ -73,13 +73,13 @@ def read_embeddings(paths: list[Path]) -> Embeddings:
 
 
 def vectors_schema(dim: int, *, captions: bool) -> pa.Schema:
-    """Return the columns of a file of embeddings for other tools.
+    """Return the columns of a file of embeddings for other tools; `extra` is JSON, as in a data folder's index.
 
     Args:
         dim: Numbers of an embedding.
         captions: Whether a row is a caption, which then stands beside its embedding; else it is an image.
     """
-    names = ["key", "source_key", "caption"] if captions else ["key", "source_key"]
+    names = ["key", "source_key", *(["caption"] if captions else []), "extra"]
     return pa.schema([*((name, pa.string()) for name in names), ("embedding", pa.list_(pa.float32(), dim))])
 
 

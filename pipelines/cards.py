@@ -82,7 +82,7 @@ def describe_embeddings(folder: Path, units: Sequence[Unit], stats: dict[str, An
 
 {counted(stats["embeddings"], "embedding")} of {what}, {stats["dim"]} numbers each, of length 1, written by `fistful embed`.
 
-- `embeddings/UNIT.parquet`: `key`, `source_key`{", `caption`" if what == "captions" else ""} and `embedding`, a row each
+- `embeddings/UNIT.parquet`: `key`, `source_key`{", `caption`" if what == "captions" else ""}, `extra` and `embedding`, a row each
 - `embeddings/UNIT.npy`: the same rows, float32, for numpy and faiss
 - the model's fingerprint: `{encoder}`
 {_refused(stats)}"""

@@ -109,7 +109,7 @@ def embed(*sources: str, model: str, out: str | Path, config: EmbedConfig | None
     Args:
         sources: Tars, folders of images, tables that name or hold them; for captions also TSV, CSV, JSONL, text and parquet.
         model: Run folder, model folder, open_clip folder, student, or module:function, as fistful.load_encoder takes it.
-        out: Folder to write: embeddings/UNIT.parquet (key, source_key, for captions caption, embedding), embeddings/UNIT.npy
+        out: Folder to write: embeddings/UNIT.parquet (key, source_key, for captions caption, extra, embedding), embeddings/UNIT.npy
             (the same embeddings, float32 (n, d) of length 1), dead_letters/, stats.json, manifest.json.
         config: Options.
 
@@ -313,7 +313,9 @@ def _embed_images(unit: Unit, pictures: Iterator[tuple[Row, np.ndarray]], encode
         keys = [row.source_key for row in rows]
         features = np.round(check_features(features, keys, encoder.name, zeros_allowed=True), DECIMALS)
         columns: dict[str, Any] = {"key": [sample_key(unit.number, row.number) for row in rows], "source_key": keys}
-        if job.dim is None:
+        if job.dim is not None:
+            columns["extra"] = [row.extra for row in rows]
+        else:
             found = None if shares is None else top_words(shares)
             if job.completing is not None:
                 found = missing_words(encoder, pixels, job.completing.known(keys, [row.captions for row in rows]))
@@ -344,7 +346,9 @@ def _embed_captions(
             features = np.round(check_features(encoder.embed_texts(texts), texts, encoder.name, zeros_allowed=True), DECIMALS)
             stats["captions_cut"] += encoder.n_cut(texts)
             keys = [sample_key(unit.number, number) for number in part.numbers.tolist()]
-            columns = {name: np.repeat(np.array(values, object), n_each) for name, values in (("key", keys), ("source_key", part.keys()))}
+            extra = [part.extra] * part.n_rows if isinstance(part.extra, str) else part.extra
+            of_rows = {"key": keys, "source_key": part.keys(), "extra": extra}
+            columns = {name: np.repeat(np.array(values, object), n_each) for name, values in of_rows.items()}
             yield {**columns, "caption": part.captions}, features
 
 

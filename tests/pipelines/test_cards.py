@@ -191,7 +191,7 @@ def test_datasets_loads_every_folder_with_the_same_types(made: Path, tmp_path: P
     assert found["same name"][:2] == [451, "float64"]
     assert found["data_dir"][:2] == [901, "float64"]
     assert found["both"][:2] == [451 + 31, "float64"]
-    assert found["vectors"][:3] == [901, None, ["key", "source_key", "embedding"]]
+    assert found["vectors"][:3] == [901, None, ["key", "source_key", "extra", "embedding"]]
     assert (found["joined"], found["picture"], found["streamed"]) == (962, [12, 8], 901)
 
     (script,) = [block for block in blocks(PAGE, "python") if "load_dataset" in block]

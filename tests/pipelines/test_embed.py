@@ -68,7 +68,7 @@ def config(what: Any = "auto", running: Running = QUIET, **source: Any) -> Embed
 def test_images_become_rows_with_their_keys_and_the_same_rows_as_a_numpy_file(photos: Path, tmp_path: Path) -> None:
     out = embed(str(photos), model=COLOUR_MODEL, out=tmp_path / "e", config=config())
     table = pq.read_table(out / "embeddings/00001.parquet")
-    assert table.schema.names == ["key", "source_key", "embedding"]
+    assert table.schema.names == ["key", "source_key", "extra", "embedding"]
     assert str(table.schema.field("embedding").type) == "fixed_size_list<element: float>[3]"
     assert (table["key"][0].as_py(), table["source_key"].to_pylist()) == ("00001_0000000", ["001", "003", "005", "007", "009", "011"])
     vectors = np.load(out / "embeddings/00001.npy", mmap_mode="r")
@@ -112,6 +112,16 @@ def test_captions_come_from_every_kind_of_table(kind: str, tmp_path: Path) -> No
         ("2", "a blue thing", [0, 0, 1]),
     ]
     assert [row["reason"] for row in rows(out, "dead_letters")] == ["no_caption"]
+
+
+def test_columns_asked_for_stand_beside_the_embeddings_of_pictures_and_of_captions(tmp_path: Path) -> None:
+    import pyarrow as pa
+
+    pictures = [picture(COLOURS[name]) for name in ("red", "blue")]
+    pq.write_table(pa.table({"key": ["a", "b"], "jpg": pictures, "caption": ["red", "blue"], "n": [1, 2]}), tmp_path / "a.parquet")
+    for what in ("images", "captions"):
+        out = embed(str(tmp_path / "a.parquet"), model=COLOUR_MODEL, out=tmp_path / what, config=config(what, columns="key,n"))
+        assert [row["extra"] for row in rows(out, "embeddings")] == ['{"key":"a","n":1}', '{"key":"b","n":2}']
 
 
 def test_more_captions_than_a_pass_and_a_row_group_hold_stay_in_order(tmp_path: Path) -> None:
