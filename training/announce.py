@@ -29,7 +29,8 @@ def announce(trainer: Trainer) -> None:
 def _begins(trainer: Trainer) -> str:
     job, config = trainer.job, trainer.job.config
     n_learn = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
-    what = f"{job.order.per_epoch():,} samples an epoch, {n_learn / 1e6:.1f} million weights that learn"
+    aside = f", {job.n_held:,} kept aside by --holdout" if config.data.holdout else ""
+    what = f"{job.order.per_epoch():,} samples an epoch{aside}, {n_learn / 1e6:.1f} million weights that learn"
     where = f"{config.run.device}, {config.run.precision}, {config.run.threads} threads"
     n_missed, n_lines = job.samples.misses
     missed = f"; {n_missed:,} of {n_lines:,} lines of --exclude name no sample with a picture" if n_missed else ""

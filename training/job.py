@@ -56,6 +56,8 @@ class Job:
     ranks: Ranks
     lengths: TextLengths | None
     """Of the texts; None where no transformer reads any."""
+    n_held: int
+    """Samples that --holdout keeps aside."""
 
 
 def plan_job(data: tuple[str, ...], run: Path, config: TrainConfig, evaluate: Evaluate | None, ranks: Ranks) -> Job:
@@ -81,7 +83,8 @@ def plan_job(data: tuple[str, ...], run: Path, config: TrainConfig, evaluate: Ev
     lengths = _text_lengths(config, samples, order)
     config = settle_by_data(config, order, lengths, pretrained)
     vectors = read_word_vectors(config.model.word_vectors, samples.vocabulary.words) if config.model.word_vectors else None
-    return Job(run, config, samples, order, pretrained, init, vectors, preprocess, evaluate, ranks, lengths)
+    n_held = int((hidden & ~samples.left_out).sum())
+    return Job(run, config, samples, order, pretrained, init, vectors, preprocess, evaluate, ranks, lengths, n_held)
 
 
 def identity_of(job: Job) -> tuple[dict[str, Any], list[dict[str, Any]]]:

@@ -29,6 +29,8 @@ WEIGHTS = (
     "open_clip_pytorch_model.pth",
 )
 """Where open_clip looks for weights, in its order; it ignores others."""
+FILES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+"""How files of weights end."""
 
 
 def load_pretrained(spec: str) -> Pretrained:
@@ -42,6 +44,8 @@ def load_pretrained(spec: str) -> Pretrained:
     if path.is_file():
         tensors = {f"trunk.{name}": tensor for name, tensor in read_tensors(path).items()}
         return Pretrained(image=tensors, preprocess_cfg=beside_weights(path))
+    if path.suffix in FILES:
+        raise UsageError(f"--init {spec}: no such file")
     folder = find_folder(spec)
     if folder is None:
         found = call_factory(spec)

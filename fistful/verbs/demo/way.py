@@ -22,7 +22,7 @@ import pyarrow as pa
 from fistful.bow.store.files import local_out, write_json
 from fistful.bow.store.identity import check_numbers, semantic
 
-from ...errors import UsageError
+from ...errors import DataError, UsageError
 from ...wording import table
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class DemoConfig:
     seed: int = semantic(0)
     """Seed of the split, the draws and the models."""
     steps: int = semantic(400)
-    """Optimiser steps of each model, of 64 drawings. After fewer than some 20 a model knows no word, and labelling refuses it."""
+    """Optimiser steps of each model, of 64 drawings. After too few of them a model knows no word, and cannot label."""
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.seed < 0:
@@ -91,7 +91,7 @@ def demo(out: str | Path, config: DemoConfig | None = None, say: Callable[[str],
         train(*data, out=folder / "runs" / name, config=recipe)
         clock.lap(f"model '{name}' trained on {MODELS[name]}")
         if name == LABELLER:
-            pseudo = _label(folder, bagged, config)
+            pseudo = give_labels(folder, bagged, config)
     found = hidden_precision(folder)
     clock.lap(f"{found['images']:,} of {found['hidden']:,} drawings without a name labelled and checked")
     results = _evaluate(folder)
@@ -155,12 +155,19 @@ def recipes(folder: Path, config: DemoConfig) -> dict[str, TrainConfig]:
     }
 
 
-def _label(folder: Path, bagged: Path, config: DemoConfig) -> Path:
+def give_labels(folder: Path, bagged: Path, config: DemoConfig) -> Path:
+    """Let the balanced model label the drawings whose names are hidden."""
     from fistful.pipelines.pseudo.label import LabelConfig, LabelOptions, label
 
     hidden, model = str(folder / "data" / "hidden"), str(folder / "runs" / LABELLER)
     options = LabelConfig(label=LabelOptions(seed=config.seed))
-    return label(hidden, model=model, like=bagged, out=folder / "pseudo", config=options)
+    try:
+        return label(hidden, model=model, like=bagged, out=folder / "pseudo", config=options)
+    except DataError as error:
+        if config.steps >= DemoConfig().steps:
+            raise
+        why = f"after {config.steps} steps the model knows too little to label with ({str(error).partition(';')[0]})"
+        raise DataError(f"{why}; give more steps, such as {DemoConfig().steps}, and another --out") from error
 
 
 def _evaluate(folder: Path) -> list[dict[str, Any]]:

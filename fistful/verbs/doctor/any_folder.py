@@ -170,7 +170,7 @@ def _judge_downloads(tars: list[Path], stats: list[Path], tally: Tally) -> list[
         Finding(
             "note" if share >= 0.5 else "warning",
             f"img2dataset: {successes:,} of {count:,} downloads succeeded ({share:.1%}){'; ' + reasons if reasons else ''}",
-            "what failed is not in the tars",
+            "what failed is not there",
             "img2dataset ... --retries 3 (try those again)",
         )
     ]
@@ -194,7 +194,7 @@ def _judge_downloads(tars: list[Path], stats: list[Path], tally: Tally) -> list[
 
 def judge_images(folder: Path, images: list[Path], files: list[Path]) -> list[Finding]:
     """Say what is wrong with a folder of image files: captioned, or sorted into classes, or neither."""
-    texts = {p.with_suffix(""): p for p in files if p.suffix in BESIDE}
+    texts = {p.with_suffix(""): p for p in files if p.suffix in BESIDE and not p.name.endswith(STATS)}
     parents = {p.relative_to(folder).parts[0] for p in images if len(p.relative_to(folder).parts) > 1}
     if not any(p.with_suffix("") in texts for p in images) and parents and all(p.parent != folder for p in images):
         return judge_evaluation(folder)
@@ -203,7 +203,8 @@ def judge_images(folder: Path, images: list[Path], files: list[Path]) -> list[Fi
     if lost:
         said = f"{counted(len(lost), 'link that leads', 'links that lead')} nowhere, {some(lost)}"
         unreadable.append(Finding("warning", said, "refused by count and bags (no_image)", "--max-bad-fraction allows more"))
-    return [tried, *_judge_captions(folder, images, texts), *unreadable]
+    stats = sorted(path for path in files if path.name.endswith(STATS))
+    return [tried, *_judge_captions(folder, images, texts), *unreadable, *(_judge_downloads([], stats, Tally()) if stats else [])]
 
 
 def _judge_captions(folder: Path, images: list[Path], texts: dict[Path, Path]) -> list[Finding]:

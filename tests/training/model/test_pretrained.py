@@ -176,6 +176,7 @@ def test_weights_that_would_run_code_are_not_run(data, tmp_path):
     ("options", "message"),
     [
         ({"init": "no-such-folder"}, "no-such-folder: no such folder; expected"),
+        ({"init": "tower/gone.safetensors", "model": "timm:test_resnet"}, "--init tower/gone.safetensors: no such file"),
         ({"init": "tests.support.pretrained:nothing"}, "tests.support.pretrained:nothing: module"),
         ({"init": "json:loads [1]"}, "json:loads [1]: arguments are [1], expected a JSON object"),
         ({"init": "builtins:dict"}, "--init builtins:dict: returned dict, expected fistful.training.model.weights.Pretrained"),

@@ -9,7 +9,8 @@ import pytest
 
 from fistful.bow.store import manifest
 from fistful.bow.store.identity import semantic_values
-from fistful.verbs.demo.way import DIFFERS, MODELS, DemoConfig, demo, demo_table, precision_lines, reading, recipes
+from fistful.errors import DataError
+from fistful.verbs.demo.way import DIFFERS, MODELS, DemoConfig, demo, demo_table, give_labels, precision_lines, reading, recipes
 
 
 def result(model: str, dataset: str, top5: tuple[float, float, float]) -> dict[str, Any]:
@@ -52,6 +53,19 @@ def test_pseudo_words_stand_beside_two_baselines() -> None:
         "  as many of the most frequent words       40.0%",
         "  the words of the nearest named drawing   75.0%",
     ]
+
+
+def test_a_model_of_too_few_steps_to_label_says_how_many_to_ask_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> Path:
+        raise DataError("calibration: no word is right often enough; a smaller --min-precision helps")
+
+    monkeypatch.setattr("fistful.pipelines.pseudo.label.label", refuse)
+    with pytest.raises(DataError) as error:
+        give_labels(tmp_path, tmp_path / "bags", DemoConfig(steps=20))
+    assert str(error.value) == (
+        "after 20 steps the model knows too little to label with (calibration: no word is right often enough); "
+        "give more steps, such as 400, and another --out"
+    )
 
 
 @pytest.mark.slow

@@ -113,3 +113,14 @@ def test_downloads_of_img2dataset_are_counted(tmp_path: Path):
         one(findings, "1 tar with other numbers of samples than img2dataset's stats, 00001.tar (1 samples, 2 successes)").level == "problem"
     )
     assert one(findings, "1 tar without img2dataset's stats, 00002.tar").level == "warning"
+
+
+def test_img2dataset_files_are_told_by_its_stats_too(tmp_path: Path) -> None:
+    (tmp_path / "00000").mkdir()
+    for name, content in pair("a").items():
+        (tmp_path / "00000" / name).write_bytes(content)
+    told = {"count": 4, "successes": 1, "failed_to_download": 3, "status_dict": {"success": 1, "HTTP Error 404: Not Found": 3}}
+    (tmp_path / "00000_stats.json").write_text(json.dumps(told))
+    findings = judge_path(tmp_path)
+    assert one(findings, "img2dataset: 1 of 4 downloads succeeded (25.0%); HTTP Error 404: Not Found 3").level == "warning"
+    assert not [finding for finding in findings if "without an image" in finding.text]
