@@ -23,6 +23,7 @@ from fistful.bow.store.identity import canonical_json, check_numbers, execution,
 from fistful.bow.store.index import unit_name
 from fistful.bow.store.kinds import PassedOver, is_image
 from fistful.bow.store.objects import redacted
+from fistful.bow.store.plain_text import to_utf8
 from fistful.bow.store.tables import read_table
 from fistful.errors import DataError, UsageError
 from fistful.progress import progress_bar
@@ -224,7 +225,7 @@ def check_refused(folder: Path, stats: dict[str, Any], max_bad_fraction: float) 
         found = f"{folder}: {sum(stats['refused'].values()):,} of {rows:,} rows refused ({reasons}; {first_refused(folder, often[0])})"
         where = "; ".join([f"{folder / 'dead_letters'} has them", *seen(folder)])
         if 2 * stats["refused"].get("bad_caption", 0) > bad:
-            where += "; bad_caption is text that is not UTF-8: if it is Latin-1, iconv -f latin1 -t utf-8 FILE > NEW makes it so"
+            where += f"; bad_caption is text that is not UTF-8{to_utf8('FILE', '')}"
         if 2 * stats["refused"].get("no_words", 0) > bad:
             where += "; no_words: --min-count 1 takes rarer words into the vocabulary, --wordless keep keeps samples without any"
         if stats["kept"] == 0:

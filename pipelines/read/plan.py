@@ -24,7 +24,7 @@ from fistful.wording import counted
 
 from .alike import alike
 from .find_files import find_files, is_compressed
-from .listings import find_root, likely_folders, place_of, plain_name, read_listing
+from .listings import find_root, likely_folders, odd_letters, place_of, places_of_refused, plain_name, read_listing
 from .source_options import SourceOptions, usual_name
 from .table_head import holds_pictures, picture_column_of
 from .units import IN_LINES, TABLES, Kind, Unit
@@ -100,7 +100,8 @@ def plan_units(
     listed = {i.path: pictures for i in inputs if (pictures := _named_pictures(i, columns, passed)) is not None}
     if several := _named_twice(listed):
         passed.taken.append(f"{counted(several, 'picture is', 'pictures are')} named by several of these: each makes a sample of it")
-    for path in () if columns.split else sorted(passed.pictures.difference(*(found.addresses for found in listed.values()))):
+    named = {address for found in listed.values() for address in (*found.addresses, *found.of_refused)}
+    for path in () if columns.split else sorted(passed.pictures - named):
         passed.add("unnamed", path)
     names = [[i.name, i.size] for i in inputs]
     names += [[f"{i.name}: {name}", size] for i in inputs if i.path in listed for name, size in listed[i.path].sizes]
@@ -136,6 +137,8 @@ class NamedPictures:
     sizes: list[tuple[str, int]]
     """Name and size of each; 0 where there is no such file."""
     addresses: set[str]
+    of_refused: set[str]
+    """Addresses that refused rows name."""
 
     def units(self, item: Input, n_files: int) -> Iterator[Unit]:
         """Yield the units of an input: runs of its pictures."""
@@ -177,12 +180,13 @@ def _named_pictures(item: Input, columns: SourceOptions, passed: PassedOver) -> 
     listing = read_listing(item.path, item.name, item.kind, columns)
     names = listing.names.to_pylist()
     if root is None:
-        return NamedPictures(None, [(name, 0) for name in names], set())
+        return NamedPictures(None, [(name, 0) for name in names], set(), set())
     where = f" (column {column})" if column else ""
     numbers = f"{counted(len(names), 'picture')}, {counted(len(listing.captions), 'caption')}"
     passed.taken.append(f"{item.name}: {listing.what}{where}: {numbers}")
     places = [place_of(name, root, item.path) for name in names]
-    return NamedPictures(root, [(name, size_of(place)) for name, place in zip(names, places, strict=True)], set(places))
+    sizes = [(name, size_of(place)) for name, place in zip(names, places, strict=True)]
+    return NamedPictures(root, sizes, set(places), places_of_refused(listing.letters, root, item.path))
 
 
 def _lost(item: Input, first: list[str]) -> str:
@@ -190,7 +194,7 @@ def _lost(item: Input, first: list[str]) -> str:
     example = first[0] if first else ""
     near = (alike(place_of(plain_name(example), folder, item.path)) for folder in likely_folders(item.path, item.top)) if example else ()
     hint = next((f" (the first {said})" for said in near if said), "")
-    lies = f"none of the first {len(first)} lies in its folder or beside it{hint}"
+    lies = f"none of the first {len(first)} lies in its folder or beside it{hint}{odd_letters(item.path, first)}"
     return f"names pictures such as {example}, and {lies}; --images-root FOLDER says where they lie"
 
 
