@@ -330,13 +330,12 @@ def _picture_of(fields: Record, layout: TableColumns) -> str:
     """Return which picture a refused row names; "" where that cannot be told."""
     if layout.image is None:
         return ""
-    parts = fields if isinstance(fields, list) else [part.strip(b' "') for part in fields.raw.split(layout.separator.encode())]
-    if layout.image >= len(parts):
-        return ""
+    parts = [part.strip(b' "') for part in fields.raw.split(layout.separator.encode())] if isinstance(fields, Refused) else fields
+    named = parts[layout.image] if layout.image < len(parts) else b""
     try:
-        return parts[layout.image].decode("utf-8").strip()
-    except UnicodeDecodeError:
-        return parts[layout.image].decode("cp1252", "replace").strip()
+        return named.decode("utf-8").strip()
+    except UnicodeDecodeError:  # the likeliest: it is only to be known again
+        return named.decode("cp1252", "replace").strip()
 
 
 def _line_of(fields: Fields, layout: TableColumns) -> bytes:

@@ -174,7 +174,7 @@ def _named_pictures(item: Input, columns: SourceOptions, passed: PassedOver) -> 
     if root is None and columns.names_images:
         root = os.path.dirname(os.path.abspath(item.path))  # each name becomes a dead letter that says so
     if root is None:
-        passed.taken.append(f"{item.name}: captions alone; {where} {_lost(item, first)}")
+        _say_lost(item, f"{where} {_lost(item, first)}", passed)
         if item.kind != "json":
             return None
     listing = read_listing(item.path, item.name, item.kind, columns)
@@ -187,6 +187,11 @@ def _named_pictures(item: Input, columns: SourceOptions, passed: PassedOver) -> 
     places = [place_of(name, root, item.path) for name in names]
     sizes = [(name, size_of(place)) for name, place in zip(names, places, strict=True)]
     return NamedPictures(root, sizes, set(places), places_of_refused(listing.letters, root, item.path))
+
+
+def _say_lost(item: Input, why: str, passed: PassedOver) -> None:
+    passed.lost[item.path] = why
+    passed.taken.append(f"{item.name}: captions alone; {why}")
 
 
 def _lost(item: Input, first: list[str]) -> str:
@@ -216,9 +221,7 @@ def _on_the_web(item: Input, column: str, caption: str, columns: SourceOptions, 
     )
     if columns.names_images:
         raise UsageError(f"--image {column}: {item.path} names pictures on the web, which are not fetched here; {way} does")
-    passed.taken.append(
-        f"{item.name}: captions alone; its column {column} names pictures on the web, which are not fetched here ({way} does)"
-    )
+    _say_lost(item, f"its column {column} names pictures on the web, which are not fetched here ({way} does)", passed)
 
 
 def _with_distinct_names(inputs: list[Input]) -> list[Input]:
