@@ -24,7 +24,6 @@ from fistful.bow.store.dead_letters import DeadLetter
 from fistful.bow.store.files import is_url, open_input, stamp_of
 from fistful.bow.store.plain_text import to_utf8
 from fistful.errors import UsageError
-from fistful.wording import counted
 
 from .delimited import read_table
 from .documents import read_document
@@ -298,10 +297,11 @@ def places_of_refused(letters: Iterable[DeadLetter], root: str, table: str) -> s
 
 
 def none_readable(path: str | Path, letters: Sequence[DeadLetter]) -> str:
-    """Return what to say of a table of which every row is refused."""
-    first = letters[0]
-    way = to_utf8(path, "") if first.reason == "bad_caption" else ""
-    return f"{path}: none of its {counted(len(letters), 'row')} can be read; the first: {first.place}: {first.detail}{way}"
+    """Return what to say of a table, or of a folder, of which every row is refused."""
+    first, several = letters[0], os.path.isdir(path)
+    place = f"{first.file} {first.place}" if several and first.place != first.file else first.place
+    way = to_utf8("FILE" if several else path, "") if first.reason == "bad_caption" else ""
+    return f"{path}: none of its rows can be read; the first: {place}: {first.detail}{way}"
 
 
 def odd_letters(path: str | Path, names: Sequence[str]) -> str:

@@ -131,7 +131,7 @@ def test_a_table_without_one_row_that_can_be_read_says_why(tmp_path):
     with pytest.raises(UsageError) as error:
         open_set(str(path), None)
     assert str(error.value) == (
-        f"{path}: none of its 2 rows can be read; the first: row 1: not UTF-8 (invalid continuation byte at byte 1): "
+        f"{path}: none of its rows can be read; the first: row 1: not UTF-8 (invalid continuation byte at byte 1): "
         f"iconv -f cp1252 -t utf-8 {path} > NEW, if it is Windows-1252 or Latin-1"
     )
 
