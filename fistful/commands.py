@@ -77,13 +77,13 @@ def count(*sources: str, out: str, config: CountConfig = CountConfig()) -> None:
     if is_left_open(folder, config.running):
         return
     stats = read_json(folder / "stats.json")
-    print(f"{done}{rows_text(stats)}{rates_text(folder)}\n{seen_text(folder)}", end="")
+    print(f"{done}{rows_text(stats)}{rates_text(folder)}\n{seen_text(folder, stats)}", end="")
     print(f"{counted(stats['words'], 'word')} in {out}/vocabulary.parquet, most frequent first")
     if not stats["words"]:
         print("no caption holds a word: words are made of letters, and --no-alphabetic counts numbers and the like too")
     if stats.get("pictures") == 0:
         print(f"captions alone, and training needs pictures: {WITH_PICTURES}")
-    given = redacted(shlex.join(sources)) + options_given(config.plan, config.source)
+    given = redacted(shlex.join(sources)) + options_given(config.plan, config.source, config.running)
     print(f"next: fistful bags {given} --counts {shlex.quote(out)} --out DATA --rule cap --kept 0.5")
 
 
@@ -103,7 +103,7 @@ def bags(*sources: str, counts: str, out: str, config: BagsConfig = BagsConfig()
     if is_left_open(folder, config.running):
         return
     stats = read_json(folder / "stats.json")
-    print(done + rows_text(stats) + rates_text(folder) + "\n" + seen_text(folder), end="")
+    print(done + rows_text(stats) + rates_text(folder) + "\n" + seen_text(folder, stats), end="")
     if stats["duplicates"]:
         repeated = counted(stats["duplicates"], "sample repeats", "samples repeat")
         print(f"{repeated} an earlier one of their unit, byte for byte; all were kept")
@@ -140,7 +140,7 @@ def vectors(*sources: str, counts: str, out: str, config: VectorsConfig = Vector
     if is_left_open(folder, config.running):
         return
     stats = read_json(folder / "stats.json")
-    print(f"{done}{rows_text(stats)}{rates_text(folder)}\n{seen_text(folder)}", end="")
+    print(f"{done}{rows_text(stats)}{rates_text(folder)}\n{seen_text(folder, stats)}", end="")
     n_pairs, n_words = counted(stats["pairs_counted"], "pair"), counted(stats["words_with_vector"], "word")
     print(f"{n_pairs} of words in {counted(stats['captions'], 'caption')}, {stats['pairs']:,} different ones")
     if stats["captions_cut"]:
@@ -230,7 +230,7 @@ def label(*images: str, model: tuple[str, ...], like: str, out: str, config: Lab
     if is_left_open(folder, config.running):
         return
     stats = read_json(folder / "stats.json")
-    print(done + rows_text(stats) + "\n" + seen_text(folder), end="")
+    print(done + rows_text(stats) + "\n" + seen_text(folder, stats), end="")
     print(f"{labels_text(stats)}{near_copies_text(stats)}{labelled_by_text(folder)}")
     print(f"next: fistful train {shlex.join([like, out])} --out RUN --objective joint")
 
@@ -273,7 +273,7 @@ def embed(*sources: str, model: str, out: str, config: EmbedConfig = EmbedConfig
     if is_left_open(folder, config.running):
         return
     stats = read_json(folder / "stats.json")
-    print(f"{done}{rows_text(stats)}{rates_text(folder)}\n{seen_text(folder)}{embedded_text(folder, stats)}", end="")
+    print(f"{done}{rows_text(stats)}{rates_text(folder)}\n{seen_text(folder, stats)}{embedded_text(folder, stats)}", end="")
     print(f"they lie in {out}/embeddings: UNIT.parquet with their keys, and the same rows in UNIT.npy for numpy and faiss")
 
 

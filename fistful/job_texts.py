@@ -12,7 +12,7 @@ from typing import Any
 from fistful.bow.store import manifest
 from fistful.bow.store.files import read_json
 from fistful.bow.store.folders import entries, folder_at, parquet_source
-from fistful.pipelines.engine.stage import Running, seen
+from fistful.pipelines.engine.stage import Running, commonest_refusal, seen
 
 from .wording import counted
 
@@ -34,9 +34,10 @@ def figure_text(template: str, figure: float | None) -> str:
 
 
 def options_given(*groups: Any) -> str:
-    """Return the options of these groups that are not as they are by default, as one would type them."""
+    """Return the options of these groups that are not as they are by default, as one would type them; how a job runs is typed anew."""
     said = ""
     for group in groups:
+        group = Running(max_bad_fraction=group.max_bad_fraction) if isinstance(group, Running) else group
         for field in dataclasses.fields(group):
             value, flag = getattr(group, field.name), f" --{field.name.replace('_', '-')}"
             if value != field.default:
@@ -68,9 +69,10 @@ def rows_text(stats: dict[str, Any]) -> str:
     return f"{counted(stats['rows'], 'row')} read, {stats['kept']:,} kept; refused: {refused}"
 
 
-def seen_text(folder: Path) -> str:
-    """Return lines that say what the sources were taken for, and what of them was not read."""
-    return "".join(f"{line}\n" for line in seen(folder))
+def seen_text(folder: Path, stats: dict[str, Any]) -> str:
+    """Return lines that say why rows were refused, what the sources were taken for, and what of them was not read."""
+    refusal = commonest_refusal(folder, stats)
+    return "".join(f"{line}\n" for line in [*([refusal] if refusal else []), *seen(folder)])
 
 
 def rates_text(folder: Path) -> str:
@@ -127,7 +129,7 @@ def student_text(folder: Path, ngrams: Path) -> str:
         stats = read_json(ngrams / "stats.json")
         shared = stats["ngrams"] - stats["table"]
         others = f"the other {shared:,} share {stats['hashed']:,}" if stats["hashed"] else f"the other {shared:,} have none"
-        lines = [rows_text(stats), *seen(ngrams)]
+        lines = [f"{rows_text(stats)}\n{seen_text(ngrams, stats)}".removesuffix("\n")]
         lines += [f"{counted(stats['excluded'], 'sample')} of photos that --exclude names left out"] if stats["excluded"] else []
         lines.append(
             f"{counted(stats['ngrams'], 'n-gram')} in {counted(stats['captions'], 'caption')}: {stats['table']:,} with an embedding of "

@@ -124,9 +124,10 @@ def embed(*sources: str, model: str, out: str | Path, config: EmbedConfig | None
     folder, device = out_folder(out), _choose_device(model, config.embed.device)
     check_out(folder, sources)
     units, inputs = plan_units(sources, config.plan, passed := PassedOver(), config.source)
-    what = _choose_what(units, config.embed.what)
+    what = _choose_what(units, passed, config.embed.what)
     if what == "captions":
-        check_unit(units[0], config.source)
+        units = [dataclasses.replace(unit, has_pictures=False) for unit in units]
+        _check_captions(units, passed, config)
     encoder = _load(model)
     job = EmbedJob(model, encoder.fingerprint, device, what, config.source, _width(encoder, what))
     values = device_named({**semantic_values(config), "what": what, "device": device, "decimals": DECIMALS})
@@ -155,7 +156,7 @@ def embed_for_label(units: list[Unit], inputs: dict[str, Any], job: EmbedJob, fo
     """Embed the images of units as a stage of `label`, which also wants the words that the model's head sees.
 
     Args:
-        units: What to read: tars or folders of images.
+        units: What to read, whose rows have pictures: see `check_have_pictures`.
         inputs: Their fingerprint.
         job: The encoder, and where it computes.
         folder: Folder to write: embeddings/, dead_letters/, stats.json, manifest.json.
@@ -164,8 +165,6 @@ def embed_for_label(units: list[Unit], inputs: dict[str, Any], job: EmbedJob, fo
     Returns:
         The folder.
     """
-    if table := _first_table(units):
-        raise UsageError(f"{table.path}: {NO_PICTURES}")
     values = device_named({"decimals": DECIMALS, "device": job.device, "head": "shares"})
     if job.completing is not None:
         values |= {"completing": "half" if job.completing.like else "all", "seed": job.completing.seed}
@@ -186,23 +185,45 @@ NO_PICTURES = (
 )
 
 
-def _first_table(units: list[Unit]) -> Unit | None:
-    """Return the first unit that has captions alone."""
-    return next((unit for unit in units if not unit.has_pictures), None)
+def check_have_pictures(units: list[Unit], passed: PassedOver, else_: str = "") -> None:
+    """Check that every unit has pictures.
+
+    Args:
+        units: The plan.
+        passed: What its making told.
+        else_: What else may be done, for the message.
+
+    Raises:
+        UsageError: If one has captions alone; the message says why, where its table names pictures.
+    """
+    if table := next((unit for unit in units if not unit.has_pictures), None):
+        raise UsageError(f"{table.path}: {passed.lost.get(table.path, NO_PICTURES)}{else_}")
 
 
-def _choose_what(units: list[Unit], asked: Literal["auto", "images", "captions"]) -> What:
+def _choose_what(units: list[Unit], passed: PassedOver, asked: Literal["auto", "images", "captions"]) -> What:
     """Return what is embedded.
 
     Raises:
         UsageError: If it is images, and a unit has none.
     """
-    table = _first_table(units)
     if asked == "captions" or (asked == "auto" and not any(unit.has_pictures for unit in units)):
         return "captions"
-    if table:
-        raise UsageError(f"{table.path}: {NO_PICTURES}; --what captions embeds the captions of all sources")
+    check_have_pictures(units, passed, "; --what captions embeds the captions of all sources")
     return "images"
+
+
+def _check_captions(units: list[Unit], passed: PassedOver, config: EmbedConfig) -> None:
+    """Check that the first unit has captions.
+
+    Raises:
+        UsageError: If it has none; where its pictures were as welcome, and it names some, the message says why they are not read.
+    """
+    try:
+        check_unit(units[0], config.source)
+    except UsageError as error:
+        if config.embed.what == "auto" and (why := passed.lost.get(units[0].path)):
+            raise UsageError(f"{units[0].path}: {why}") from error
+        raise
 
 
 def _choose_device(model: str, asked: str) -> str:

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -58,6 +59,21 @@ def test_the_verbs_count_bags_and_verify_work_in_order(here: Path, capsys: pytes
     assert without_rates(capsys.readouterr())[0] == f"done already: {first}"
     assert run(["verify", "counts", "data"]) == 0
     assert capsys.readouterr().out == "counts: every byte as written\ndata: every byte as written\n"
+
+
+def test_why_rows_were_refused_is_said_and_what_was_allowed_is_carried_over(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("b.csv").write_bytes(b"text;id\nred dog;1\ncaf\xe9;2\ncaf\xe9;3\na;b;4\n;5\n")
+    count = ["count", "b.csv", "--out", "counts", "--no-progress", "--workers", "1", "--max-bad-fraction", "0.8"]
+    assert run(count) == 0
+    assert without_rates(capsys.readouterr())[0].startswith(
+        "5 rows read, 1 kept; refused: bad_caption 2, bad_row 1, no_caption 1\n"
+        "bad_caption, the first: b.csv row 2: not UTF-8 (unexpected end of data at byte 3): "
+        "iconv -f cp1252 -t utf-8 FILE > NEW, if it is Windows-1252 or Latin-1\n"
+    )
+    assert run(count) == 0
+    command = without_rates(capsys.readouterr())[0].partition("next: fistful ")[2]
+    assert command == "bags b.csv --max-bad-fraction 0.8 --counts counts --out DATA --rule cap --kept 0.5\n"
+    assert run([*shlex.split(command), "--min-count", "1", "--no-progress"]) == 0
 
 
 def test_a_folder_of_an_earlier_version_is_found_done_or_finished(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,6 +55,8 @@ class DeadLetter:
     """Where in the file: "row 17", or a member's name."""
     detail: str
     raw: bytes
+    picture: str = ""
+    """What the row of a table calls its picture, where that can be told; not written."""
 
 
 def dead_letter_table(letters: list[DeadLetter]) -> pa.Table:

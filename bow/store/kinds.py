@@ -58,6 +58,8 @@ class PassedOver:
     first: dict[Why, str] = dataclasses.field(default_factory=dict)
     taken: list[str] = dataclasses.field(default_factory=list)
     """A line for each thing that was recognised rather than named: what is read, and how."""
+    lost: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Of tables that name pictures which cannot be read, by their paths: why not."""
     pictures: set[str] = dataclasses.field(default_factory=set)
     """Pictures that lie beside a table which may name them."""
     sizes: list[list[Any]] = dataclasses.field(default_factory=list)

@@ -101,4 +101,4 @@ def read_text(path: str | Path, said: str, expected: str) -> str:
 def to_utf8(path: str | Path, problem: str) -> str:
     """Return the end of a message that says how a file becomes UTF-8; its encoding is a guess where only a byte is at fault."""
     name = problem.partition(" but ")[2]
-    return f": iconv -f {name or 'latin1'} -t utf-8 {path} > NEW{'' if name else ', if it is Latin-1'}"
+    return f": iconv -f {name or 'cp1252'} -t utf-8 {path} > NEW{'' if name else ', if it is Windows-1252 or Latin-1'}"

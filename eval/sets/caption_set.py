@@ -18,7 +18,7 @@ from fistful.bow.store.manifest import fingerprint, read_config
 from fistful.bow.vocabulary import Vocabulary, read_vocabulary
 from fistful.errors import DataError, UsageError
 from fistful.pipelines.read.find_files import LIKELY, find_files, table_kind
-from fistful.pipelines.read.listings import FIRST
+from fistful.pipelines.read.listings import FIRST, none_readable
 from fistful.pipelines.read.pictures import texts_beside
 from fistful.pipelines.read.plan import PlanOptions, plan_units
 from fistful.pipelines.read.rows import Row
@@ -106,9 +106,14 @@ def open_source(spec: str, options: SourceOptions = ALL) -> CaptionSet:
     check_unit(units[0], options)
     captions: dict[tuple[int, int], list[str]] = {}
     contents: list[dict[str, str]] = []
+    letters: list[DeadLetter] = []
     for unit, row in _rows(units, options, contents):
-        if not isinstance(row, DeadLetter):
+        if isinstance(row, DeadLetter):
+            letters.append(row)
+        else:
             captions[unit.number, row.number] = _lines_of(row) if layout else row.captions
+    if not captions and letters:
+        raise UsageError(f"--data {none_readable(spec, letters)}")
     if not captions:
         raise UsageError(f"--data {spec}: has no picture beside its captions")
     return CaptionSet(

@@ -20,7 +20,16 @@ from fistful.bow.store.kinds import PassedOver, files_under, is_image
 from fistful.bow.store.plain_text import printable
 from fistful.errors import UsageError
 from fistful.pipelines.read.find_files import table_kind
-from fistful.pipelines.read.listings import SPLIT, find_root, nameless, plain_name, read_named_rows
+from fistful.pipelines.read.listings import (
+    SPLIT,
+    find_root,
+    nameless,
+    none_readable,
+    odd_letters,
+    places_of_refused,
+    plain_name,
+    read_named_rows,
+)
 from fistful.pipelines.read.pictures import address_of, read_picture
 from fistful.pipelines.read.source_options import SourceOptions
 from fistful.pipelines.read.table_head import PictureColumn, column_names, picture_column_of
@@ -92,7 +101,7 @@ def open_table(path: Path, name: str, names: str | None, options: SourceOptions,
     several = sum(len(set(own)) > 1 for own in labels.values())
     notes = list(found.notes)
     notes += [f"{path.name} has captions too, which are not read: it was taken for a set of labels"] if table.column.has_caption else []
-    notes += _left_out(pictures, around) if around is not None and not options.split else []
+    notes += _left_out(pictures, around, root) if around is not None and not options.split else []
     if several and not found.in_lists:
         has = "has" if several == 1 else "have"
         said = f"{several} of {len(labels)} pictures {has} several labels"
@@ -133,7 +142,9 @@ def _check(path: Path, table: Table | None, options: SourceOptions) -> str:
     root = _root(table, options)
     if root is None:
         lost = f"none of the first {len(column.first)} pictures in its column {column.name}, such as {column.first[0]}, lies"
-        raise UsageError(f"{path}: {lost} in its folder or beside it; --images-root FOLDER says where they lie")
+        raise UsageError(
+            f"{path}: {lost} in its folder or beside it{odd_letters(path, column.first)}; --images-root FOLDER says where they lie"
+        )
     return root
 
 
@@ -230,6 +241,8 @@ def _read_labels(path: Path, table: Table, split: str) -> _Labels:
         raise UsageError(f"--split {split}: {path} has no column {SPLIT}")
     unit = Unit(0, table.kind, str(path), printable(path.name), 0, 0)
     rows = read_named_rows(unit, SourceOptions(columns=",".join((*table.labels, *splits))))
+    if rows.letters and not rows.names:
+        raise UsageError(none_readable(path, rows.letters))
     told: list[dict[str, Any]] = [json.loads(text) for text in rows.extra]
     column, own = _choose_labels(table, told)
     taken = [i for i, fields in enumerate(told) if not split or fields.get(SPLIT) == split]
@@ -272,9 +285,10 @@ class _Pictures:
                 yield DeadLetter(refused.reason, self.unit.name, printable(name), refused.detail, b"")
 
 
-def _left_out(pictures: _Pictures, around: Path) -> list[str]:
+def _left_out(pictures: _Pictures, around: Path, root: str) -> list[str]:
     """Return a line if pictures lie beside the table that it does not name."""
     named = {os.path.abspath(place) for place in pictures.places.values() if isinstance(place, str)}
+    named |= {os.path.abspath(place) for place in places_of_refused(pictures.letters, root, pictures.unit.path)}
     left = [name for name in files_under(around, PassedOver()) if is_image(name) and os.path.abspath(around / name) not in named]
     table = os.path.basename(pictures.unit.path)
     said = f"{counted(len(left), 'picture lies', 'pictures lie')} beside {table} and {'is' if len(left) == 1 else 'are'} named by no row"

@@ -19,7 +19,7 @@ from fistful.bow.store.images import EXTENSIONS
 from fistful.bow.store.kinds import PassedOver, extension_of, files_under, is_image, unread_kind
 from fistful.errors import UsageError
 from fistful.pipelines.read.find_files import table_kind
-from fistful.pipelines.read.listings import FIRST, find_root, read_listing, top_of
+from fistful.pipelines.read.listings import FIRST, find_root, none_readable, read_listing, top_of
 from fistful.pipelines.read.pictures import address_of
 from fistful.pipelines.read.source_options import SourceOptions
 from fistful.pipelines.read.table_head import column_names, picture_column_of
@@ -98,6 +98,8 @@ def _listed(path: Path, kind: Kind, passed: PassedOver, lost: list[Lost], option
         raise UsageError(f"{path}: holds images in its column {column.name}; expected a table that names image files, or the files")
     listing = read_listing(str(path), path.name, kind, options)
     names = listing.names.to_pylist()
+    if listing.letters and not names:
+        raise UsageError(none_readable(path, listing.letters))
     root = find_root(str(path), names[:FIRST], options, top_of(os.path.dirname(os.path.abspath(path))))
     if root is None:
         example = f", such as {names[0]}," if names else ""

@@ -23,6 +23,7 @@ from fistful.bow.store.identity import canonical_json, check_numbers, execution,
 from fistful.bow.store.index import unit_name
 from fistful.bow.store.kinds import PassedOver, is_image
 from fistful.bow.store.objects import redacted
+from fistful.bow.store.plain_text import to_utf8
 from fistful.bow.store.tables import read_table
 from fistful.errors import DataError, UsageError
 from fistful.progress import progress_bar
@@ -224,7 +225,7 @@ def check_refused(folder: Path, stats: dict[str, Any], max_bad_fraction: float) 
         found = f"{folder}: {sum(stats['refused'].values()):,} of {rows:,} rows refused ({reasons}; {first_refused(folder, often[0])})"
         where = "; ".join([f"{folder / 'dead_letters'} has them", *seen(folder)])
         if 2 * stats["refused"].get("bad_caption", 0) > bad:
-            where += "; bad_caption is text that is not UTF-8: if it is Latin-1, iconv -f latin1 -t utf-8 FILE > NEW makes it so"
+            where += f"; bad_caption is text that is not UTF-8{to_utf8('FILE', '')}"
         if 2 * stats["refused"].get("no_words", 0) > bad:
             where += "; no_words: --min-count 1 takes rarer words into the vocabulary, --wordless keep keeps samples without any"
         if stats["kept"] == 0:
@@ -232,15 +233,39 @@ def check_refused(folder: Path, stats: dict[str, Any], max_bad_fraction: float) 
         raise DataError(f"{found}, allowed are {max_bad_fraction:.1%}; {where}; --max-bad-fraction allows more")
 
 
-def first_refused(folder: Path, reason: str) -> str:
-    """Return which row of a job was the first to be refused for a reason, and what was found there."""
-    for name in sorted(entries(folder / "dead_letters"), key=lambda name: int(name.partition(".")[0])):
+LOOKED_INTO = 256
+"""Dead letters of so many units are looked into, where a job succeeded, for the first row that was refused: half a second."""
+
+
+def commonest_refusal(folder: Path, stats: dict[str, Any]) -> str:
+    """Return the commonest reason for which a job that succeeded refused rows, with the first and what helps.
+
+    "": none were bad, or those that were stand far behind.
+    """
+    refused = {reason: n for reason, n in stats["refused"].items() if reason not in NOT_BAD}
+    reason = max(refused, key=lambda reason: refused[reason], default="")
+    first = first_refused(folder, reason, LOOKED_INTO) if reason else ""
+    way = to_utf8("FILE", "") if ": not UTF-8 (" in first else ""
+    return f"{reason}, {first}{way}" if first else ""
+
+
+def first_refused(folder: Path, reason: str, most: int | None = None) -> str:
+    """Return which row of a job was the first to be refused for a reason, and what was found there.
+
+    Args:
+        folder: The job's.
+        reason: For which some were.
+        most: Look into the dead letters of so many units; "" where none has it.
+    """
+    for name in sorted(entries(folder / "dead_letters"), key=lambda name: int(name.partition(".")[0]))[:most]:
         path = folder / "dead_letters" / name
         letters = read_table(path, DEAD_LETTER_SCHEMA)
         for letter in letters.filter(pc.field("reason") == reason).slice(0, 1).to_pylist():
             what = "picture" if is_image(letter["file"]) else letter["file"]  # a folder's are called by the first of their run
             place = letter["place"] if letter["place"] == letter["file"] else f"{what} {letter['place']}"
             return f"the first: {place}: {letter['detail']}"
+    if most is not None:
+        return ""
     raise AssertionError(f"{folder}: no dead letter says {reason}")
 
 

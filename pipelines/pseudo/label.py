@@ -34,7 +34,7 @@ from fistful.training.neighbours import Keys
 
 from ..cards import describe_shards
 from ..completing import Completing, keep_half
-from ..embed import EmbedJob, embed_for_label
+from ..embed import EmbedJob, check_have_pictures, embed_for_label
 from ..engine.beam import Work
 from ..engine.job import DataJob, open_job
 from ..engine.stage import Running, close_folder, run_stage, say_seen
@@ -184,6 +184,7 @@ def _stage(name: str, i: int) -> str:
 def _asked(images: Sequence[str], folder: Path, like: Path, labellers: Labellers, config: LabelConfig) -> DataJob:
     """Return the job: what is read, and what names the result."""
     units, inputs = plan_units(tuple(images), config.plan, passed := PassedOver(), config.source)
+    check_have_pictures(units, passed)
     words = manifest.read_config(like)["inputs"].get("word_options", {})
     encoders = [encoder.fingerprint for encoder in labellers.encoders]
     inputs |= {"like": manifest.fingerprint(like), "encoder": encoders[0], "word_options": words, "held_out_by": BY}

@@ -25,6 +25,7 @@ SEPARATOR_LINE = re.compile(rb'"?sep=([,;|\t])"?\s*', re.IGNORECASE)
 """What Excel writes, and reads, before a CSV's first row."""
 OTHERS = {";": "semicolons", "|": "bars", "\t": "tabs"}
 """What parts the columns of a CSV where commas do not."""
+SEPARATORS = {",": "commas", **OTHERS}
 
 
 def begin(unit: Unit, blocks: Iterator[bytes]) -> Iterator[bytes]:
@@ -126,7 +127,7 @@ def _fields(line: bytes, separator: str) -> list[str]:
 def other_separator(kind: str, row: bytes) -> str:
     """Return what to say of a row that has too few columns, where something else seems to separate them."""
     if kind == "tsv":
-        found = [name for sign, name in {",": "commas", **OTHERS}.items() if sign.encode() in row and sign != "\t"]
+        found = [name for sign, name in SEPARATORS.items() if sign.encode() in row and sign != "\t"]
         return f"; a TSV has tabs between its columns, --input-format csv reads one with {' or '.join(found)}" if found else ""
     found = [sign for sign in OTHERS if sign.encode() in row]
     if len(found) != 1:

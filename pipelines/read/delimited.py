@@ -21,7 +21,7 @@ from fistful.bow.store.dead_letters import DeadLetter, Refused
 from fistful.bow.store.plain_text import MARK, MAX_TEXT
 from fistful.errors import UsageError
 
-from .beginning import begin, csv_separator, other_separator, without_empty_lines
+from .beginning import SEPARATORS, begin, csv_separator, other_separator, without_empty_lines
 from .lines import BLOCK
 from .records import CsvText, Fields, Record, Strings, TsvText, as_bytes, split_line, split_tsv
 from .rows import Places, RowBatch, extra_json, letters_only, make_letter, no_caption
@@ -322,8 +322,20 @@ def _batch_of_records(records: list[Record], number: int, layout: TableColumns) 
                 letters.append(no_caption(layout.unit, place))
         except Refused as refused:
             raw = _line_of(fields, layout) if isinstance(fields, list) else refused.raw
-            letters.append(make_letter(refused.reason, layout.unit, place, refused.detail, raw))
+            letters.append(make_letter(refused.reason, layout.unit, place, refused.detail, raw, _picture_of(fields, layout)))
     return batch_of_found(found, letters, len(records), layout)
+
+
+def _picture_of(fields: Record, layout: TableColumns) -> str:
+    """Return which picture a refused row names; "" where that cannot be told."""
+    if layout.image is None:
+        return ""
+    parts = [part.strip(b' "') for part in fields.raw.split(layout.separator.encode())] if isinstance(fields, Refused) else fields
+    named = parts[layout.image] if layout.image < len(parts) else b""
+    try:
+        return named.decode("utf-8").strip()
+    except UnicodeDecodeError:  # the likeliest: it is only to be known again
+        return named.decode("cp1252", "replace").strip()
 
 
 def _line_of(fields: Fields, layout: TableColumns) -> bytes:
@@ -368,7 +380,9 @@ def batch_of_found(found: list[Found], letters: list[DeadLetter], n_read: int, l
 def _captions_in(fields: Fields, layout: TableColumns) -> list[str]:
     if len(fields) != layout.width or layout.most >= layout.width:
         wanted = f"expected {layout.width if layout.most < layout.width else f'{layout.most + 1} or more'}"
-        raise Refused("bad_row", f"{len(fields)} columns, {wanted}")
+        unquoted = layout.unit.kind == "csv" and len(fields) > layout.width > layout.most
+        way = f"; quote texts that have {SEPARATORS.get(layout.separator, repr(layout.separator))}" if unquoted else ""
+        raise Refused("bad_row", f"{len(fields)} columns, {wanted}{way}")
     return [_text(fields[place]).strip() for place in layout.captions]
 
 

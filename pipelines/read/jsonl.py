@@ -51,7 +51,7 @@ def read_json_lines(
                     try:
                         found.append(_json_row(n, line, captions or _usual_field(b""), extra, image, need_captions))
                     except Refused as refused:
-                        letters.append(make_letter(refused.reason, unit, layout.places.at(n), refused.detail, line))
+                        letters.append(make_letter(refused.reason, unit, layout.places.at(n), refused.detail, line, _picture(line, image)))
                 number += len(lines)
                 yield batch_of_found(found, letters, len(lines), layout)
     except Refused as refused:
@@ -92,6 +92,15 @@ def _json_row(n: int, line: bytes, asked: Fields, extra: Fields, image: str | No
     picture = fields.get(image) if image else ""
     others = extra_json({name: fields.get(name) for name in extra.of(fields)}) if extra.parts else "{}"
     return Found(n, captions, others, picture if isinstance(picture, str) else "")
+
+
+def _picture(line: bytes, image: str | None) -> str:
+    """Return which picture a refused row names; "" where that cannot be told."""
+    try:
+        name = json_object(line).get(image) if image else ""
+    except Refused:
+        return ""
+    return name if isinstance(name, str) else ""
 
 
 def _caption_texts(name: str, value: Any) -> list[str]:

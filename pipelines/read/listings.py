@@ -12,7 +12,7 @@ import json
 import os
 import posixpath
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 
 from fistful.bow.store.dead_letters import DeadLetter
 from fistful.bow.store.files import is_url, open_input, stamp_of
+from fistful.bow.store.plain_text import to_utf8
 from fistful.errors import UsageError
 
 from .delimited import read_table
@@ -103,7 +104,7 @@ def _of_document(unit: Unit, options: SourceOptions) -> Listing:
         pa.array([text for entry in fine for text in entry.captions], pa.string()),
         np.cumsum([0, *(len(entry.captions) for entry in fine)], dtype=np.int64),
         [extra_json(entry.fields) for entry in fine] if any(entry.fields for entry in fine) else None,
-        [make_letter("bad_row", unit, unit.name, entry.wrong, b"") for entry in entries if entry.wrong],
+        [make_letter("bad_row", unit, unit.name, entry.wrong, b"", entry.name) for entry in entries if entry.wrong],
     )
 
 
@@ -288,6 +289,24 @@ def place_of(name: str, root: str, table: str) -> str:
     if name.startswith("../") and not is_url(root) and not is_url(table):
         return os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(table)), name))
     return f"{root.rstrip('/')}/{name}"
+
+
+def places_of_refused(letters: Iterable[DeadLetter], root: str, table: str) -> set[str]:
+    """Return where the pictures lie that refused rows name."""
+    return {place_of(plain_name(letter.picture), root, table) for letter in letters if letter.picture}
+
+
+def none_readable(path: str | Path, letters: Sequence[DeadLetter]) -> str:
+    """Return what to say of a table, or of a folder, of which every row is refused."""
+    first, several = letters[0], os.path.isdir(path)
+    place = f"{first.file} {first.place}" if several and first.place != first.file else first.place
+    way = to_utf8("FILE" if several else path, "") if first.reason == "bad_caption" else ""
+    return f"{path}: none of its rows can be read; the first: {place}: {first.detail}{way}"
+
+
+def odd_letters(path: str | Path, names: Sequence[str]) -> str:
+    """Return what to say of names that were not found, where some of them are not UTF-8; "" where all are."""
+    return f"; they are not UTF-8{to_utf8(path, '')}" if any("\ufffd" in name for name in names) else ""
 
 
 def is_elsewhere(name: str) -> bool:

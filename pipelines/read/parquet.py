@@ -124,19 +124,19 @@ def _batch_of_rows(
     letters: list[DeadLetter] = []
     n_rows = len(next(iter(columns.values())))
     for i in range(n_rows):
-        place = layout.places.at(number + i)
+        place, named = layout.places.at(number + i), ""
         try:
             status = columns[STATUS][i].as_py() if STATUS in columns else None
-            data, name = picture_in(columns[image][i] if image else None, status)
+            data, named = picture_in(columns[image][i] if image else None, status)
             texts = [text for name in captions for text in _texts(columns[name][i])]
             if texts or not layout.need_captions:
                 others = extra_json({name: _plain(columns[name][i]) for name in extra}) if extra else "{}"
-                found.append(Found(number + i, texts, others, name))
+                found.append(Found(number + i, texts, others, named))
                 pictures.append(data)
             else:
                 letters.append(no_caption(layout.unit, place))
         except Refused as refused:
-            letters.append(make_letter(refused.reason, layout.unit, place, refused.detail, b""))
+            letters.append(make_letter(refused.reason, layout.unit, place, refused.detail, b"", named))
     batch = batch_of_found(found, letters, n_rows, layout)
     if not layout.unit.has_pictures or not image:
         return batch

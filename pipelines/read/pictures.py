@@ -31,7 +31,7 @@ UNREADABLE = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG)
 
 
 def read_folder(unit: Unit, content: dict[str, str], with_images: bool) -> Iterator[Row | DeadLetter]:
-    """Yield the pictures of a folder, with the texts beside them."""
+    """Yield the pictures of a folder, with the texts beside them; of a unit that is to have no pictures, these alone."""
     digest = hashlib.sha256()
     for number, name in enumerate(unit.files):
         address = os.path.join(unit.path, name)
@@ -41,9 +41,9 @@ def read_folder(unit: Unit, content: dict[str, str], with_images: bool) -> Itera
         try:
             if SURROGATE.search(name):
                 raise Refused("bad_name", "name is not UTF-8")
-            image = read_picture(address)
+            image = read_picture(address) if unit.has_pictures else None
             end, text = _text_beside(unit.path, stem, asked)
-            digest.update(image + text)
+            digest.update((image or b"") + text)
             captions = _captions(end, text)
             yield Row(number, stem, captions, image if with_images else None, in_shards(extension), os.path.dirname(name))
         except Refused as refused:
@@ -54,7 +54,7 @@ def read_folder(unit: Unit, content: dict[str, str], with_images: bool) -> Itera
 
 
 def read_listed(unit: Unit, options: SourceOptions, content: dict[str, str], with_images: bool) -> Iterator[Row | DeadLetter]:
-    """Yield the pictures that a listing names, unit.start to unit.stop; where it has no root, their captions alone."""
+    """Yield the pictures that a listing names, unit.start to unit.stop; where none are to be read, their captions alone."""
     listing = read_listing(unit.path, unit.name, unit.kind, options)
     if not unit.start:
         yield from listing.letters
@@ -65,7 +65,7 @@ def read_listed(unit: Unit, options: SourceOptions, content: dict[str, str], wit
         digest.update("\0".join([name, *captions]).encode())
         try:
             image = None
-            if unit.root is not None:
+            if unit.root is not None and unit.has_pictures:
                 image = read_picture(address_of(name, unit.root, unit.path, real_folder))
                 digest.update(image)
             extra = listing.extra[i] if listing.extra else "{}"
@@ -107,9 +107,12 @@ def files_of(unit: Unit, options: SourceOptions) -> Iterator[str]:
     """Yield the files that a unit of a folder, or of a listing, is read from, those in stores left out."""
     if unit.root is None:
         for name in unit.files:
-            yield os.path.join(unit.path, name)
+            if unit.has_pictures:
+                yield os.path.join(unit.path, name)
             yield from texts_beside(unit.path, os.path.splitext(name)[0])
         yield from sorted({os.path.join(unit.path, os.path.dirname(name)) for name in unit.files})  # a text that is gone
+        return
+    if not unit.has_pictures:
         return
     listing = read_listing(unit.path, unit.name, unit.kind, options)
     for i in range(unit.start, unit.stop):

@@ -24,7 +24,7 @@ from fistful.wording import counted
 
 from .alike import alike
 from .find_files import find_files, is_compressed
-from .listings import find_root, likely_folders, place_of, plain_name, read_listing
+from .listings import find_root, likely_folders, odd_letters, place_of, places_of_refused, plain_name, read_listing
 from .source_options import SourceOptions, usual_name
 from .table_head import holds_pictures, picture_column_of
 from .units import IN_LINES, TABLES, Kind, Unit
@@ -100,7 +100,8 @@ def plan_units(
     listed = {i.path: pictures for i in inputs if (pictures := _named_pictures(i, columns, passed)) is not None}
     if several := _named_twice(listed):
         passed.taken.append(f"{counted(several, 'picture is', 'pictures are')} named by several of these: each makes a sample of it")
-    for path in () if columns.split else sorted(passed.pictures.difference(*(found.addresses for found in listed.values()))):
+    named = {address for found in listed.values() for address in (*found.addresses, *found.of_refused)}
+    for path in () if columns.split else sorted(passed.pictures - named):
         passed.add("unnamed", path)
     names = [[i.name, i.size] for i in inputs]
     names += [[f"{i.name}: {name}", size] for i in inputs if i.path in listed for name, size in listed[i.path].sizes]
@@ -136,6 +137,8 @@ class NamedPictures:
     sizes: list[tuple[str, int]]
     """Name and size of each; 0 where there is no such file."""
     addresses: set[str]
+    of_refused: set[str]
+    """Addresses that refused rows name."""
 
     def units(self, item: Input, n_files: int) -> Iterator[Unit]:
         """Yield the units of an input: runs of its pictures."""
@@ -171,18 +174,24 @@ def _named_pictures(item: Input, columns: SourceOptions, passed: PassedOver) -> 
     if root is None and columns.names_images:
         root = os.path.dirname(os.path.abspath(item.path))  # each name becomes a dead letter that says so
     if root is None:
-        passed.taken.append(f"{item.name}: captions alone; {where} {_lost(item, first)}")
+        _say_lost(item, f"{where} {_lost(item, first)}", passed)
         if item.kind != "json":
             return None
     listing = read_listing(item.path, item.name, item.kind, columns)
     names = listing.names.to_pylist()
     if root is None:
-        return NamedPictures(None, [(name, 0) for name in names], set())
+        return NamedPictures(None, [(name, 0) for name in names], set(), set())
     where = f" (column {column})" if column else ""
     numbers = f"{counted(len(names), 'picture')}, {counted(len(listing.captions), 'caption')}"
     passed.taken.append(f"{item.name}: {listing.what}{where}: {numbers}")
     places = [place_of(name, root, item.path) for name in names]
-    return NamedPictures(root, [(name, size_of(place)) for name, place in zip(names, places, strict=True)], set(places))
+    sizes = [(name, size_of(place)) for name, place in zip(names, places, strict=True)]
+    return NamedPictures(root, sizes, set(places), places_of_refused(listing.letters, root, item.path))
+
+
+def _say_lost(item: Input, why: str, passed: PassedOver) -> None:
+    passed.lost[item.path] = why
+    passed.taken.append(f"{item.name}: captions alone; {why}")
 
 
 def _lost(item: Input, first: list[str]) -> str:
@@ -190,7 +199,7 @@ def _lost(item: Input, first: list[str]) -> str:
     example = first[0] if first else ""
     near = (alike(place_of(plain_name(example), folder, item.path)) for folder in likely_folders(item.path, item.top)) if example else ()
     hint = next((f" (the first {said})" for said in near if said), "")
-    lies = f"none of the first {len(first)} lies in its folder or beside it{hint}"
+    lies = f"none of the first {len(first)} lies in its folder or beside it{hint}{odd_letters(item.path, first)}"
     return f"names pictures such as {example}, and {lies}; --images-root FOLDER says where they lie"
 
 
@@ -212,9 +221,7 @@ def _on_the_web(item: Input, column: str, caption: str, columns: SourceOptions, 
     )
     if columns.names_images:
         raise UsageError(f"--image {column}: {item.path} names pictures on the web, which are not fetched here; {way} does")
-    passed.taken.append(
-        f"{item.name}: captions alone; its column {column} names pictures on the web, which are not fetched here ({way} does)"
-    )
+    _say_lost(item, f"its column {column} names pictures on the web, which are not fetched here ({way} does)", passed)
 
 
 def _with_distinct_names(inputs: list[Input]) -> list[Input]:

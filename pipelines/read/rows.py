@@ -148,9 +148,9 @@ class Places:
         return f"row {number + 1}{self.after}"
 
 
-def make_letter(reason: Reason, unit: Unit, place: str, detail: str, raw: bytes) -> DeadLetter:
+def make_letter(reason: Reason, unit: Unit, place: str, detail: str, raw: bytes, picture: str = "") -> DeadLetter:
     """Return a dead letter of a unit, with no more of the raw row than is kept."""
-    return DeadLetter(reason, unit.name, printable(place), detail, raw[:RAW_BYTES])
+    return DeadLetter(reason, unit.name, printable(place), detail, raw[:RAW_BYTES], picture)
 
 
 def letters_only(letters: list[DeadLetter]) -> RowBatch:

@@ -26,7 +26,7 @@ from .parquet import read_row_groups
 from .pictures import read_folder, read_listed
 from .records import split_tsv
 from .rows import BATCH_BYTES, BATCH_ROWS, Row, RowBatch, batch_of_rows, no_caption
-from .source_options import SourceOptions
+from .source_options import AUTO, SourceOptions
 from .table_head import column_names
 from .tars import read_tar
 from .units import IN_LINES, TABLES, Unit
@@ -71,21 +71,31 @@ def check_unit(unit: Unit, options: SourceOptions) -> None:
     Raises:
         UsageError: If it has no such caption column.
     """
-    if (unit.root is not None or unit.kind == "json") and not len(read_listing(unit.path, unit.name, unit.kind, options).captions):
+    listing = read_listing(unit.path, unit.name, unit.kind, options) if unit.root is not None or unit.kind == "json" else None
+    # where most rows are refused, their dead letters say why
+    if listing is not None and not len(listing.captions) and len(listing.letters) <= len(listing.names):
         names = ", ".join(repr(name[:40]) for name in column_names(unit.path, unit.kind, options)[:12]) if unit.kind != "json" else ""
         found = f"names pictures and has no captions{f' (its columns: {names})' if names else ''}"
         raise UsageError(f"{unit.path}: {found}; --caption COLUMN says which holds them")
-    if unit.kind not in (*TABLES, "txt") or unit.root is not None:
+    if listing is not None:
+        _check_width(unit, options, next(iter(listing.letters), None))
+    if listing is not None or unit.kind not in (*TABLES, "txt"):
         return
     with open_unit(unit, options, with_images=False) as (batches, _):
         first = next(batches, None)
     letter = first.letters[0] if first and first.letters else None
+    _check_width(unit, options, letter)
+    if first and letter and not first.n_rows and letter.detail.startswith("no field "):
+        raise UsageError(f"{unit.path}: {letter.detail} in its first rows; --caption NAME names the field of captions")
+
+
+def _check_width(unit: Unit, options: SourceOptions, letter: DeadLetter | None) -> None:
+    """Refuse a table without the columns that numbers ask for, by its first dead letter."""
     if letter and letter.place == "row 1" and options.by_number and " columns, expected " in letter.detail:
         found = letter.detail.split(",")[0]
         hint = other_separator(unit.kind, letter.raw) if found == "1 columns" else ""
-        raise UsageError(f"{unit.path}: its first row has {found}, --caption {options.caption} needs more{hint}")
-    if first and letter and not first.n_rows and letter.detail.startswith("no field "):
-        raise UsageError(f"{unit.path}: {letter.detail} in its first rows; --caption NAME names the field of captions")
+        asked = f"--caption {options.caption}" if options.caption != AUTO else f"--image {options.image}"
+        raise UsageError(f"{unit.path}: its first row has {found}, {asked} needs more{hint}")
 
 
 def _batches(items: Iterable[Row | DeadLetter], unit: Unit, need_captions: bool) -> Iterator[RowBatch]:

@@ -172,7 +172,18 @@ def _parquet_head(path: str, options: SourceOptions) -> tuple[list[str], list[di
             return schema.names, [{column: path} for path in paths] if paths else [{column: BYTES}]
         texts = [field.name for field in schema if is_text_only(field.type)]
         part = next(file.iter_batches(HEAD_ROWS, columns=texts), None) if texts else None
-        return schema.names, part.to_pylist() if part is not None else []
+        columns = [_texts(column) for column in part.columns] if part is not None else []
+        return schema.names, [dict(zip(texts, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _texts(column: Any) -> list[str | None]:
+    import pyarrow as pa
+
+    try:
+        return column.to_pylist()
+    except UnicodeDecodeError:  # whoever reads the rows refuses those
+        whole = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+        return [None if value is None else value.decode("utf-8", "replace") for value in whole.cast(pa.binary()).to_pylist()]
 
 
 def _only_paths(file: Any, column: str) -> list[str]:

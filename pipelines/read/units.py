@@ -35,4 +35,4 @@ class Unit:
     root: str | None = None
     """Of pictures that a table or a JSON document names: the folder that their names start from. Never written to an output."""
     has_pictures: bool = False
-    """Whether its rows should have pictures."""
+    """Whether its rows should have pictures; False for those of a folder or a listing leaves pictures alone, and only texts are read."""

@@ -87,7 +87,7 @@ def test_a_list_is_known_by_what_is_in_it(tmp_path: Path) -> None:
         (
             b"caf\xe9",
             "--deny {path}: not UTF-8 (unexpected end of data at byte 3); expected a word or name a line, or imagenet1k, "
-            "in UTF-8: iconv -f latin1 -t utf-8 {path} > NEW, if it is Latin-1",
+            "in UTF-8: iconv -f cp1252 -t utf-8 {path} > NEW, if it is Windows-1252 or Latin-1",
         ),
         (
             "image\n".encode("utf-16"),

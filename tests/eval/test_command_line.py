@@ -72,7 +72,7 @@ FAULTS = [
     (
         "classify {model} mine --names latin.txt",
         "--names latin.txt: not UTF-8 (invalid continuation byte at byte 3); expected one class name on each line, "
-        "or a TSV with the columns folder and name, in UTF-8: iconv -f latin1 -t utf-8 latin.txt > NEW, if it is Latin-1",
+        "or a TSV with the columns folder and name, in UTF-8: iconv -f cp1252 -t utf-8 latin.txt > NEW, if it is Windows-1252 or Latin-1",
     ),
     ("classify {model} none.png --names names.txt", "none.png: no such image or folder"),
     (

@@ -214,6 +214,48 @@ def test_what_cannot_be_embedded_is_said_in_a_line_before_any_work(photos: Path,
     assert not (tmp_path / "e").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("gone/a.jpg", "its column image names pictures such as gone/a.jpg, and none of the first 1 lies in its folder or beside it"),
+        ("http://x.org/a.jpg", "its column image names pictures on the web, which are not fetched here"),
+    ],
+)
+def test_a_table_whose_pictures_cannot_be_read_says_why(tmp_path: Path, name: str, why: str) -> None:
+    (tmp_path / "a.tsv").write_text(f"n\timage\n1\t{name}\n")
+    for what in ("auto", "images"):
+        with pytest.raises(UsageError) as error:
+            embed(str(tmp_path / "a.tsv"), model=COLOUR_MODEL, out=tmp_path / "e", config=config(what))
+        assert str(error.value).startswith(f"{tmp_path}/a.tsv: {why}")
+    with pytest.raises(UsageError, match="no column 'caption'"):
+        embed(str(tmp_path / "a.tsv"), model=COLOUR_MODEL, out=tmp_path / "e", config=config("captions"))
+
+
+def test_captions_are_embedded_without_a_look_at_their_pictures(tmp_path: Path) -> None:
+    source, out = tmp_path / "in", tmp_path / "e"
+    source.mkdir()
+    (source / "a.png").write_bytes(picture())
+    (source / "t.csv").write_text("image,caption\na.png,red\ngone.png,green\n../../b.png,blue\n")
+    embed(str(source), model=COLOUR_MODEL, out=out, config=config("captions"))
+    assert [(row["source_key"], row["caption"]) for row in rows(out, "embeddings")] == [
+        ("a", "red"),
+        ("gone", "green"),
+        ("../../b", "blue"),
+    ]
+    before = contents(out)
+    (source / "a.png").write_bytes(picture()[:-1] + b"x")  # touched, and of the same size: it was not read
+    assert contents(embed(str(source), model=COLOUR_MODEL, out=out, config=config("captions"))) == before
+
+
+def test_captions_beside_pictures_are_embedded_without_a_look_at_these(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    (source / "a.png").symlink_to(tmp_path / "gone.png")
+    (source / "a.txt").write_text("red\n")
+    out = embed(str(source), model=COLOUR_MODEL, out=tmp_path / "e", config=config("captions"))
+    assert [(row["source_key"], row["caption"]) for row in rows(out, "embeddings")] == [("a", "red")]
+
+
 def test_a_model_without_a_text_tower_embeds_images_alone(photos: Path, tmp_path: Path) -> None:
     options = train_config(steps=2, batch_size=8, warmup=1, threads=1, progress=False, objective="words")
     run = train(make_data(tmp_path / "data"), out=tmp_path / "run", config=options)

@@ -160,7 +160,7 @@ def test_every_reason_of_a_table_is_in_the_dead_letters(tmp_path: Path) -> None:
         ("bad_row", "a.tsv", "row 3", "1 columns, expected 2"),
         ("no_caption", "a.tsv", "row 4", "caption is empty or missing"),
         ("bad_caption", "a.tsv", "row 5", "not UTF-8 (unexpected end of data at byte 3)"),
-        ("bad_row", "b.csv", "row 2", "3 columns, expected 2"),
+        ("bad_row", "b.csv", "row 2", "3 columns, expected 2; quote texts that have commas"),
         ("no_caption", "b.csv", "row 3", "caption is empty or missing"),
         ("bad_caption", "b.csv", "row 4", "not UTF-8 (unexpected end of data at byte 3)"),
         ("bad_row", "b.csv", "row 5", "not CSV (new-line character seen in unquoted field)"),
@@ -242,7 +242,7 @@ def test_text_in_another_encoding_is_told_with_the_command_that_helps(tmp_path: 
     assert str(error.value) == (
         f"{tmp_path}/out: 1 of 2 rows refused (bad_caption 1; the first: a.tsv row 2: not UTF-8 (unexpected end of data at byte 3)), "
         f"allowed are 20.0%; {tmp_path}/out/dead_letters has them; bad_caption is "
-        "text that is not UTF-8: if it is Latin-1, iconv -f latin1 -t utf-8 FILE > NEW makes it so; --max-bad-fraction allows more"
+        "text that is not UTF-8: iconv -f cp1252 -t utf-8 FILE > NEW, if it is Windows-1252 or Latin-1; --max-bad-fraction allows more"
     )
 
 

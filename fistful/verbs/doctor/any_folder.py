@@ -327,7 +327,7 @@ def _judge_text(name: str, start: bytes) -> list[Finding]:
             start[: start.rfind(b"\n") + 1 if len(start) == PEEK else None].decode("utf-8")
         except UnicodeDecodeError as error:
             said, means = f"{name} is not UTF-8 at byte {error.start:,}", "rows that are not UTF-8 are refused (bad_caption)"
-            found.append(Finding("warning", said, means, f"iconv -f latin1 -t utf-8 {name} > NEW"))
+            found.append(Finding("warning", said, means, f"iconv -f cp1252 -t utf-8 {name} > NEW"))
     zipped = name.lower().endswith(".gz")
     if zipped or name.lower().endswith(".csv"):
         said = f"{name} is {'compressed' if zipped else 'CSV'}"
@@ -348,7 +348,9 @@ def _judge_first_rows(unit: Unit, command: str) -> list[Finding]:
     letters = first.letters if first else []
     why = f", the first: {letters[0].place}: {letters[0].reason}, {letters[0].detail}" if letters else ""
     if first is None or not first.n_rows:
-        return [Finding("problem", f"{name}: none of its first rows can be read{why}", "refused by count and bags", "fetch it again")]
+        ways = {"bad_caption": f"iconv -f cp1252 -t utf-8 {name} > NEW", "bad_row": ""}
+        way = ways.get(letters[0].reason, "fetch it again") if letters else "fetch it again"
+        return [Finding("problem", f"{name}: none of its first rows can be read{why}", "refused by count and bags", way)]
     columns = column_names(unit.path, unit.kind, options) if command else []
     fine = [Finding("ok", f"{name}: {counted(len(columns), 'column')}, captions in {usual_name(columns)}", "", command)] if command else []
     said = f"{name}: {len(letters):,} of its first {first.n_read:,} rows are refused{why}"

@@ -18,6 +18,7 @@ from fistful.eval.sets.caption_set import NO_WORDS, is_captioned, open_source
 from fistful.eval.sets.evaluation_set import Sample
 from fistful.pipelines.read.source_options import SourceOptions
 from tests.support.evaluation_sets import clip_benchmark_set, make
+from tests.support.pictures import picture
 from tests.support.shapes import SHAPES, Pictures, coco, kaggle, karpathy, real_pictures, text_files
 from tests.support.squares import SQUARES, square
 
@@ -112,6 +113,16 @@ def test_pictures_that_cannot_be_read_are_refused_and_shift_no_caption(tmp_path,
     assert captions == {stem: texts for stem, (_, texts) in colour_pictures().items() if stem != "001"}
     (result,) = read_results(evaluate(colours(), data=(str(tmp_path),), out=tmp_path / "r", config=QUIET))
     assert (result["refused"], result["metrics"]["n"], result["n_in"]) == ({"no_image": 1}, 11, 12)
+
+
+def test_a_set_without_one_row_that_can_be_read_says_why(tmp_path):
+    (tmp_path / "a.png").write_bytes(picture())
+    (tmp_path / "t.csv").write_bytes(b"image,caption\na.png,caf\xe9\n")
+    why = "not UTF-8 (unexpected end of data at byte 3): iconv -f cp1252 -t utf-8"
+    for source, said in ((tmp_path, f"t.csv row 1: {why} FILE > NEW"), (tmp_path / "t.csv", f"row 1: {why} {tmp_path}/t.csv > NEW")):
+        with pytest.raises(UsageError) as error:
+            open_source(str(source))
+        assert str(error.value) == (f"--data {source}: none of its rows can be read; the first: {said}, if it is Windows-1252 or Latin-1")
 
 
 def test_captions_without_pictures_say_what_was_looked_for(tmp_path, colours):

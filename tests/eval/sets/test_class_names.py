@@ -140,7 +140,7 @@ def test_names_of_a_set_in_shards_may_come_from_a_table_in_any_order(tmp_path: P
             "n.txt",
             b"caf\xe9\n",
             "--names {path}: not UTF-8 (invalid continuation byte at byte 3); expected one class name on each line, or a TSV with the "
-            "columns folder and name, in UTF-8: iconv -f latin1 -t utf-8 {path} > NEW, if it is Latin-1",
+            "columns folder and name, in UTF-8: iconv -f cp1252 -t utf-8 {path} > NEW, if it is Windows-1252 or Latin-1",
         ),
     ],
 )

@@ -124,6 +124,24 @@ def test_what_cannot_be_used_becomes_a_dead_letter_with_its_reason(tmp_path):
     assert opened.n_images == len(found)
 
 
+def test_a_table_without_one_row_that_can_be_read_says_why(tmp_path):
+    make(tmp_path, "a.png", "b.png")
+    path = tmp_path / "t.csv"
+    path.write_bytes("image,label\na.png,K\u00e4fer\nb.png,B\u00e4r\n".encode("cp1252"))
+    with pytest.raises(UsageError) as error:
+        open_set(str(path), None)
+    assert str(error.value) == (
+        f"{path}: none of its rows can be read; the first: row 1: not UTF-8 (invalid continuation byte at byte 1): "
+        f"iconv -f cp1252 -t utf-8 {path} > NEW, if it is Windows-1252 or Latin-1"
+    )
+
+
+def test_pictures_that_refused_rows_name_are_not_said_to_be_unnamed(tmp_path):
+    make(tmp_path, "a.png", "b.png", "c.png")
+    table(tmp_path / "t.csv", "a.png,cat", "b.png,dog,more")
+    assert open_set(str(tmp_path), None).warnings[0] == "1 picture lies beside t.csv and is named by no row, such as c.png"
+
+
 def test_the_content_of_pictures_and_table_counts(tmp_path):
     make(tmp_path, "a.png", "b.png")
     path = table(tmp_path / "t.csv", "a.png,cat", "b.png,dog")

@@ -289,6 +289,17 @@ def test_each_row_of_a_table_gets_an_answer_that_says_what_is_wrong(squares, col
     assert len((tmp_path / "out.csv").read_text().splitlines()) == 7
 
 
+def test_a_table_of_images_without_one_row_that_can_be_read_says_why(squares):
+    path = squares / "a.csv"
+    path.write_bytes("image;Gr\u00f6\u00dfe\n\u00e4/0.png;1\n\u00e4/1.png;2\n".encode("cp1252"))
+    with pytest.raises(UsageError) as error:
+        find_images([str(path)])
+    assert str(error.value) == (
+        f"{path}: none of its rows can be read; the first: row 1: not UTF-8 (invalid continuation byte at byte 0): "
+        f"iconv -f cp1252 -t utf-8 {path} > NEW, if it is Windows-1252 or Latin-1"
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -210,6 +210,10 @@ def test_captions_are_no_images(world: dict[str, Any], tmp_path: Path) -> None:
     table.write_text("a red thing\n")
     with pytest.raises(UsageError, match="holds captions alone, expected tars"):
         run({**world, "images": str(table)}, tmp_path / "pseudo", by="knn")
+    table.write_text("n\timage\n1\tgone/a.jpg\n")
+    with pytest.raises(UsageError, match=r"a\.tsv: its column image names pictures such as gone/a\.jpg, and none of the first 1 lies in"):
+        run({**world, "images": str(table)}, tmp_path / "pseudo", by="knn")
+    assert not (tmp_path / "pseudo").exists()
 
 
 SCRIPT = """

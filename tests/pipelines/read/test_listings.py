@@ -13,7 +13,9 @@ import pytest
 
 from fistful.bow.store.files import open_input
 from fistful.bow.store.kinds import PassedOver
-from fistful.errors import UsageError
+from fistful.errors import DataError, UsageError
+from fistful.pipelines.count import CountConfig, count
+from fistful.pipelines.engine.stage import Running
 from fistful.pipelines.read.plan import PlanOptions, plan_units
 from fistful.pipelines.read.source_options import SourceOptions
 from fistful.pipelines.read.sources import check_unit, open_unit
@@ -193,6 +195,66 @@ def test_pictures_that_the_table_does_not_name_are_said(tmp_path: Path) -> None:
     put(tmp_path, "a.jpg", "b.jpg", "c.jpg")
     table(tmp_path, "a.jpg,a red car")
     assert taken(tmp_path)[1].startswith("2 pictures that no table names, such as ")
+
+
+@pytest.mark.parametrize(
+    ("name", "header", "bad"),
+    [
+        ("data.csv", b"image,caption", b"b.jpg,a caf\xe9"),
+        ("data.csv", b"image,caption", b"b.jpg,a dog, a cat"),
+        ("data.csv", b"caption;image;n", b'"a dog" of; b.jpg;1;2'),
+        ("data.csv", b"image,caption", b'b.jpg,"a dog'),
+        ("data.tsv", b"image\tcaption", b"./b.jpg\ta caf\xe9"),
+    ],
+)
+def test_a_picture_that_a_refused_row_names_is_named(tmp_path: Path, name: str, header: bytes, bad: bytes) -> None:
+    put(tmp_path, "a.jpg", "b.jpg")
+    fine = {b"image,caption": b"a.jpg,a car", b"caption;image;n": b"a car;a.jpg;1", b"image\tcaption": b"a.jpg\ta car"}[header]
+    (tmp_path / name).write_bytes(b"\n".join([header, *[fine] * 20, bad]) + b"\n")
+    assert [letter.place for letter in read(tmp_path)[1]] == ["row 21"]
+    assert len(taken(tmp_path)) == 1
+
+
+def test_a_picture_that_a_refused_row_of_another_format_names_is_named(tmp_path: Path) -> None:
+    put(tmp_path, "a.jpg", "Gr\u00f6\u00dfe/b.jpg", "c.jpg", "d.jpg")
+    rows = [{"image": "a.jpg", "caption": "a car"}, {"image": "c.jpg", "caption": 1}]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "b.csv").write_bytes("image;caption\na.jpg;a car\nGr\u00f6\u00dfe/b.jpg;a dog\n".encode("cp1252"))
+    texts = pa.array([b"a car", b"caf\xe9"], pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"image": ["a.jpg", "d.jpg"], "caption": texts}), tmp_path / "c.parquet")
+    assert [letter.reason for letter in read(tmp_path)[1]] == ["bad_json", "bad_caption", "bad_caption"]
+    assert not [line for line in taken(tmp_path) if "no table names" in line]
+
+
+def test_names_of_pictures_that_are_not_utf8_are_told(tmp_path: Path) -> None:
+    put(tmp_path, "Gr\u00f6\u00dfe/a.jpg")
+    (tmp_path / "data.csv").write_bytes("image,caption\nGr\u00f6\u00dfe/a.jpg,a car\n".encode("cp1252"))
+    said = f"; they are not UTF-8: iconv -f cp1252 -t utf-8 {tmp_path}/data.csv > NEW, if it is Windows-1252 or Latin-1; --images-root"
+    assert said in taken(tmp_path / "data.csv")[0]
+
+
+@pytest.mark.parametrize(
+    ("rows", "first"),
+    [
+        (["a.jpg;ein K\u00e4fer", "b.jpg;ein B\u00e4r"], "t.csv row 1: not UTF-8 (invalid continuation byte at byte 5)"),
+        (["a.jpg;a dog; a cat", "b.jpg;a dog; a car"], "t.csv row 1: 3 columns, expected 2; quote texts that have semicolons"),
+    ],
+)
+def test_a_table_of_pictures_whose_rows_are_all_refused_says_why(tmp_path: Path, rows: list[str], first: str) -> None:
+    put(tmp_path / "in", "a.jpg", "b.jpg")
+    (tmp_path / "in/t.csv").write_bytes("\r\n".join(["bild;caption", *rows, ""]).encode("cp1252"))
+    for source in (SourceOptions(), SourceOptions(caption="caption"), SourceOptions(image="bild")):
+        config = CountConfig(source=source, running=Running(progress=False))
+        with pytest.raises(DataError) as error:
+            count(str(tmp_path / "in"), out=tmp_path / f"out-{source.caption}-{source.image}", config=config)
+        assert f"2 of 2 rows refused ({'bad_row' if 'columns' in first else 'bad_caption'} 2; the first: {first})" in str(error.value)
+        assert "no table names" not in str(error.value)
+        assert ("iconv -f cp1252 -t utf-8 FILE > NEW" in str(error.value)) == ("UTF-8" in first)
+    with pytest.raises(UsageError, match=r"its first row has 1 columns, --caption 2 needs more; if semicolons part its columns"):
+        check_unit(
+            plan_units((str(tmp_path / "in/t.csv"),), PlanOptions(), None, by_number := SourceOptions(caption="2", image="1"))[0][0],
+            by_number,
+        )
 
 
 def test_the_web_is_not_fetched(tmp_path: Path) -> None:

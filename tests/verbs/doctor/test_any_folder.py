@@ -173,7 +173,7 @@ def test_tables_whose_pictures_lie_elsewhere_or_have_no_captions_are_told(tmp_pa
     assert one(found, "data.csv: names pictures and has no captions (its columns: 'image', 'price')").level == "problem"
     (tmp_path / "data.csv").unlink()
     (tmp_path / "captions.json").write_text('{"images": [], "annotations": [{"caption": "a dog", "image_id": 1}]}')
-    assert one(judge_path(tmp_path / "captions.json"), "captions.json: names pictures and has no captions").level == "problem"
+    assert one(judge_path(tmp_path / "captions.json"), "captions.json: none of its first rows can be read, the first: ").level == "problem"
 
 
 def test_pictures_inside_parquet_are_told(tmp_path: Path) -> None:
@@ -222,7 +222,14 @@ def test_no_table_is_fine_that_count_refuses(tmp_path: Path, name: str, data: by
     findings = judge_path(tmp_path / name)
     assert one(findings, f"{name}: {said}").level == "problem"
     assert "ok" not in levels(findings)
-    assert not [finding for finding in findings if "latin1" in finding.command]
+    assert not [finding for finding in findings if "cp1252" in finding.command]
+
+
+def test_a_table_of_pictures_whose_rows_are_all_refused_is_told_with_what_helps(tmp_path: Path):
+    (tmp_path / "a.png").write_bytes(picture())
+    (tmp_path / "a.csv").write_bytes(b"image,caption\na.png,caf\xe9\n")
+    finding = one(judge_path(tmp_path / "a.csv"), "a.csv: none of its first rows can be read, the first: row 1: bad_caption, not UTF-8")
+    assert (finding.level, finding.command) == ("problem", "iconv -f cp1252 -t utf-8 a.csv > NEW")
 
 
 def test_rows_of_a_table_that_count_refuses_are_told(tmp_path: Path):
