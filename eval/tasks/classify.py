@@ -222,10 +222,11 @@ def classify(model: str, *images: str, names: str, out: str | Path | None = None
         check_above(out)
     lost: list[Lost] = []
     paths = find_images(images, lost=lost, options=SourceOptions(images_root=config.images_root))
-    classes = _check_names(read_table(Path(names))[1], f"--names {names}")
+    named = read_table(Path(names))
+    classes = _check_names(named.classes, f"--names {names}")
     encoder, found = load_encoder(model, config.device), []
     check_pictures(encoder)
-    for line in never_learnt(model, classes, synonyms=config.synonyms):
+    for line in (named.taken, *never_learnt(model, classes, synonyms=config.synonyms)):
         print(line, file=sys.stderr)
     with progress_bar("classify", len(paths), config.progress) as update:
         for answer in answers(encoder, paths, classes, config):

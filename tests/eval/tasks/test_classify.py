@@ -163,10 +163,11 @@ def test_names_that_no_model_can_tell_apart_or_read_are_refused(squares, colours
         ("n.csv", "red\ngreen\n"),
     ],
 )
-def test_a_header_is_no_class_whatever_parts_the_columns(squares, colours, tmp_path, file, text):
+def test_a_header_is_no_class_whatever_parts_the_columns(squares, colours, tmp_path, capsys, file, text):
     (tmp_path / file).write_text(text)
     (found,) = classify(colours(), str(squares / "green" / "0.png"), names=str(tmp_path / file))
     assert sorted(name for name, _ in found.top) == ["green", "red"]
+    assert f"{file}: 2 class names, " in capsys.readouterr().err
 
 
 def test_a_model_without_a_text_tower_is_asked_by_its_head(squares, tmp_path):
