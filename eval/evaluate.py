@@ -190,6 +190,7 @@ def _unique(sets: Iterator[EvalSet | CaptionSet]) -> list[EvalSet | CaptionSet]:
 def _identity(config: EvaluateConfig) -> dict[str, Any]:
     """Return the semantic fields; of files only the name, for their content is among the inputs."""
     values = device_named(semantic_values(config))
+    values["max_bad_fraction"] = 0.1  # a limit changes no result; evaluations of earlier versions keep their names
     if not config.rerank:
         values.pop("rerank")  # evaluations of earlier versions keep their names
     values["prompts"] = [name if name in NAMED else Path(name).name for name in config.prompts]

@@ -36,8 +36,9 @@ class EvaluateConfig:
     rerank: int = semantic(0)
     """Captioned sets: nearest answers of each query that the matching head of a model of train --match-weight puts in order once more,
     a pass each; 0: none."""
-    max_bad_fraction: float = semantic(0.1)
-    """Largest share of refused images; past it the evaluation fails."""
+    max_bad_fraction: float = execution(0.1)
+    """Largest share of refused images; past it the evaluation fails. Less than count allows: a score is of a chosen set, and
+    without a part of it another score."""
     images_root: str = execution("")
     """Folder that names of pictures in tables and JSON documents start from; without it their own folder, or one beside it."""
     device: Device = semantic("auto")

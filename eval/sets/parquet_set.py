@@ -16,6 +16,7 @@ from fistful.bow.store.dead_letters import DeadLetter, Refused
 from fistful.bow.store.files import parse_json
 from fistful.bow.store.plain_text import printable
 from fistful.errors import DataError, UsageError
+from fistful.pipelines.read.pictures_in_parquet import STATUS, check_fetched
 from fistful.wording import some
 
 from .class_folders import SPLITS
@@ -24,6 +25,8 @@ from .evaluation_set import SEVERAL, EvalSet, Sample
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "png", "webp")
 LABEL_COLUMNS = ("label", "labels", "cls", "class", "fine_label")
+SOURCE = "source"
+"""The column that says where a picture of a pooled set comes from."""
 ROWS = 256
 PART = re.compile(r"(?P<stem>.+)-(?P<part>\d+)-of-(?P<total>\d+)\.parquet")
 
@@ -42,13 +45,13 @@ def open_parquet(files: list[Path], name: str, names: str | None) -> EvalSet:
         if reader.schema_arrow.names != schema.names:
             raise DataError(f"{path}: columns are {reader.schema_arrow.names}, expected {schema.names} as in {files[0].name}")
     image, label = _column(schema, IMAGE_COLUMNS, files[0]), _column(schema, LABEL_COLUMNS, files[0])
-    source = "source" if "source" in schema.names else None
+    others = [name for name in (SOURCE, STATUS) if name in schema.names]
     classes, warnings = _classes(files, schema, label, names)
     place = {entry.folder: i for i, entry in enumerate(classes)}
     return EvalSet(
         name=name,
         classes=classes,
-        read=lambda: _read(files, image, label, source, place),
+        read=lambda: _read(files, image, label, others, place),
         n_images=sum(reader.metadata.num_rows for reader in readers),
         files=[(path.name, path) for path in files],
         multilabel=is_list(schema.field(label).type),
@@ -155,8 +158,8 @@ def _hub_names(schema: pa.Schema, label: str) -> list[str]:
         return []  # another tool's metadata, or none: --names is asked for then
 
 
-def _read(files: list[Path], image: str, label: str, source: str | None, place: dict[str, int]) -> Iterator[Sample | DeadLetter]:
-    columns = [image, label, *([source] if source else [])]
+def _read(files: list[Path], image: str, label: str, others: list[str], place: dict[str, int]) -> Iterator[Sample | DeadLetter]:
+    columns = [image, label, *others]
     for path in files:
         row = 0
         try:
@@ -165,7 +168,8 @@ def _read(files: list[Path], image: str, label: str, source: str | None, place: 
                     name = f"{printable(path.name)}/row {row}"
                     row += 1
                     try:
-                        yield _sample(name, values[image], values[label], place, str(values.get(source) or "") if source else "")
+                        check_fetched(values.get(STATUS))
+                        yield _sample(name, values[image], values[label], place, str(values.get(SOURCE) or ""))
                     except Refused as refused:
                         yield DeadLetter(refused.reason, printable(path.name), name, refused.detail, b"")
         except BROKEN_PARQUET as error:
