@@ -17,11 +17,13 @@ from fistful.bow.store.files import parse_json
 from fistful.bow.store.plain_text import printable
 from fistful.errors import DataError, UsageError
 from fistful.pipelines.read.pictures_in_parquet import STATUS, check_fetched
+from fistful.pipelines.read.source_options import AUTO
 from fistful.wording import some
 
 from .class_folders import SPLITS
 from .class_names import ClassName, from_folders, from_table, heard, odd_names
 from .evaluation_set import SEVERAL, EvalSet, Sample
+from .set_options import ALL, SetOptions
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "png", "webp")
 LABEL_COLUMNS = ("label", "labels", "cls", "class", "fine_label")
@@ -31,8 +33,8 @@ ROWS = 256
 PART = re.compile(r"(?P<stem>.+)-(?P<part>\d+)-of-(?P<total>\d+)\.parquet")
 
 
-def open_parquet(files: list[Path], name: str, names: str | None) -> EvalSet:
-    """Open a set in parquet files of one schema.
+def open_parquet(files: list[Path], name: str, names: str | None, options: SetOptions = ALL) -> EvalSet:
+    """Open a set in parquet files of one schema, its columns by their usual names or by those that the options give.
 
     Raises:
         UsageError: If the files are of several splits, or a column or the class names are missing.
@@ -44,7 +46,8 @@ def open_parquet(files: list[Path], name: str, names: str | None) -> EvalSet:
     for path, reader in zip(files, readers, strict=True):
         if reader.schema_arrow.names != schema.names:
             raise DataError(f"{path}: columns are {reader.schema_arrow.names}, expected {schema.names} as in {files[0].name}")
-    image, label = _column(schema, IMAGE_COLUMNS, files[0]), _column(schema, LABEL_COLUMNS, files[0])
+    image = _column(schema, (options.image,) if options.names_images else IMAGE_COLUMNS, files[0], "--image")
+    label = _column(schema, (options.label,) if options.label != AUTO else LABEL_COLUMNS, files[0], "--label")
     others = [name for name in (SOURCE, STATUS) if name in schema.names]
     classes, warnings = _classes(files, schema, label, names)
     place = {entry.folder: i for i, entry in enumerate(classes)}
@@ -106,10 +109,10 @@ def _open(path: Path) -> pq.ParquetFile:
         raise DataError(f"{path}: not a readable parquet file ({check_damage(error, path)})") from None
 
 
-def _column(schema: pa.Schema, wanted: tuple[str, ...], path: Path) -> str:
+def _column(schema: pa.Schema, wanted: tuple[str, ...], path: Path, option: str) -> str:
     found = next((name for name in wanted if name in schema.names), None)
     if found is None:
-        raise UsageError(f"{path}: has no column {' or '.join(wanted)}; found {', '.join(schema.names)}")
+        raise UsageError(f"{path}: has no column {' or '.join(wanted)}; found {', '.join(schema.names)}; {option} COLUMN says which it is")
     return found
 
 

@@ -393,6 +393,10 @@ def test_every_option_says_whether_it_decides_the_output_and_does_as_it_says(squ
         "device",
         "split",
         "rerank",
+        "caption",
+        "image",
+        "label",
+        "delimiter",
     }  # of these: test_duplicates, test_probe, test_device, test_table_set, test_reranking
     for name, value in other.items():
         if roles[name] == "execution":
