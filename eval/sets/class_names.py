@@ -31,6 +31,9 @@ KEY_COLUMNS = ("folder", "wnid", "id")
 PARTING = (";", "|", ",")
 """What may part the cells of a table whose columns are called otherwise; a tab always does."""
 
+FEW = 2
+"""Faults of one kind that get a line each."""
+
 TABLE = "classes.tsv"
 """A names table with this name in a set's folder, or beside its archive, is used unasked."""
 
@@ -252,13 +255,22 @@ def alike(classes: Sequence[ClassName]) -> list[list[ClassName]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def odd_names(classes: Sequence[ClassName]) -> list[str]:
-    """Return a warning for names that several classes share, for numbers in place of names, and for a class that is alone."""
+def _shared(groups: Sequence[list[ClassName]]) -> list[str]:
+    """Return lines that say which classes have names that are one text to a model: of many groups one line."""
+    if len(groups) > FEW:
+        which = some([" and ".join(repr(entry.folder) for entry in group) for group in groups])
+        return [f"{len(groups):,} names are one text to a model, shared by several classes: {which}"]
     lines = []
-    for group in alike(classes):
+    for group in groups:
         names, which = dict.fromkeys(entry.name for entry in group), ", ".join(entry.folder for entry in group)
         said = f"the name {quoted(list(names))} is" if len(names) == 1 else f"the names {quoted(list(names))} are one text to a model,"
         lines.append(f"{said} shared by the classes {which}")
+    return lines
+
+
+def odd_names(classes: Sequence[ClassName]) -> list[str]:
+    """Return a warning for names that several classes share, for numbers in place of names, and for a class that is alone."""
+    lines = _shared(alike(classes))
     numbers = [entry.name for entry in classes if entry.name.isdecimal()]
     if numbers:
         said = counted(len(numbers), "class is", "classes are")

@@ -30,6 +30,14 @@ ANYWHERE = SourceOptions()
 """Images lie where the table that names them does, or beside it."""
 
 
+class OwnImage(NamedTuple):
+    """An image that is to be read."""
+
+    name: str
+    """What answers call it: as the table has it that names it, else its path."""
+    path: Path
+
+
 class Lost(NamedTuple):
     """An image that a table names and that cannot be read."""
 
@@ -39,8 +47,8 @@ class Lost(NamedTuple):
 
 def find_images(
     specs: Sequence[str], passed: PassedOver | None = None, lost: list[Lost] | None = None, options: SourceOptions = ANYWHERE
-) -> list[Path]:
-    """List the images of some files, folders, globs and tables.
+) -> list[OwnImage]:
+    """List the images of some files, folders, globs and tables, each once.
 
     Args:
         specs: Files, which are taken whatever they are called but for tables and JSON documents, folders, and globs.
@@ -51,7 +59,7 @@ def find_images(
     Raises:
         UsageError: If one is missing, or there are no images.
     """
-    found: list[Path] = []
+    found: list[OwnImage] = []
     passed = PassedOver() if passed is None else passed
     lost = [] if lost is None else lost
     for path in [Path(name) for spec in specs for name in _expand(spec)]:
@@ -63,13 +71,17 @@ def find_images(
         for name in names:
             if (unread := unread_kind(name)) and unread[0] == "picture":
                 passed.add("picture", name, unread[1])
-        found += [path / name for name in names if is_image(name)] if path.is_dir() else [path]
+        inside = [path / name for name in names if is_image(name)] if path.is_dir() else [path]
+        found += [OwnImage(str(image), image) for image in inside]
     if not found and not lost:
         raise UsageError(
             f"{', '.join(specs) or 'IMAGES'}: no images; expected files that end in {', '.join(EXTENSIONS)}, folders of them, "
             "or a table that names them"
         )
-    return list(dict.fromkeys(found))
+    once: dict[Path, OwnImage] = {}
+    for image in found:
+        once.setdefault(image.path, image)
+    return list(once.values())
 
 
 def _expand(spec: str) -> list[str]:
@@ -86,7 +98,7 @@ def _expand(spec: str) -> list[str]:
     return found
 
 
-def _listed(path: Path, kind: Kind, passed: PassedOver, lost: list[Lost], options: SourceOptions) -> list[Path]:
+def _listed(path: Path, kind: Kind, passed: PassedOver, lost: list[Lost], options: SourceOptions) -> list[OwnImage]:
     """Return the images that a table or a JSON document names, each once."""
     column = None if kind == "json" else picture_column_of(str(path), kind, options)
     if kind != "json" and column is None:
@@ -105,10 +117,10 @@ def _listed(path: Path, kind: Kind, passed: PassedOver, lost: list[Lost], option
             f"{path}: none of the images that it names{example} lies in its folder or beside it; --images-root FOLDER says where"
         )
     lost += [Lost(f"{path} {letter.place}", f"{letter.reason}: {letter.detail}") for letter in listing.letters]
-    found: list[Path] = []
+    found: list[OwnImage] = []
     for name in names:
         try:
-            found.append(Path(_on_this_machine(address_of(name, root, str(path)))))
+            found.append(OwnImage(name, Path(_on_this_machine(address_of(name, root, str(path))))))
         except Refused as refused:
             lost.append(Lost(name, f"{refused.reason}: {refused.detail}"))
     where = f" (column {column.name})" if column else ""

@@ -106,6 +106,13 @@ def test_names_that_are_one_text_to_a_model_are_told() -> None:
     ]
 
 
+def test_many_names_that_are_one_text_to_a_model_make_one_line() -> None:
+    classes = [ClassName(name, name) for name in ("CAT", "COW", "DOG", "OWL", "PIG", "cat", "cow", "dog", "owl")]
+    assert odd_names(classes) == [
+        "4 names are one text to a model, shared by several classes: 'CAT' and 'cat', 'COW' and 'cow', 'DOG' and 'dog' and 1 more"
+    ]
+
+
 def test_empty_names_are_refused_wherever_a_set_has_them(tmp_path: Path) -> None:
     root = clip_benchmark_set(tmp_path / "wds", [{"a.jpg": RED, "a.cls": b"1"}], "cat\n\ndog\n")
     with pytest.raises(DataError, match=r"classnames.txt row 2: found no class name, expected one in each row"):

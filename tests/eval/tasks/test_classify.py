@@ -208,7 +208,7 @@ def test_folders_of_images_are_listed_by_the_rule_that_count_reads_by(tmp_path):
     (tmp_path / "photos/more").symlink_to("../elsewhere")
     passed = PassedOver()
     found = find_images([str(tmp_path / "photos")], passed)
-    assert [path.relative_to(tmp_path).as_posix() for path in found] == ["photos/a.jfif", "photos/more/c.png"]
+    assert [image.path.relative_to(tmp_path).as_posix() for image in found] == ["photos/a.jfif", "photos/more/c.png"]
     assert [said for _, said, _ in passed.said()] == [
         "1 picture of a kind that is not read (.gif), such as b.gif",
         "1 hidden file or folder, such as ._a.jfif",
@@ -226,10 +226,12 @@ def test_a_class_one_of_whose_names_was_learnt_is_not_called_unknown(tmp_path):
 
 def test_globs_are_found_here_where_no_shell_expanded_them(squares):
     found = find_images([str(squares / "**" / "[01].png")])
-    assert [path.relative_to(squares).as_posix() for path in found] == [f"{c}/{i}.png" for c in ("blue", "green", "red") for i in "01"]
+    assert [image.path.relative_to(squares).as_posix() for image in found] == [
+        f"{c}/{i}.png" for c in ("blue", "green", "red") for i in "01"
+    ]
     assert find_images([str(squares / "r*")]) == find_images([str(squares / "red")])
     (squares / "red" / "[1].png").write_bytes(b"")
-    assert [path.name for path in find_images([str(squares / "red" / "[1].png")])] == ["[1].png"]  # there is a file of that name
+    assert [image.path.name for image in find_images([str(squares / "red" / "[1].png")])] == ["[1].png"]  # there is a file of that name
     with pytest.raises(UsageError) as error:
         find_images([str(squares / "*.gif")])
     assert str(error.value) == f"{squares}/*.gif: no file matches"
@@ -266,8 +268,8 @@ def test_a_table_names_images_each_once(squares, colours, tmp_path, name, write)
     (tmp_path / "names.txt").write_text("red\ngreen\n")
     found = classify(colours(), str(squares / name), names=str(tmp_path / "names.txt"))
     assert [(answer.image, answer.name) for answer in found] == [
-        (str(squares / "red/0.png"), "red"),
-        (str(squares / "green/1.png"), "green"),
+        ("red/0.png", "red"),
+        ("green/1.png", "green"),
     ]
     write(tmp_path / name)
     elsewhere = ClassifyConfig(images_root=str(squares))
@@ -275,19 +277,20 @@ def test_a_table_names_images_each_once(squares, colours, tmp_path, name, write)
 
 
 def test_each_row_of_a_table_gets_an_answer_that_says_what_is_wrong(squares, colours, tmp_path):
-    names = ["red/0.png", "gone.png", "../names.txt.png", "http://x.org/a.png", ""]
+    names = ["red/0.png", "gone.png", "red/1.PNG", "../names.txt.png", "http://x.org/a.png", ""]
     (squares / "a.csv").write_text("image,id\n" + "".join(f"{name},1\n" for name in names) + "red/1.png,many,cells\n")
     (tmp_path / "names.txt").write_text("red\ngreen\n")
     found = classify(colours(), str(squares / "a.csv"), names=str(tmp_path / "names.txt"), out=tmp_path / "out.csv")
-    assert [(answer.image.removeprefix(f"{squares}/"), (answer.error or "").split(";")[0]) for answer in found] == [
+    assert [(answer.image, (answer.error or "").partition("; --")[0]) for answer in found] == [
         ("red/0.png", ""),
-        ("gone.png", "no_image: No such file or directory"),
-        ("a.csv row 6", "bad_row: 3 columns, expected 2"),
-        ("a.csv a.csv", "no_image: row 5 of those that can be read names no picture"),
+        ("gone.png", "no_image: no such file"),
+        ("red/1.PNG", "no_image: no such file; its name differs from 1.png by case only"),
+        (f"{squares}/a.csv row 7", "bad_row: 3 columns, expected 2"),
+        (f"{squares}/a.csv a.csv", "no_image: row 6 of those that can be read names no picture"),
         ("../names.txt.png", "bad_name: leads out of the folder that names start from"),
-        ("http://x.org/a.png", "no_image: lies on the web, which is not fetched here"),
+        ("http://x.org/a.png", "no_image: lies on the web, which is not fetched here; img2dataset fetches such lists"),
     ]
-    assert len((tmp_path / "out.csv").read_text().splitlines()) == 7
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == 8
 
 
 @pytest.mark.parametrize(
