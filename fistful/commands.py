@@ -318,7 +318,7 @@ def classify(model: str, /, *images: str, names: str, out: str | None = None, co
 
     Args:
         model: Run folder, model folder, open_clip folder, or module:function of an encoder of your own.
-        images: Image files, folders of them, globs, or tables that name images (CSV, TSV, JSONL, parquet, JSON).
+        images: Image files, folders, globs, tables that name images (CSV, TSV, JSONL, parquet, JSON), tars and parquet that hold them.
         names: File with one class name on each line, or a TSV with the columns folder, name and words (its synonyms).
         out: File to write all answers to, CSV or JSONL by its ending.
         config: Options.

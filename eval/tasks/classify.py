@@ -43,7 +43,7 @@ from ..sets.class_names import ClassName, alike, heard, read_table
 from . import zeroshot
 from .classifier import Classifier, build_classifiers
 from .coverage import ClassCover, cover_classes, read_word_options
-from .own_images import Lost, OwnImage, find_images
+from .own_images import Lost, OwnImage, find_images, unpacked
 from .prompts import build_prompts, check_prompts, options_for
 
 FORMATS = (".csv", ".jsonl")
@@ -206,7 +206,7 @@ def classify(model: str, *images: str, names: str, out: str | Path | None = None
 
     Args:
         model: Run folder, model folder, open_clip local folder, or `module:function`.
-        images: Image files, folders, globs, and tables that name images.
+        images: Image files, folders, globs, tables that name images, and tars and parquet files that hold them.
         names: File with one class name on each line, or a TSV or CSV with a column name.
         out: CSV or JSONL file to write, by its ending; None for none.
         config: How.
@@ -230,8 +230,9 @@ def classify(model: str, *images: str, names: str, out: str | Path | None = None
     check_pictures(encoder)
     for line in (named.taken, *never_learnt(model, classes, synonyms=config.synonyms)):
         print(line, file=sys.stderr)
-    with progress_bar("classify", len(own), config.progress) as update:
-        for answer in answers(encoder, own, classes, config):
+    packed = any(not isinstance(one, OwnImage) for one in own)  # whose images nobody has counted
+    with progress_bar("classify", 0 if packed else len(own), config.progress) as update:
+        for answer in answers(encoder, unpacked(own), classes, config):
             found.append(answer)
             update(len(found), "")
     found += [_unread(*one) for one in lost]
@@ -286,7 +287,7 @@ def never_learnt(model: str, classes: Sequence[ClassName], *, synonyms: bool = F
     return lines
 
 
-def answers(encoder: Encoder, images: Sequence[OwnImage], classes: Sequence[ClassName], config: ClassifyConfig) -> Iterator[Answer]:
+def answers(encoder: Encoder, images: Iterable[OwnImage], classes: Sequence[ClassName], config: ClassifyConfig) -> Iterator[Answer]:
     """Classify images batch by batch; one that cannot be read gets an answer that says why."""
     names = [entry.name for entry in classes]
     options = options_for(encoder, WordOptions())
@@ -295,16 +296,18 @@ def answers(encoder: Encoder, images: Sequence[OwnImage], classes: Sequence[Clas
         (classifier,) = build_classifiers(encoder, [prompts], classes)
     stream = iter(images)
     while batch := list(islice(stream, config.batch_size)):
-        read = [_read(encoder, image.path) for image in batch]
+        read = [_read(encoder, image.source) for image in batch]
         fine = [(image.name, pixels) for image, pixels in zip(batch, read, strict=True) if isinstance(pixels, np.ndarray)]
         judged = iter(_judge(encoder, classifier, fine, names, config))
         for image, pixels in zip(batch, read, strict=True):
             yield _unread(image.name, pixels) if isinstance(pixels, str) else next(judged)
 
 
-def _read(encoder: Encoder, path: Path) -> np.ndarray | str:
+def _read(encoder: Encoder, source: Path | bytes | Refused) -> np.ndarray | str:
     try:
-        return encoder.prepare(decode_image(read_picture(os.path.abspath(path))))
+        if isinstance(source, Refused):
+            raise source
+        return encoder.prepare(decode_image(read_picture(os.path.abspath(source)) if isinstance(source, Path) else source))
     except Refused as refused:
         return f"{refused.reason}: {refused.detail}"
 
