@@ -80,7 +80,8 @@ FAULTS = [
     ("classify {model} none.png --names names.txt", "none.png: no such image or folder"),
     (
         "classify {model} empty --names names.txt",
-        "empty: no images; expected files that end in jpg, jpeg, png, webp, jfif, jpe, folders of them, tars or parquet files of them, or a table that names them",
+        "empty: no images; expected files that end in jpg, jpeg, png, webp, jfif, jpe, folders of them, "
+        "tars or parquet files of them, or a table that names them",
     ),
     (
         "classify nowhere mine --names names.txt",

@@ -176,7 +176,7 @@ def test_a_stray_table_beside_pictures_is_said(tmp_path: Path) -> None:
     assert {unit.kind for unit in plan_units((str(tmp_path),), PlanOptions())[0]} == {"images"}
     assert taken(tmp_path) == [
         "5 pictures, with texts: 1 .txt",
-        "1 file of another kind (.csv), such as prices.csv: of a folder one kind is read, and --input-format says which",
+        "1 file of another kind (.csv), such as prices.csv: of a folder one kind is read; name such a file itself to read it",
     ]
 
 
