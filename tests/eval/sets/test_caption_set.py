@@ -147,3 +147,12 @@ def test_folders_that_img2dataset_wrote_are_no_classes(tmp_path):
     assert len(open_source(str(tmp_path)).captions) == 4
     (tmp_path / "00001_stats.json").unlink()
     assert not is_captioned(tmp_path)
+
+
+def test_captions_none_of_whose_pictures_can_be_used_name_the_first(colours, tmp_path):
+    kaggle(tmp_path, colour_pictures(2))
+    for place in (tmp_path / "Images").iterdir():
+        place.write_bytes(b"broken")
+    config = EvaluateConfig(progress=False, max_bad_fraction=1.0)
+    with pytest.raises(DataError, match=r"no captioned image that can be used \(2 refused; the first .*000\.?\w*: not a JPEG"):
+        evaluate(colours(), data=(str(tmp_path),), out=tmp_path / "r", config=config)
