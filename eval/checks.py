@@ -48,7 +48,9 @@ def of_any_set(encoder: Encoder, tally: ImageTally) -> list[str]:
     lines = [*encoder.warnings, *tally.notes]
     if tally.letters:
         first = tally.letters[0]
-        lines.insert(0, f"{len(tally.letters):,} of {tally.looked_at:,} images refused, the first {first.place} ({first.reason})")
+        lines.insert(
+            0, f"{len(tally.letters):,} of {tally.looked_at:,} images refused, the first {first.place} ({first.reason}: {first.detail})"
+        )
     return lines
 
 

@@ -22,7 +22,8 @@ from fistful.bow.store.manifest import claim, fingerprint, finish
 from fistful.bow.store.model_folder import split_pair
 from fistful.bow.words import WordOptions
 from fistful.errors import UsageError
-from fistful.pipelines.read.source_options import SourceOptions
+from fistful.pipelines.read.find_files import table_kind
+from fistful.pipelines.read.source_options import AUTO
 from fistful.training.device import choose_device, device_named
 from fistful.training.model.encoder import Encoder, check_pictures, texts_or
 from fistful.training.model.load import load_encoder
@@ -36,6 +37,7 @@ from .sets import duplicates
 from .sets.caption_set import CaptionSet, is_captioned, open_captions, open_source
 from .sets.evaluation_set import EvalSet
 from .sets.layouts import is_written_by_us, open_set
+from .sets.set_options import ALL, SetOptions
 from .tasks.classifier import check_head
 from .tasks.coverage import Coverage, read_coverage
 from .tasks.probe import ITSELF, same_classes
@@ -43,6 +45,9 @@ from .tasks.prompts import NAMED
 
 FORMAT = 1
 """Version of results.json."""
+
+COLUMNS = ("caption", "image", "label", "delimiter")
+"""Options that earlier versions had not."""
 
 DEFAULTS = EvaluateConfig()
 
@@ -123,11 +128,14 @@ def _open(spec: str, names: str | None, config: EvaluateConfig) -> EvalSet | Cap
     ours = is_written_by_us(path)
     if in_store(path) and not ours:
         raise UsageError(f"--data {spec}: was not written by fistful; of a store only its data folders are read, fetch other sets first")
-    options = SourceOptions(split=config.split, images_root=config.images_root)
+    options = config.set_options()
     if not ours and not (path.exists() and is_captioned(path, options)):
         return open_set(spec, names, options=options)
     if names and len(config.names) > 1:
         raise UsageError(f'--names {names}: {spec} has captions and no classes; give "" in its place')
+    if asked := [*(f"--label {config.label}" for _ in range(config.label != AUTO)), *(options.asked() if ours else ())]:
+        kind = "was written by fistful, without columns" if ours else "has captions and no labels"
+        raise UsageError(f"{asked[0]}: {spec} {kind}; leave it out")
     if ours and config.split:
         raise UsageError(f"--split {config.split}: {spec} was written by fistful, without splits; fistful bags --split takes one")
     return open_captions(spec) if ours else open_source(spec, options)
@@ -150,15 +158,17 @@ def _probes(config: EvaluateConfig, data: Sequence[str], sets: Sequence[EvalSet 
         if probe and Path(probe).resolve() == Path(spec).resolve():
             raise UsageError(f"--probe {probe}: is the set itself, each image its own neighbour; write --probe {ITSELF}")
     names = _names_for(config, sets)
-    return [_probe(spec, one, table) for spec, one, table in zip(config.probe, sets, names, strict=True)]
+    columns = dataclasses.replace(config.set_options(), split="")
+    return [_probe(spec, one, table, columns) for spec, one, table in zip(config.probe, sets, names, strict=True)]
 
 
-def _probe(spec: str, eval_set: EvalSet | CaptionSet, names: str | None) -> EvalSet | None:
+def _probe(spec: str, eval_set: EvalSet | CaptionSet, names: str | None, columns: SetOptions) -> EvalSet | None:
     if not spec:
         return None
     if isinstance(eval_set, CaptionSet):
         raise UsageError(f'--probe {spec}: {eval_set.name} has captions and no classes; give "" in its place')
-    probe = eval_set if spec == ITSELF else open_set(spec, names, "--probe")
+    is_table = table_kind(Path(spec).name) is not None and Path(spec).is_file()  # a set of another shape has no columns
+    probe = eval_set if spec == ITSELF else open_set(spec, names, "--probe", columns if is_table else ALL)
     same_classes(probe, eval_set)
     return probe
 
@@ -190,8 +200,12 @@ def _unique(sets: Iterator[EvalSet | CaptionSet]) -> list[EvalSet | CaptionSet]:
 def _identity(config: EvaluateConfig) -> dict[str, Any]:
     """Return the semantic fields; of files only the name, for their content is among the inputs."""
     values = device_named(semantic_values(config))
+    values["max_bad_fraction"] = 0.1  # a limit changes no result; evaluations of earlier versions keep their names
     if not config.rerank:
         values.pop("rerank")  # evaluations of earlier versions keep their names
+    for name in COLUMNS:
+        if values[name] == AUTO:
+            values.pop(name)
     values["prompts"] = [name if name in NAMED else Path(name).name for name in config.prompts]
     values["names"] = [Path(name).name for name in config.names]
     values["probe"] = [name if name == ITSELF else Path(name).name for name in config.probe]

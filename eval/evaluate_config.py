@@ -7,8 +7,10 @@ from typing import Literal
 
 from fistful.bow.store.identity import check_numbers, execution, semantic
 from fistful.errors import UsageError
+from fistful.pipelines.read.source_options import AUTO
 from fistful.training.device import Device
 
+from .sets.set_options import SetOptions
 from .tasks.prompts import check_prompts
 
 
@@ -22,6 +24,14 @@ class EvaluateConfig:
     """Tables (TSV: folder, name) of class names: one for all data sets, or one for each; "" for none."""
     split: str = semantic("")
     """Take only the pictures of this split, of sets whose table or JSON document says it (train, val, test)."""
+    caption: str = semantic(AUTO)
+    """Tables: name of the caption column, or its number, from 1; several with commas between; auto: as count finds it."""
+    image: str = semantic(AUTO)
+    """Tables: name or number of the column that names a picture's file, or holds its bytes; auto: as count finds it."""
+    label: str = semantic(AUTO)
+    """Tables: name of the label column, or its number where --image is one; auto: label, class, category and the like."""
+    delimiter: str = semantic(AUTO)
+    """CSV: what parts its columns: comma, tab, semicolon, bar, or a character; auto: as its first line says."""
     synonyms: bool = semantic(False)
     """Average the prompts over a class's other names too (column `words` of its table)."""
     vocabulary: str | None = semantic(None)
@@ -36,8 +46,9 @@ class EvaluateConfig:
     rerank: int = semantic(0)
     """Captioned sets: nearest answers of each query that the matching head of a model of train --match-weight puts in order once more,
     a pass each; 0: none."""
-    max_bad_fraction: float = semantic(0.1)
-    """Largest share of refused images; past it the evaluation fails."""
+    max_bad_fraction: float = execution(0.1)
+    """Largest share of refused images; past it the evaluation fails. Less than count allows: a score is of a chosen set, and
+    without a part of it another score."""
     images_root: str = execution("")
     """Folder that names of pictures in tables and JSON documents start from; without it their own folder, or one beside it."""
     device: Device = semantic("auto")
@@ -59,4 +70,20 @@ class EvaluateConfig:
             raise UsageError(f"--rerank {self.rerank}: expected 0 or more")
         if self.batch_size < 1:
             raise UsageError(f"--batch-size {self.batch_size}: expected 1 or more")
+        self.set_options()
         check_numbers(self)
+
+    def set_options(self) -> SetOptions:
+        """Return where the pictures, captions and labels of sets stand.
+
+        Raises:
+            UsageError: If the options for tables are at fault.
+        """
+        return SetOptions(
+            caption=self.caption,
+            image=self.image,
+            label=self.label,
+            delimiter=self.delimiter,
+            split=self.split,
+            images_root=self.images_root,
+        )

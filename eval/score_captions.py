@@ -62,7 +62,8 @@ def score_captions(
     seen = _see(model, encoder, captions, words, config)
     check_refused(captions.name, seen.tally, config.max_bad_fraction)
     if not seen.images:
-        raise DataError(f"{captions.folder}: has no captioned image that can be used ({len(seen.tally.letters)} refused)")
+        first = "".join(f"; the first {letter.place}: {letter.detail}" for letter in seen.tally.letters[:1])
+        raise DataError(f"{captions.folder}: has no captioned image that can be used ({len(seen.tally.letters)} refused{first})")
     images_s = time.monotonic() - start - texts_s
     own = [captions.captions[image.label] for image in seen.images]
     texts = [text for several in own for text in several]

@@ -318,7 +318,7 @@ def classify(model: str, /, *images: str, names: str, out: str | None = None, co
 
     Args:
         model: Run folder, model folder, open_clip folder, or module:function of an encoder of your own.
-        images: Image files, folders of them, globs, or tables that name images (CSV, TSV, JSONL, parquet, JSON).
+        images: Image files, folders, globs, tables that name images (CSV, TSV, JSONL, parquet, JSON), tars and parquet that hold them.
         names: File with one class name on each line, or a TSV with the columns folder, name and words (its synonyms).
         out: File to write all answers to, CSV or JSONL by its ending.
         config: Options.
@@ -329,7 +329,9 @@ def classify(model: str, /, *images: str, names: str, out: str | None = None, co
     from fistful.eval.tasks.own_images import find_images
 
     if not images:
-        raise UsageError("no IMAGES given; expected image files, folders of them, or a table that names them")
+        raise UsageError(
+            "no IMAGES given; expected image files, folders of them, tars or parquet files of them, or a table that names them"
+        )
     print(answers_table(run(model, *images, names=names, out=out, config=config)), end="")
     find_images(images, passed := PassedOver(), options=SourceOptions(images_root=config.images_root))
     for line in passed.taken:

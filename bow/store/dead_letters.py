@@ -22,8 +22,10 @@ Reason = Literal[
     "no_image",  # a sample without an image where others have one
     "no_label",  # an image to be labelled without one word that can be given to it; of an evaluation set, without one of its classes
     "no_words",  # a caption without one word of the vocabulary
+    "not_fetched",  # a row of which img2dataset says that no picture came: its tars and folders leave such rows out
     "truncated",  # an archive that ends, or breaks, in the middle
 ]
+NOT_FETCHED: Reason = "not_fetched"
 REASONS: tuple[str, ...] = get_args(Reason)
 
 RAW_BYTES = 1_000

@@ -36,7 +36,7 @@ WAYS: dict[Why, tuple[str, str, str]] = {
         "make PNG or JPEG of them (mogrify -format png)",
     ),
     "archive": ("archive of a kind that is not read", "archives of kinds that are not read", "pack them as .tar or .tar.gz"),
-    "beside": ("file of another kind", "files of other kinds", "of a folder one kind is read, and --input-format says which"),
+    "beside": ("file of another kind", "files of other kinds", "of a folder one kind is read; name such a file itself to read it"),
     "unnamed": (
         "picture that no table names",
         "pictures that no table names",

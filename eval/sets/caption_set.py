@@ -22,14 +22,15 @@ from fistful.pipelines.read.listings import FIRST, none_readable
 from fistful.pipelines.read.pictures import texts_beside
 from fistful.pipelines.read.plan import PlanOptions, plan_units
 from fistful.pipelines.read.rows import Row
-from fistful.pipelines.read.source_options import SourceOptions
+from fistful.pipelines.read.source_options import AUTO, SourceOptions
 from fistful.pipelines.read.sources import check_unit, open_unit
 from fistful.pipelines.read.table_head import picture_column_of
 from fistful.pipelines.read.units import Unit
 
 from .class_folders import count_classes, names_in
 from .evaluation_set import Sample
-from .layouts import ALL, find_table, is_archive, set_name
+from .layouts import find_table, is_archive, set_name
+from .set_options import ALL, SetOptions
 from .shard_pictures import image_bytes
 from .table_set import label_columns
 from .wds import RETRIEVAL, find_layout, kind_of, open_retrieval
@@ -89,7 +90,7 @@ def _from_shards(folder: Path, index: dict[str, list[Any]], rows: Sequence[int])
         yield Sample(key, image_bytes(folder, key, index["image_offset"][row], index["image_size"][row]), row, source or "")
 
 
-def open_source(spec: str, options: SourceOptions = ALL) -> CaptionSet:
+def open_source(spec: str, options: SetOptions = ALL) -> CaptionSet:
     """Open captions and pictures as `fistful count` reads them, and as CLIP_benchmark lays them out for retrieval: without a vocabulary.
 
     It is read twice: now for captions and fingerprint, and then for each model.
@@ -161,18 +162,21 @@ def _name(unit: Unit, row: Row) -> str:
     return f"{unit.name}/{row.source_key}" if unit.kind in ("tar", "parquet") and unit.root is None else row.source_key
 
 
-def is_captioned(path: Path, options: SourceOptions = ALL) -> bool:
-    """Return whether a path holds pictures with captions; what has labels, or two class folders or more, does not."""
+def is_captioned(path: Path, options: SetOptions = ALL) -> bool:
+    """Return whether a path holds pictures with captions; what has labels, or two class folders or more, does not.
+
+    A table of both has the one that is asked for.
+    """
     if path.is_dir() and (layout := find_layout(path)) is not None:
         return kind_of(layout) == RETRIEVAL
     if path.is_file() and not is_archive(path):
-        return _is_captioned_table(path)
+        return _is_captioned_table(path, options)
     names = names_in(path)
-    if count_classes(names) > 1 or any(name.endswith(".cls") for name in names):
+    if (count_classes(names) > 1 and not _are_fetched(names)) or any(name.endswith(".cls") for name in names):
         return False
     if path.is_file():
         return _have_texts(names)
-    if find_table(path, options) is not None:
+    if options.caption == AUTO and find_table(path, options) is not None:
         return False
     try:
         first = find_files(str(path), "auto", options=options)[0]
@@ -182,7 +186,13 @@ def is_captioned(path: Path, options: SourceOptions = ALL) -> bool:
         pictures = [os.path.splitext(name)[0] for name in names if is_image(name)][:FIRST]
         return any(os.path.exists(text) for stem in pictures for text in texts_beside(str(path), stem))
     found = Path(first.root, first.relative)
-    return _have_texts(names_in(found)) if first.kind == "tar" else _is_captioned_table(found)
+    return _have_texts(names_in(found)) if first.kind == "tar" else _is_captioned_table(found, options)
+
+
+def _are_fetched(names: Sequence[str]) -> bool:
+    """Return whether each folder of pictures is one of img2dataset's, which writes 00000_stats.json beside 00000."""
+    folders, there = {os.path.dirname(name) for name in names if is_image(name)}, {*names}
+    return all(f"{folder}_stats.json" in there for folder in folders)
 
 
 def _have_texts(names: Sequence[str]) -> bool:
@@ -190,9 +200,11 @@ def _have_texts(names: Sequence[str]) -> bool:
     return any(name.endswith((".txt", ".json")) and name.rpartition(".")[0] in stems for name in names)
 
 
-def _is_captioned_table(path: Path) -> bool:
-    options, kind = SourceOptions(), table_kind(path.name) or LIKELY.get(extension_of(path.name))
+def _is_captioned_table(path: Path, options: SetOptions) -> bool:
+    kind = table_kind(path.name) or LIKELY.get(extension_of(path.name))
     if kind is None or kind == "json":
         return kind == "json"
     column = picture_column_of(str(path), kind, options)
-    return column is not None and column.has_caption and not label_columns(column)
+    if column is None or options.label != AUTO:
+        return False
+    return options.caption != AUTO or (column.has_caption and not label_columns(column, options))

@@ -14,6 +14,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from fistful.bow.store.plain_text import lines_of, read_text
 from fistful.errors import DataError, UsageError
@@ -26,6 +27,12 @@ NAME = "name"
 """The column of a names table that has the names."""
 KEY_COLUMNS = ("folder", "wnid", "id")
 """Columns of a names table that may hold the folder's name; the first that is there is taken."""
+
+PARTING = (";", "|", ",")
+"""What may part the cells of a table whose columns are called otherwise; a tab always does."""
+
+FEW = 2
+"""Faults of one kind that get a line each."""
 
 TABLE = "classes.tsv"
 """A names table with this name in a set's folder, or beside its archive, is used unasked."""
@@ -42,6 +49,17 @@ class ClassName:
     def names(self, with_synonyms: bool) -> tuple[str, ...]:
         """Return the name, and the other names that differ from it if wanted."""
         return tuple(dict.fromkeys((self.name, *self.synonyms))) if with_synonyms else (self.name,)
+
+
+class NamesTable(NamedTuple):
+    """A file of class names, as it was read."""
+
+    key: str | None
+    """The column that says which folder, or number, each name is of; None without one."""
+    classes: list[ClassName]
+    """In the order of the file, called by that column, or by their place from 0."""
+    taken: str
+    """A line that says how it was read."""
 
 
 def name_classes(folders: Sequence[str], table: Path | None) -> tuple[list[ClassName], list[str]]:
@@ -107,7 +125,7 @@ def imagenet1k() -> list[ClassName]:
 
 def from_table(folders: Sequence[str], path: Path) -> tuple[list[ClassName], list[str]]:
     """Look the folders up in a names table (`name_classes`)."""
-    key, entries = read_table(path)
+    key, entries, _ = read_table(path)
     if key is None:
         return _from_lines(folders, [entry.name for entry in entries], path), []
     rows = {entry.folder: entry for entry in entries}
@@ -120,50 +138,70 @@ def from_table(folders: Sequence[str], path: Path) -> tuple[list[ClassName], lis
     return [rows[folder] for folder in folders], warnings
 
 
-def read_table(path: Path) -> tuple[str | None, list[ClassName]]:
+def read_table(path: Path) -> NamesTable:
     """Read a file of class names: one a line, or a table (TSV; CSV with commas or semicolons) whose first row names its columns.
 
-    Returns:
-        The column that says which folder, or number, each name is of, None without one; and the classes in the order of
-        the file, called by that column, or by their place from 0.
+    A file that every line parts into as many cells is a table, whatever its columns are called.
 
     Raises:
         UsageError: If it cannot be read, or a table has no column called name.
         DataError: If a row lacks its key or its name, or is longer than the first, or a key is there twice.
     """
     text = read_text(path, f"--names {path}", "one class name on each line, or a TSV with the columns folder and name")
-    first = next((line for line in lines_of(text) if line.strip()), "")
-    separator = _separator(first, path)
+    lines = [line for line in lines_of(text) if line.strip()]
+    separator = _separator(lines, path)
     if separator is None:
-        return None, [ClassName(str(i), line.strip()) for i, line in enumerate(filter(str.strip, lines_of(text)))]
+        classes = [ClassName(str(i), line.strip()) for i, line in enumerate(lines)]
+        return NamesTable(None, classes, _taken(path, classes, "one a line"))
     (_, header), *rows = _cells(text, separator, path)
     header = [cell.lower() for cell in header]
     if NAME not in header or len(set(header)) < len(header):
-        raise UsageError(f"--names {path}: its first row has the columns {', '.join(map(repr, header))}, expected one called {NAME}")
+        raise UsageError(
+            f"--names {path}: its first row has the columns {', '.join(map(repr, header))}, expected one called {NAME}, "
+            f"and {', '.join(KEY_COLUMNS[:-1])} or {KEY_COLUMNS[-1]} if names belong to folders or numbers; "
+            f"if each line is one class name, put a line above them that says {NAME}"
+        )
     key = next((column for column in KEY_COLUMNS if column in header), None)
     found: dict[str, ClassName] = {}
     for place, (number, row) in enumerate(rows):
         if len(row) > len(header):
             raise DataError(f"{path} row {number}: found {len(row)} cells, expected {len(header)} as in the first row")
-        cells = dict(zip(header, row, strict=False))
-        folder, name = str(place) if key is None else cells.get(key, ""), cells.get(NAME, "")
-        if not folder or not name:
-            raise DataError(f"{path} row {number}: found {key or 'place'} {folder!r} and name {name!r}, expected both")
-        if folder in found:
-            raise DataError(f"{path} row {number}: {key} {folder!r} is there twice")
-        words = tuple(word.strip() for word in cells.get("words", "").split(", ") if word.strip())
-        found[folder] = ClassName(folder, name, words)
-    return key, list(found.values())
+        entry = _entry(dict(zip(header, row, strict=False)), key, place, f"{path} row {number}")
+        if entry.folder in found:
+            raise DataError(f"{path} row {number}: {key} {entry.folder!r} is there twice")
+        found[entry.folder] = entry
+    classes = list(found.values())
+    return NamesTable(key, classes, _taken(path, classes, f"of its column {NAME}"))
 
 
-def _separator(first: str, path: Path) -> str | None:
-    """Return what parts the cells of a table by its first row; None for a name a line."""
+def _entry(cells: dict[str, str], key: str | None, place: int, where: str) -> ClassName:
+    folder, name = str(place) if key is None else cells.get(key, ""), cells.get(NAME, "")
+    if not folder or not name:
+        raise DataError(f"{where}: found {key or 'place'} {folder!r} and name {name!r}, expected both")
+    return ClassName(folder, name, tuple(word.strip() for word in cells.get("words", "").split(", ") if word.strip()))
+
+
+def _taken(path: Path, classes: Sequence[ClassName], how: str) -> str:
+    return f"{path.name}: {counted(len(classes), 'class name')}, {how}: {some([entry.name for entry in classes])}"
+
+
+def _separator(lines: Sequence[str], path: Path) -> str | None:
+    """Return what parts the cells of a table by its lines that are not blank; None for a name a line."""
+    first = lines[0] if lines else ""
     if "\t" in first or first.strip().lower() == NAME:
         return "\t"
     for separator in (",", ";"):
         if NAME in (cell.strip().lower() for row in csv.reader([first], delimiter=separator) for cell in row):
             return separator
-    return "," if path.suffix.lower() == ".csv" and "," in first else None
+    if path.suffix.lower() == ".csv" and "," in first:
+        return ","
+    return next((separator for separator in PARTING if _parts_all(lines, separator)), None)
+
+
+def _parts_all(lines: Sequence[str], separator: str) -> bool:
+    """Return whether several lines are all parted, into as many cells."""
+    widths = {len(row) for row in csv.reader(lines, delimiter=separator)}
+    return len(lines) > 1 and len(widths) == 1 and max(widths) > 1
 
 
 def _cells(text: str, separator: str, path: Path) -> list[tuple[int, list[str]]]:
@@ -217,13 +255,22 @@ def alike(classes: Sequence[ClassName]) -> list[list[ClassName]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def odd_names(classes: Sequence[ClassName]) -> list[str]:
-    """Return a warning for names that several classes share, for numbers in place of names, and for a class that is alone."""
+def _shared(groups: Sequence[list[ClassName]]) -> list[str]:
+    """Return lines that say which classes have names that are one text to a model: of many groups one line."""
+    if len(groups) > FEW:
+        which = some([" and ".join(repr(entry.folder) for entry in group) for group in groups])
+        return [f"{len(groups):,} names are one text to a model, shared by several classes: {which}"]
     lines = []
-    for group in alike(classes):
+    for group in groups:
         names, which = dict.fromkeys(entry.name for entry in group), ", ".join(entry.folder for entry in group)
         said = f"the name {quoted(list(names))} is" if len(names) == 1 else f"the names {quoted(list(names))} are one text to a model,"
         lines.append(f"{said} shared by the classes {which}")
+    return lines
+
+
+def odd_names(classes: Sequence[ClassName]) -> list[str]:
+    """Return a warning for names that several classes share, for numbers in place of names, and for a class that is alone."""
+    lines = _shared(alike(classes))
     numbers = [entry.name for entry in classes if entry.name.isdecimal()]
     if numbers:
         said = counted(len(numbers), "class is", "classes are")

@@ -13,11 +13,11 @@ from fistful.bow.store.kinds import ARCHIVES, COMPRESSED, is_hidden
 from fistful.bow.store.manifest import CONFIG, MANIFEST
 from fistful.errors import DataError, UsageError
 from fistful.pipelines.read.find_files import KINDS, table_kind
-from fistful.pipelines.read.source_options import SourceOptions
 
 from . import class_folders, table_set, wds
 from . import parquet_set as parquet
 from .evaluation_set import EvalSet
+from .set_options import ALL, SetOptions
 from .table_set import labelled_tables
 
 PARQUET = ".parquet"
@@ -26,11 +26,8 @@ ENDS = (*ARCHIVES, *(f".{kind}{end}" for kind in (*KINDS, "json", "txt") for end
 GENERIC = frozenset({"val", "validation", "test", "train", "images", "dev", "data", "labels", "captions", "metadata", "annotations"})
 """Names that do not say which set it is: the parent's name goes before them."""
 
-ALL = SourceOptions()
-"""All pictures of a table, wherever near it they lie."""
 
-
-def open_set(spec: str, names: str | None, option: str = "--data", options: SourceOptions = ALL) -> EvalSet:
+def open_set(spec: str, names: str | None, option: str = "--data", options: SetOptions = ALL) -> EvalSet:
     """Open an evaluation set.
 
     Args:
@@ -38,7 +35,7 @@ def open_set(spec: str, names: str | None, option: str = "--data", options: Sour
             parquet files, or CLIP_benchmark's webdataset layout.
         names: A names table, or None to look for one (`class_names.TABLE`).
         option: What gave the spec, for messages.
-        options: Of a table: --split and --images-root.
+        options: Of a table: its columns, --split and --images-root.
 
     Raises:
         UsageError: If the path is missing or holds nothing that can be evaluated.
@@ -54,28 +51,36 @@ def open_set(spec: str, names: str | None, option: str = "--data", options: Sour
         return table_set.open_table(table, set_name(path), names, options, path if path.is_dir() else None)
     if options.split:
         raise UsageError(f"--split {options.split}: {spec} is no table that says splits; name the folder or the files of one split")
-    return _open_file(path, names, option) if path.is_file() else _open_folder(path, names, options)
+    return _open_file(path, names, option, options) if path.is_file() else _open_folder(path, names, options)
 
 
-def _open_file(path: Path, names: str | None, option: str) -> EvalSet:
+def _open_file(path: Path, names: str | None, option: str, options: SetOptions) -> EvalSet:
     """Open parquet, or an archive of class folders."""
     if path.suffix.lower() == PARQUET:
-        return parquet.open_parquet([path], set_name(path), names)
+        return parquet.open_parquet([path], set_name(path), names, options)
     if not is_archive(path):
         expected = f"class folders or one of {', '.join(ARCHIVES)}, {PARQUET}, .csv, .tsv, .jsonl"
         raise UsageError(f"{option} {path}: is not a folder; expected {expected}")
+    _no_columns(path, options)
     return class_folders.open_archive(path, set_name(path), names)
 
 
-def _open_folder(path: Path, names: str | None, options: SourceOptions) -> EvalSet:
+def _no_columns(path: Path, options: SetOptions) -> None:
+    if asked := options.asked():
+        raise UsageError(f"{asked[0]}: {path} is no table, so has no columns; leave it out")
+
+
+def _open_folder(path: Path, names: str | None, options: SetOptions) -> EvalSet:
     """Open CLIP_benchmark's layout, parquet, or class folders, also in an archive that is alone."""
     layout = wds.find_layout(path)
     if layout is not None:
+        _no_columns(path, options)
         return wds.open_wds(layout, set_name(path), names)
     files = _files_in(path)
     tables = [p for p in files if p.suffix.lower() == PARQUET]
     if tables:
-        return parquet.open_parquet(tables, set_name(path), names)
+        return parquet.open_parquet(tables, set_name(path), names, options)
+    _no_columns(path, options)
     archives = [p for p in files if p.name.lower().endswith(ARCHIVES)]
     folders = [p for p in path.iterdir() if p.is_dir() and not is_hidden(p.name)]
     if len(archives) == 1 and not folders:
@@ -87,7 +92,7 @@ def _open_folder(path: Path, names: str | None, options: SourceOptions) -> EvalS
     return dataclasses.replace(opened, warnings=[*opened.warnings, *beside])
 
 
-def find_table(path: Path, options: SourceOptions) -> Path | None:
+def find_table(path: Path, options: SetOptions) -> Path | None:
     """Return the table of pictures and labels that a path is, or that lies in a folder beside its pictures; None where there is none.
 
     Raises:
@@ -95,7 +100,7 @@ def find_table(path: Path, options: SourceOptions) -> Path | None:
     """
     if path.is_file():
         kind = table_kind(path.name)
-        return path if kind not in (None, "parquet") or (kind and table_set.look_at_table(path)) else None
+        return path if kind not in (None, "parquet") or (kind and table_set.look_at_table(path, options)) else None
     if wds.find_layout(path) is not None:
         return None
     tables = [table.path for table in labelled_tables(_files_in(path), options)]

@@ -16,20 +16,25 @@ from fistful.bow.store.dead_letters import DeadLetter, Refused
 from fistful.bow.store.files import parse_json
 from fistful.bow.store.plain_text import printable
 from fistful.errors import DataError, UsageError
+from fistful.pipelines.read.pictures_in_parquet import STATUS, check_fetched
+from fistful.pipelines.read.source_options import AUTO
 from fistful.wording import some
 
 from .class_folders import SPLITS
 from .class_names import ClassName, from_folders, from_table, heard, odd_names
 from .evaluation_set import SEVERAL, EvalSet, Sample
+from .set_options import ALL, SetOptions
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "png", "webp")
 LABEL_COLUMNS = ("label", "labels", "cls", "class", "fine_label")
+SOURCE = "source"
+"""The column that says where a picture of a pooled set comes from."""
 ROWS = 256
 PART = re.compile(r"(?P<stem>.+)-(?P<part>\d+)-of-(?P<total>\d+)\.parquet")
 
 
-def open_parquet(files: list[Path], name: str, names: str | None) -> EvalSet:
-    """Open a set in parquet files of one schema.
+def open_parquet(files: list[Path], name: str, names: str | None, options: SetOptions = ALL) -> EvalSet:
+    """Open a set in parquet files of one schema, its columns by their usual names or by those that the options give.
 
     Raises:
         UsageError: If the files are of several splits, or a column or the class names are missing.
@@ -41,14 +46,15 @@ def open_parquet(files: list[Path], name: str, names: str | None) -> EvalSet:
     for path, reader in zip(files, readers, strict=True):
         if reader.schema_arrow.names != schema.names:
             raise DataError(f"{path}: columns are {reader.schema_arrow.names}, expected {schema.names} as in {files[0].name}")
-    image, label = _column(schema, IMAGE_COLUMNS, files[0]), _column(schema, LABEL_COLUMNS, files[0])
-    source = "source" if "source" in schema.names else None
+    image = _column(schema, (options.image,) if options.names_images else IMAGE_COLUMNS, files[0], "--image")
+    label = _column(schema, (options.label,) if options.label != AUTO else LABEL_COLUMNS, files[0], "--label")
+    others = [name for name in (SOURCE, STATUS) if name in schema.names]
     classes, warnings = _classes(files, schema, label, names)
     place = {entry.folder: i for i, entry in enumerate(classes)}
     return EvalSet(
         name=name,
         classes=classes,
-        read=lambda: _read(files, image, label, source, place),
+        read=lambda: _read(files, image, label, others, place),
         n_images=sum(reader.metadata.num_rows for reader in readers),
         files=[(path.name, path) for path in files],
         multilabel=is_list(schema.field(label).type),
@@ -103,10 +109,10 @@ def _open(path: Path) -> pq.ParquetFile:
         raise DataError(f"{path}: not a readable parquet file ({check_damage(error, path)})") from None
 
 
-def _column(schema: pa.Schema, wanted: tuple[str, ...], path: Path) -> str:
+def _column(schema: pa.Schema, wanted: tuple[str, ...], path: Path, option: str) -> str:
     found = next((name for name in wanted if name in schema.names), None)
     if found is None:
-        raise UsageError(f"{path}: has no column {' or '.join(wanted)}; found {', '.join(schema.names)}")
+        raise UsageError(f"{path}: has no column {' or '.join(wanted)}; found {', '.join(schema.names)}; {option} COLUMN says which it is")
     return found
 
 
@@ -155,8 +161,8 @@ def _hub_names(schema: pa.Schema, label: str) -> list[str]:
         return []  # another tool's metadata, or none: --names is asked for then
 
 
-def _read(files: list[Path], image: str, label: str, source: str | None, place: dict[str, int]) -> Iterator[Sample | DeadLetter]:
-    columns = [image, label, *([source] if source else [])]
+def _read(files: list[Path], image: str, label: str, others: list[str], place: dict[str, int]) -> Iterator[Sample | DeadLetter]:
+    columns = [image, label, *others]
     for path in files:
         row = 0
         try:
@@ -165,7 +171,8 @@ def _read(files: list[Path], image: str, label: str, source: str | None, place: 
                     name = f"{printable(path.name)}/row {row}"
                     row += 1
                     try:
-                        yield _sample(name, values[image], values[label], place, str(values.get(source) or "") if source else "")
+                        check_fetched(values.get(STATUS))
+                        yield _sample(name, values[image], values[label], place, str(values.get(SOURCE) or ""))
                     except Refused as refused:
                         yield DeadLetter(refused.reason, printable(path.name), name, refused.detail, b"")
         except BROKEN_PARQUET as error:

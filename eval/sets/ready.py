@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from PIL import Image
 
-from fistful.bow.store.dead_letters import DeadLetter, Refused
+from fistful.bow.store.dead_letters import NOT_FETCHED, DeadLetter, Refused
 from fistful.bow.store.images import decode_image
 from fistful.errors import DataError
 
@@ -122,15 +122,16 @@ def _count(sample: Sample | DeadLetter, half: Half, tally: ImageTally) -> str | 
 
 
 def check_refused(name: str, tally: ImageTally, limit: float) -> None:
-    """Check that not too many images of a set were refused.
+    """Check that not too many images of a set were refused; what img2dataset could not fetch is no fault of them.
 
     Raises:
         DataError: If so; the message names the first.
     """
-    if len(tally.letters) > limit * tally.looked_at:
-        first = tally.letters[0]
+    bad = [letter for letter in tally.letters if letter.reason != NOT_FETCHED]
+    if len(bad) > limit * tally.looked_at:
+        first = bad[0]
         raise DataError(
-            f"{name}: {len(tally.letters)} of {tally.looked_at} images refused, the first {first.place} ({first.reason}: {first.detail}); "
+            f"{name}: {len(bad)} of {tally.looked_at} images refused, the first {first.place} ({first.reason}: {first.detail}); "
             f"expected at most {limit:.0%}; --max-bad-fraction allows more"
         )
 

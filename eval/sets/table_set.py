@@ -31,13 +31,14 @@ from fistful.pipelines.read.listings import (
     read_named_rows,
 )
 from fistful.pipelines.read.pictures import address_of, read_picture
-from fistful.pipelines.read.source_options import SourceOptions
+from fistful.pipelines.read.source_options import AUTO
 from fistful.pipelines.read.table_head import PictureColumn, column_names, picture_column_of
 from fistful.pipelines.read.units import Kind, Unit
 from fistful.wording import counted
 
 from .class_names import TABLE, ClassName, from_table, heard, name_classes, odd_names
 from .evaluation_set import SEVERAL, EvalSet, Sample
+from .set_options import SetOptions
 
 LABEL_COLUMNS = ("label", "labels", "class", "class_name", "category", "target", "cls", "fine_label")
 NUMBER = re.compile(r"(-?\d+)(\.0)?")
@@ -57,44 +58,46 @@ class Table:
     """Columns that may hold the labels; none in a table of captions."""
 
 
-def look_at_table(path: Path) -> Table | None:
+def look_at_table(path: Path, options: SetOptions) -> Table | None:
     """Return how a table names pictures that lie in files, and labels; None for a file that is no such table."""
     kind = table_kind(path.name)
-    column = None if kind is None else picture_column_of(str(path), kind, SourceOptions())
+    column = None if kind is None else picture_column_of(str(path), kind, options)
     if kind is None or column is None or column.holds == IN_PARQUET:
         return None
-    return Table(path, kind, column, label_columns(column))
+    return Table(path, kind, column, label_columns(column, options))
 
 
-def label_columns(column: PictureColumn) -> tuple[str, ...]:
-    """Return which columns of a table may hold labels, the likeliest first."""
+def label_columns(column: PictureColumn, options: SetOptions) -> tuple[str, ...]:
+    """Return which columns of a table may hold labels, the likeliest first; where one is asked for that alone, if it is there."""
+    if options.label != AUTO:
+        return (options.label,) if options.label in column.columns else ()
     lowered = {name.lower(): name for name in reversed(column.columns)}
     return tuple(lowered[name] for name in LABEL_COLUMNS if name in lowered)
 
 
-def labelled_tables(files: Sequence[Path], options: SourceOptions) -> list[Table]:
+def labelled_tables(files: Sequence[Path], options: SetOptions) -> list[Table]:
     """Return the tables among some files that name pictures on this machine, and labels."""
-    looked = (look_at_table(path) for path in files if path.name != TABLE)
+    looked = (look_at_table(path, options) for path in files if path.name != TABLE)
     return [table for table in looked if table and table.labels and table.column.holds == "names" and _root(table, options)]
 
 
-def open_table(path: Path, name: str, names: str | None, options: SourceOptions, around: Path | None = None) -> EvalSet:
+def open_table(path: Path, name: str, names: str | None, options: SetOptions, around: Path | None = None) -> EvalSet:
     """Open a table of pictures and labels.
 
     Args:
         path: The table.
         name: What to call the set.
         names: A names table, or None for labels that are names.
-        options: --split, by the column of that name, while the classes are those of all pictures; --images-root.
+        options: Its columns; --split, by the column of that name, while the classes are those of all pictures; --images-root.
         around: The folder that is the set, where that was named: pictures in it that no row names are told.
 
     Raises:
         UsageError: If it names no pictures that lie on this machine, or has no labels, or its labels are numbers without names.
     """
-    table = look_at_table(path)
+    table = look_at_table(path, options)
     root = _check(path, table, options)
     assert table is not None
-    found = _read_labels(path, table, options.split)
+    found = _read_labels(path, table, options)
     labels, unit, label = found.labels, found.unit, found.column
     classes, warnings = _classes(path, label, found.every, names)
     pictures = _Pictures(unit, found.letters, labels, _addresses(labels, root, path))
@@ -119,23 +122,28 @@ def open_table(path: Path, name: str, names: str | None, options: SourceOptions,
     )
 
 
-def _root(table: Table, options: SourceOptions) -> str | None:
+def _root(table: Table, options: SetOptions) -> str | None:
     return find_root(str(table.path), table.column.first, options)
 
 
-def _check(path: Path, table: Table | None, options: SourceOptions) -> str:
+def _check(path: Path, table: Table | None, options: SetOptions) -> str:
     """Return the folder that names of pictures start from.
 
     Raises:
         UsageError: If the table lacks something.
     """
     if table is None:
-        raise UsageError(f"{path}: no column names pictures{_columns(path)}; expected one of paths such as image, file_name or path")
+        expected = "one of paths such as image, file_name or path; --image COLUMN says which it is"
+        raise UsageError(f"{path}: no column names pictures{_columns(path, options)}; expected {expected}")
     column = table.column
+    if not column.place:
+        raise UsageError(f"--image {column.name}: {path} has no such column ({_quoted(column.columns)})")
+    if options.label != AUTO and not table.labels:
+        raise UsageError(f"--label {options.label}: {path} has no such column ({_quoted(column.columns)})")
     if not table.labels:
         expected = f"{', '.join(LABEL_COLUMNS[:-1])} or {LABEL_COLUMNS[-1]}"
         has = f"names pictures in its column {column.name}, and has neither labels nor captions ({_quoted(column.columns)})"
-        raise UsageError(f"{path}: {has}; expected a column {expected}")
+        raise UsageError(f"{path}: {has}; expected a column {expected}; --label COLUMN or --caption COLUMN says which it is")
     if column.holds == "web":
         way = f"img2dataset --url_list {path.name} --input_format {table.kind} --url_col {column.name} --output_format files"
         raise UsageError(f"{path}: names pictures on the web, which are not fetched here; {way} --output_folder DIR does")
@@ -148,9 +156,9 @@ def _check(path: Path, table: Table | None, options: SourceOptions) -> str:
     return root
 
 
-def _columns(path: Path) -> str:
+def _columns(path: Path, options: SetOptions) -> str:
     kind = table_kind(path.name)
-    names = column_names(str(path), kind, SourceOptions()) if kind else []
+    names = column_names(str(path), kind, options) if kind else []
     return f" ({_quoted(names)})" if names else ""
 
 
@@ -230,19 +238,24 @@ class _Labels:
     notes: list[str]
 
 
-def _read_labels(path: Path, table: Table, split: str) -> _Labels:
+def _read_labels(path: Path, table: Table, options: SetOptions) -> _Labels:
     """Read the labels of one split, or of all.
 
     Raises:
         UsageError: If there is no such split.
     """
+    split = options.split
     splits = (SPLIT,) if SPLIT in table.column.columns else ()
     if split and not splits:
         raise UsageError(f"--split {split}: {path} has no column {SPLIT}")
     unit = Unit(0, table.kind, str(path), printable(path.name), 0, 0)
+<<<<<<< HEAD
     rows = read_named_rows(unit, SourceOptions(columns=",".join((*table.labels, *splits))))
     if rows.letters and not rows.names:
         raise UsageError(none_readable(path, rows.letters))
+=======
+    rows = read_named_rows(unit, dataclasses.replace(options, columns=",".join((*table.labels, *splits)), split=""))
+>>>>>>> scores
     told: list[dict[str, Any]] = [json.loads(text) for text in rows.extra]
     column, own = _choose_labels(table, told)
     taken = [i for i, fields in enumerate(told) if not split or fields.get(SPLIT) == split]

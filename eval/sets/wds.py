@@ -68,7 +68,7 @@ def open_wds(layout: Layout, name: str, names: str | None) -> EvalSet:
     table = Path(names) if names is not None else layout.root / CLASS_NAMES
     if not table.is_file():
         raise UsageError(f"{table}: no such file; expected one class name on each line, in the order of the numbers in .cls")
-    classes = _classes(table, given=names is not None)
+    classes, taken = _classes(table, given=names is not None)
     shards, warnings = _shards(layout.split)
     counts = {shard: _count_images(shard) for shard in shards}
     return EvalSet(
@@ -79,6 +79,7 @@ def open_wds(layout: Layout, name: str, names: str | None) -> EvalSet:
         files=[(path.name, path) for path in shards],
         multilabel=kind == MULTILABEL,
         templates=_lines(layout.root / TEMPLATES),
+        taken=taken,
         warnings=[*warnings, *_without_images(counts), *odd_names(classes)],
     )
 
@@ -98,20 +99,20 @@ def open_retrieval(layout: Layout) -> tuple[list[Path], list[str]]:
     return [shard for shard in shards if shard.stat().st_size], warnings
 
 
-def _classes(table: Path, *, given: bool) -> list[ClassName]:
-    """Return the classes in the order of their numbers."""
-    key, named = read_table(table) if given else (None, [])
+def _classes(table: Path, *, given: bool) -> tuple[list[ClassName], list[str]]:
+    """Return the classes in the order of their numbers, and how a table that was given was read."""
+    key, named, taken = read_table(table) if given else (None, [], "")
     if key is not None:
         numbers = [entry.folder for entry in named]
         if {*numbers} != {*map(str, range(len(numbers)))}:
             raise UsageError(f"--names {table}: its column {key} holds {numbers[0]!r}, ..., expected the numbers in .cls, from 0")
-        return sorted(named, key=lambda entry: int(entry.folder))
+        return sorted(named, key=lambda entry: int(entry.folder)), [taken]
     lines = _lines(table)
     if "" in lines:
         raise DataError(
             f"{table} row {lines.index('') + 1}: found no class name, expected one in each row: their places are the numbers in .cls"
         )
-    return named or [ClassName(str(i), line) for i, line in enumerate(lines)]
+    return named or [ClassName(str(i), line) for i, line in enumerate(lines)], [taken] if taken else []
 
 
 def _lines(path: Path) -> list[str]:

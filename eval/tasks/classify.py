@@ -10,6 +10,7 @@ import csv
 import dataclasses
 import io
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,6 +29,7 @@ from fistful.bow.vocabulary import FILE as VOCABULARY
 from fistful.bow.vocabulary import read_vocabulary
 from fistful.bow.words import WordOptions
 from fistful.errors import DataError, UsageError
+from fistful.pipelines.read.pictures import read_picture
 from fistful.pipelines.read.source_options import SourceOptions
 from fistful.progress import progress_bar
 from fistful.terminal import show_in_line
@@ -41,7 +43,7 @@ from ..sets.class_names import ClassName, alike, heard, read_table
 from . import zeroshot
 from .classifier import Classifier, build_classifiers
 from .coverage import ClassCover, cover_classes, read_word_options
-from .own_images import Lost, find_images
+from .own_images import Lost, OwnImage, find_images, unpacked
 from .prompts import build_prompts, check_prompts, options_for
 
 FORMATS = (".csv", ".jsonl")
@@ -94,6 +96,7 @@ class Answer:
     """What an image is taken for."""
 
     image: str
+    """Its path, or what the table calls it that names it."""
     name: str | None
     """The best class; None for none of these, or for an image that cannot be read."""
     probability: float | None
@@ -127,7 +130,8 @@ class LoadedModel:
         paths = [] if isinstance(images, str | Path) else list(images)  # may be an iterator, which is used up once
         if isinstance(images, str | Path) or not all(isinstance(image, str | Path) for image in paths):
             raise UsageError("images: expected a list of paths of image files")
-        return list(answers(self.encoder, paths, _check_names(_check_call(names), "names"), config))
+        own = [OwnImage(str(path), Path(path)) for path in paths]
+        return list(answers(self.encoder, own, _check_names(_check_call(names), "names"), config))
 
     def embed_images(self, images: Iterable[str | Path | bytes], batch_size: int = 64) -> np.ndarray:
         """Return the embeddings of images, float32 (n, d) of length 1, in their order.
@@ -183,11 +187,9 @@ def _list_of_texts(texts: Iterable[str]) -> list[str]:
 def _pixels(encoder: Encoder, image: str | Path | bytes, name: str) -> np.ndarray:
     """Return an image as the model takes it."""
     try:
-        return encoder.prepare(decode_image(image if isinstance(image, bytes) else Path(image).read_bytes()))
+        return encoder.prepare(decode_image(image if isinstance(image, bytes) else read_picture(os.path.abspath(image))))
     except Refused as refused:
         raise DataError(f"{name}: cannot be read ({refused.reason}: {refused.detail})") from None
-    except OSError as error:
-        raise DataError(f"{name}: cannot be read ({error.strerror})") from None
 
 
 def load(model: str | Path, device: Device = "auto") -> LoadedModel:
@@ -204,7 +206,7 @@ def classify(model: str, *images: str, names: str, out: str | Path | None = None
 
     Args:
         model: Run folder, model folder, open_clip local folder, or `module:function`.
-        images: Image files, folders, globs, and tables that name images.
+        images: Image files, folders, globs, tables that name images, and tars and parquet files that hold them.
         names: File with one class name on each line, or a TSV or CSV with a column name.
         out: CSV or JSONL file to write, by its ending; None for none.
         config: How.
@@ -221,14 +223,16 @@ def classify(model: str, *images: str, names: str, out: str | Path | None = None
     if out is not None:
         check_above(out)
     lost: list[Lost] = []
-    paths = find_images(images, lost=lost, options=SourceOptions(images_root=config.images_root))
-    classes = _check_names(read_table(Path(names))[1], f"--names {names}")
+    own = find_images(images, lost=lost, options=SourceOptions(images_root=config.images_root))
+    named = read_table(Path(names))
+    classes = _check_names(named.classes, f"--names {names}")
     encoder, found = load_encoder(model, config.device), []
     check_pictures(encoder)
-    for line in never_learnt(model, classes, synonyms=config.synonyms):
+    for line in (named.taken, *never_learnt(model, classes, synonyms=config.synonyms)):
         print(line, file=sys.stderr)
-    with progress_bar("classify", len(paths), config.progress) as update:
-        for answer in answers(encoder, paths, classes, config):
+    packed = any(not isinstance(one, OwnImage) for one in own)  # whose images nobody has counted
+    with progress_bar("classify", 0 if packed else len(own), config.progress) as update:
+        for answer in answers(encoder, unpacked(own), classes, config):
             found.append(answer)
             update(len(found), "")
     found += [_unread(*one) for one in lost]
@@ -283,7 +287,7 @@ def never_learnt(model: str, classes: Sequence[ClassName], *, synonyms: bool = F
     return lines
 
 
-def answers(encoder: Encoder, images: Sequence[str | Path], classes: Sequence[ClassName], config: ClassifyConfig) -> Iterator[Answer]:
+def answers(encoder: Encoder, images: Iterable[OwnImage], classes: Sequence[ClassName], config: ClassifyConfig) -> Iterator[Answer]:
     """Classify images batch by batch; one that cannot be read gets an answer that says why."""
     names = [entry.name for entry in classes]
     options = options_for(encoder, WordOptions())
@@ -292,28 +296,28 @@ def answers(encoder: Encoder, images: Sequence[str | Path], classes: Sequence[Cl
         (classifier,) = build_classifiers(encoder, [prompts], classes)
     stream = iter(images)
     while batch := list(islice(stream, config.batch_size)):
-        read = [_read(encoder, Path(path)) for path in batch]
-        fine = [(path, pixels) for path, pixels in zip(batch, read, strict=True) if isinstance(pixels, np.ndarray)]
+        read = [_read(encoder, image.source) for image in batch]
+        fine = [(image.name, pixels) for image, pixels in zip(batch, read, strict=True) if isinstance(pixels, np.ndarray)]
         judged = iter(_judge(encoder, classifier, fine, names, config))
-        for path, pixels in zip(batch, read, strict=True):
-            yield _unread(str(path), pixels) if isinstance(pixels, str) else next(judged)
+        for image, pixels in zip(batch, read, strict=True):
+            yield _unread(image.name, pixels) if isinstance(pixels, str) else next(judged)
 
 
-def _read(encoder: Encoder, path: Path) -> np.ndarray | str:
+def _read(encoder: Encoder, source: Path | bytes | Refused) -> np.ndarray | str:
     try:
-        return encoder.prepare(decode_image(path.read_bytes()))
+        if isinstance(source, Refused):
+            raise source
+        return encoder.prepare(decode_image(read_picture(os.path.abspath(source)) if isinstance(source, Path) else source))
     except Refused as refused:
         return f"{refused.reason}: {refused.detail}"
-    except OSError as error:
-        return f"no_image: {error.strerror}"
 
 
 def _judge(
-    encoder: Encoder, classifier: Classifier, fine: list[tuple[str | Path, np.ndarray]], names: Sequence[str], config: ClassifyConfig
+    encoder: Encoder, classifier: Classifier, fine: list[tuple[str, np.ndarray]], names: Sequence[str], config: ClassifyConfig
 ) -> list[Answer]:
     if not fine:
         return []
-    paths, pixels = [str(path) for path, _ in fine], np.stack([pixels for _, pixels in fine])
+    paths, pixels = [name for name, _ in fine], np.stack([pixels for _, pixels in fine])
     if classifier.prompts == "head":
         assert encoder.word_scores is not None
         scores_NC = zeroshot.head_scores(encoder.word_scores(pixels), classifier.weights)

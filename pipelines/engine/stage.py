@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from fistful.bow.store import manifest
-from fistful.bow.store.dead_letters import DEAD_LETTER_SCHEMA, DeadLetter, Letters
+from fistful.bow.store.dead_letters import DEAD_LETTER_SCHEMA, NOT_FETCHED, DeadLetter, Letters
 from fistful.bow.store.files import parse_json, write_bytes, write_json
 from fistful.bow.store.folders import entries, in_store, lies_in
 from fistful.bow.store.identity import canonical_json, check_numbers, execution, sha256_hex
@@ -136,7 +136,7 @@ def seen(folder: Path) -> list[str]:
         return []
 
 
-NOT_BAD = ("no_label",)
+NOT_BAD = ("no_label", NOT_FETCHED)
 """Reasons that are no fault of the data: they do not count against --max-bad-fraction."""
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from fistful.bow.store.columns import is_bytes, is_text, stored_type
-from fistful.bow.store.dead_letters import Refused
+from fistful.bow.store.dead_letters import NOT_FETCHED, Refused
 from fistful.bow.store.images import MAX_MEMBER
 from fistful.errors import UsageError
 
@@ -20,7 +20,7 @@ from .source_options import NONE, SourceOptions, usual_name
 
 BYTES_IN = ("image", "jpg", "jpeg", "png", "webp", "img", "picture", "photo", "image_bytes", "bytes", "image_data", "data", "content")
 """Names of columns that hold pictures, the likeliest first."""
-STATUS, SUCCESS = "status", "success"
+STATUS, SUCCESS, FAILED = "status", "success", "failed_to_"
 """img2dataset's column that says whether a picture was fetched."""
 PICTURE_ROWS = 256
 """Rows read at a time where each has a picture: some tens of megabytes."""
@@ -63,6 +63,16 @@ def all_fetched(columns: Mapping[str, Any]) -> bool:
     return STATUS not in columns or set(columns[STATUS].unique().to_pylist()) <= {SUCCESS, None}
 
 
+def check_fetched(status: object) -> None:
+    """Check what img2dataset says of a row; None if nothing does.
+
+    Raises:
+        Refused: not_fetched, where it failed; no_image, where the column says something else.
+    """
+    if status not in (SUCCESS, None):
+        raise Refused(NOT_FETCHED if str(status).startswith(FAILED) else "no_image", f"status {status}")
+
+
 def picture_in(value: Any, status: object) -> tuple[bytes | None, str]:
     """Return a picture's bytes, and the name of its file.
 
@@ -71,10 +81,9 @@ def picture_in(value: Any, status: object) -> tuple[bytes | None, str]:
         status: What img2dataset says of the row; None if nothing does.
 
     Raises:
-        Refused: no_image, where there is neither; bad_name, where it is too large.
+        Refused: not_fetched, where img2dataset failed; no_image, where there is neither; bad_name, where it is too large.
     """
-    if status not in (SUCCESS, None):
-        raise Refused("no_image", f"status {status}")
+    check_fetched(status)
     if value is None:
         return None, ""
     while isinstance(value, pa.DictionaryScalar | pa.ExtensionScalar):

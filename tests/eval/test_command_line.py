@@ -62,7 +62,10 @@ def test_the_verb_is_a_function_too(here: Path) -> None:
 
 FAULTS = [
     ("classify", 'Command "classify" parameter MODEL requires an argument. fistful classify --help shows what there is.'),
-    ("classify {model} --names names.txt", "no IMAGES given; expected image files, folders of them, or a table that names them"),
+    (
+        "classify {model} --names names.txt",
+        "no IMAGES given; expected image files, folders of them, tars or parquet files of them, or a table that names them",
+    ),
     ("classify {model} mine", 'Command "classify" parameter --names requires an argument. fistful classify --help shows what there is.'),
     (
         "classify {model} mine --names none.txt",
@@ -77,7 +80,8 @@ FAULTS = [
     ("classify {model} none.png --names names.txt", "none.png: no such image or folder"),
     (
         "classify {model} empty --names names.txt",
-        "empty: no images; expected files that end in jpg, jpeg, png, webp, jfif, jpe, folders of them, or a table that names them",
+        "empty: no images; expected files that end in jpg, jpeg, png, webp, jfif, jpe, folders of them, "
+        "tars or parquet files of them, or a table that names them",
     ),
     (
         "classify nowhere mine --names names.txt",
@@ -104,6 +108,7 @@ def test_a_call_at_fault_ends_with_2_in_one_line_that_says_what_to_do(
 def test_images_none_of_which_can_be_read_end_with_3(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["classify", MODEL, "mine/broken.jpg", "--names", "names.txt"]) == 3
     assert capsys.readouterr().err == (
+        "names.txt: 3 class names, one a line: something red, a green thing, blue\n"
         "fistful: mine/broken.jpg: cannot be read (bad_image: not a JPEG, PNG, WEBP image (UnidentifiedImageError; "
         "starts with b'nothing')); expected at least one image that can\n"
     )

@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -20,6 +21,7 @@ from fistful.errors import DataError, UsageError
 from fistful.eval.evaluate import evaluate, model_name
 from fistful.eval.evaluate_config import EvaluateConfig
 from fistful.eval.results import read_results, results_table
+from tests.support.squares import SQUARES, square
 
 QUIET = {"progress": False}
 
@@ -109,7 +111,8 @@ def test_a_broken_image_is_refused_by_name_and_rows_add_up(squares, colours, tmp
     assert result["refused"] == {"bad_image": 1}
     assert result["refused_images"] == ["green/broken.jpg"]
     assert result["n_in"] == result["metrics"]["n"] + 1 == 13
-    assert "1 of 13 images refused, the first green/broken.jpg (bad_image)" in result["warnings"]
+    said = "1 of 13 images refused, the first green/broken.jpg (bad_image: not a JPEG, PNG, WEBP image"
+    assert [line for line in result["warnings"] if line.startswith(said)]
     letters = pq.read_table(tmp_path / "r" / "dead_letters" / "colours--squares--name.parquet").to_pylist()
     assert [(letter["reason"], letter["place"], letter["raw"]) for letter in letters] == [
         ("bad_image", "green/broken.jpg", b"not an image")
@@ -139,6 +142,18 @@ def test_too_many_broken_images_end_the_evaluation(squares, colours, tmp_path):
         DataError, match=r"squares: 3 of 15 images refused, the first green/x0.jpg .* at most 10%; --max-bad-fraction allows more"
     ):
         evaluate(colours(), data=(str(squares),), out=tmp_path / "r", config=config())
+    more = config(max_bad_fraction=0.3)  # as the message says
+    assert read_results(evaluate(colours(), data=(str(squares),), out=tmp_path / "r", config=more))[0]["metrics"]["n"] == 12
+
+
+def test_what_img2dataset_did_not_fetch_is_no_bad_image(colours, tmp_path):
+    images = [square(SQUARES["red"], i) if i % 2 else None for i in range(8)]
+    states = ["success" if image else "failed_to_download" for image in images]
+    pq.write_table(pa.table({"jpg": images, "label": ["red", "blue"] * 4, "status": states}), tmp_path / "labels.parquet")
+    pq.write_table(pa.table({"jpg": images, "caption": ["a red square"] * 8, "status": states}), tmp_path / "texts.parquet")
+    data = (str(tmp_path / "labels.parquet"), str(tmp_path / "texts.parquet"))
+    for result in read_results(evaluate(colours(), data=data, out=tmp_path / "r", config=config())):
+        assert (result["metrics"]["n"], result["refused"]) == (4, {"not_fetched": 4})
 
 
 def test_the_limit_on_broken_images_is_a_share_of_the_half_that_is_looked_at(squares, colours, tmp_path):
@@ -378,6 +393,10 @@ def test_every_option_says_whether_it_decides_the_output_and_does_as_it_says(squ
         "device",
         "split",
         "rerank",
+        "caption",
+        "image",
+        "label",
+        "delimiter",
     }  # of these: test_duplicates, test_probe, test_device, test_table_set, test_reranking
     for name, value in other.items():
         if roles[name] == "execution":

@@ -168,7 +168,7 @@ LOUD: list[tuple[Callable[[Path], list[str]], str]] = [
     (near_duplicates, "1 of 10 images are near-duplicates of training images, the first red/again.jpg"),
     (seen_labels, "the image tower was trained with ImageNet's labels: on ImageNet's classes this is not zero-shot"),
     (cut_prompts, "prompts simple7: 18 of 21 are cut off by the context of 3"),
-    (refused_images, "1 of 37 images refused, the first red/broken.png (bad_image)"),
+    (refused_images, "1 of 37 images refused, the first red/broken.png (bad_image: not a JPEG, PNG, WEBP image"),
 ]
 
 

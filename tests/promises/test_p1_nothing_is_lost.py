@@ -122,7 +122,7 @@ def test_every_reason_of_a_tar_is_in_the_dead_letters(tmp_path: Path) -> None:
     assert {file for _, file, _, _ in found} == {"00000.tar"}
     refused = check_sums(out)
     assert refused["no_caption"] == 2
-    assert set(refused) == {*REASONS} - {"bad_row", "no_label"}
+    assert set(refused) == {*REASONS} - {"bad_row", "no_label", "not_fetched"}
     assert [row["source_key"] for row in rows(out, "index")] == ["good", "last"]
     check_sums(counts)
 

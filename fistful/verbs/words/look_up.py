@@ -279,7 +279,7 @@ def read_classes(spec: str) -> list[ClassName]:
         raise UsageError(f"--classes {spec}: no such file; expected imagenet1k, a file of names, or an evaluation set")
     if path.is_dir() or path.name.lower().endswith((*ARCHIVES, PARQUET)):
         return open_set(spec, None).classes
-    return names.read_table(path)[1]
+    return names.read_table(path).classes
 
 
 # Bags under a rule

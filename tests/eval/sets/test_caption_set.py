@@ -16,7 +16,7 @@ from fistful.eval.evaluate_config import EvaluateConfig
 from fistful.eval.results import read_results, results_table
 from fistful.eval.sets.caption_set import NO_WORDS, is_captioned, open_source
 from fistful.eval.sets.evaluation_set import Sample
-from fistful.pipelines.read.source_options import SourceOptions
+from fistful.eval.sets.set_options import SetOptions
 from tests.support.evaluation_sets import clip_benchmark_set, make
 from tests.support.pictures import picture
 from tests.support.shapes import SHAPES, Pictures, coco, kaggle, karpathy, real_pictures, text_files
@@ -85,7 +85,7 @@ def test_a_split_is_taken_where_the_document_says_it(tmp_path):
     document = json.loads((tmp_path / "dataset.json").read_text())
     document["images"][2]["split"] = "test"
     (tmp_path / "dataset.json").write_text(json.dumps(document))
-    assert open_source(str(tmp_path), SourceOptions(split="test")).captions == [["a blue square", "blue!"]]
+    assert open_source(str(tmp_path), SetOptions(split="test")).captions == [["a blue square", "blue!"]]
     assert open_source(str(tmp_path)).taken == [
         "dataset.json: Karpathy's captions (splits test, train together; --split takes one): 4 pictures, 8 captions"
     ]
@@ -133,3 +133,37 @@ def test_captions_without_pictures_say_what_was_looked_for(tmp_path, colours):
         f"--data {tmp_path}/t.csv: has captions and no pictures that can be found; t.csv: captions alone; its column image names pictures "
         "such as a.jpg, and none of the first 1 lies in its folder or beside it; --images-root FOLDER says where they lie"
     )
+
+
+def test_the_caption_column_is_called_as_one_says_and_wins_over_labels(colours, tmp_path):
+    make(tmp_path, "a.png", "b.png")
+    path = tmp_path / "t.csv"
+    path.write_text("Bild;Text 1;Beschreibung;label\na.png;x;a cat;cat\nb.png;x;a dog;dog\n")
+    options = SetOptions(caption="Beschreibung", image="Bild", delimiter="semicolon")
+    for spec in (path, tmp_path):
+        assert is_captioned(spec, options)
+        assert not is_captioned(spec, SetOptions(label="label"))
+        assert open_source(str(spec), options).captions == [["a cat"], ["a dog"]]
+    with pytest.raises(UsageError, match="Beschribung"):
+        evaluate(colours(), data=(str(path),), out=tmp_path / "r", config=EvaluateConfig(progress=False, caption="Beschribung"))
+
+
+def test_folders_that_img2dataset_wrote_are_no_classes(tmp_path):
+    for number in ("00000", "00001"):
+        (tmp_path / number).mkdir()
+        text_files(tmp_path / number, colour_pictures(2))
+        (tmp_path / f"{number}_stats.json").write_text("{}")
+        (tmp_path / f"{number}.parquet").write_bytes(b"its metadata")
+    assert is_captioned(tmp_path)
+    assert len(open_source(str(tmp_path)).captions) == 4
+    (tmp_path / "00001_stats.json").unlink()
+    assert not is_captioned(tmp_path)
+
+
+def test_captions_none_of_whose_pictures_can_be_used_name_the_first(colours, tmp_path):
+    kaggle(tmp_path, colour_pictures(2))
+    for place in (tmp_path / "Images").iterdir():
+        place.write_bytes(b"broken")
+    config = EvaluateConfig(progress=False, max_bad_fraction=1.0)
+    with pytest.raises(DataError, match=r"no captioned image that can be used \(2 refused; the first .*000\.?\w*: not a JPEG"):
+        evaluate(colours(), data=(str(tmp_path),), out=tmp_path / "r", config=config)

@@ -13,6 +13,10 @@ from tests.support.evaluation_sets import clip_benchmark_set, make, write_parque
 from tests.support.squares import SQUARES, square
 
 RED = square(SQUARES["red"])
+COLUMNS = (
+    ", expected one called name, and folder, wnid or id if names belong to folders or numbers; "
+    "if each line is one class name, put a line above them that says name"
+)
 
 
 def test_what_lies_beside_wordnet_ids_does_not_make_names_of_them(tmp_path: Path) -> None:
@@ -102,6 +106,13 @@ def test_names_that_are_one_text_to_a_model_are_told() -> None:
     ]
 
 
+def test_many_names_that_are_one_text_to_a_model_make_one_line() -> None:
+    classes = [ClassName(name, name) for name in ("CAT", "COW", "DOG", "OWL", "PIG", "cat", "cow", "dog", "owl")]
+    assert odd_names(classes) == [
+        "4 names are one text to a model, shared by several classes: 'CAT' and 'cat', 'COW' and 'cow', 'DOG' and 'dog' and 1 more"
+    ]
+
+
 def test_empty_names_are_refused_wherever_a_set_has_them(tmp_path: Path) -> None:
     root = clip_benchmark_set(tmp_path / "wds", [{"a.jpg": RED, "a.cls": b"1"}], "cat\n\ndog\n")
     with pytest.raises(DataError, match=r"classnames.txt row 2: found no class name, expected one in each row"):
@@ -127,12 +138,15 @@ def test_names_of_a_set_in_shards_may_come_from_a_table_in_any_order(tmp_path: P
 @pytest.mark.parametrize(
     ("file", "data", "message"),
     [
-        ("n.csv", b"a,cat\nb,dog\n", "--names {path}: its first row has the columns 'a', 'cat', expected one called name"),
+        ("n.csv", b"a,cat\nb,dog\n", "--names {path}: its first row has the columns 'a', 'cat'" + COLUMNS),
+        ("n.csv", b"id;klasse\r\n1;dog\r\n2;cat\r\n", "--names {path}: its first row has the columns 'id', 'klasse'" + COLUMNS),
+        ("n.txt", b"id|Klasse\n1|dog\n", "--names {path}: its first row has the columns 'id', 'klasse'" + COLUMNS),
+        ("n.txt", b"id,Klasse\n\n1,dog\n", "--names {path}: its first row has the columns 'id', 'klasse'" + COLUMNS),
         ("n.csv", b"folder,name\na,crane, bird\n", "{path} row 2: found 3 cells, expected 2 as in the first row"),
         (
             "n.csv",
             b"folder,name,name\na,b,c\n",
-            "--names {path}: its first row has the columns 'folder', 'name', 'name', expected one called name",
+            "--names {path}: its first row has the columns 'folder', 'name', 'name'" + COLUMNS,
         ),
         ("n.csv", b'folder,name\na,"crane\nb,dog\n', "{path}: not readable as a table (unexpected end of data)"),
         ("n.tsv", b"folder\tname\na\t\n", "{path} row 2: found folder 'a' and name '', expected both"),
@@ -149,3 +163,24 @@ def test_a_file_of_names_at_fault_says_where(tmp_path: Path, file: str, data: by
     with pytest.raises((UsageError, DataError)) as error:
         read_table(tmp_path / file)
     assert str(error.value) == message.format(path=tmp_path / file)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("Klasse\r\ndog\r\ncat\r\n", "n.csv: 3 class names, one a line: Klasse, dog, cat"),
+        ("dog; big\ncat\n", "n.csv: 2 class names, one a line: dog; big, cat"),
+        ("name\ndog, big\ncat, small\n", "n.csv: 2 class names, of its column name: dog, big, cat, small"),
+        ("id;name\n0;dog\n1;cat\n", "n.csv: 2 class names, of its column name: dog, cat"),
+    ],
+)
+def test_how_a_file_of_names_was_read_is_said(tmp_path: Path, text: str, line: str) -> None:
+    (tmp_path / "n.csv").write_text(text)
+    assert read_table(tmp_path / "n.csv").taken == line
+
+
+def test_a_list_for_a_set_in_shards_is_told_with_its_results(tmp_path: Path) -> None:
+    root = clip_benchmark_set(tmp_path / "wds", [{"a.jpg": RED, "a.cls": b"1"}])
+    (tmp_path / "n.txt").write_text("Klasse\nkitten\n")
+    assert open_set(str(root), str(tmp_path / "n.txt")).taken == ["n.txt: 2 class names, one a line: Klasse, kitten"]
+    assert open_set(str(root), None).taken == []

@@ -19,7 +19,7 @@ from fistful.eval.evaluate_config import EvaluateConfig
 from fistful.eval.results import read_results, results_table
 from fistful.eval.sets.evaluation_set import EvalSet, Sample
 from fistful.eval.sets.layouts import open_set
-from fistful.pipelines.read.source_options import SourceOptions
+from fistful.eval.sets.set_options import SetOptions
 from tests.support.evaluation_sets import RED, make
 
 QUIET = EvaluateConfig(progress=False, prompts=("name",))
@@ -156,14 +156,14 @@ def test_the_content_of_pictures_and_table_counts(tmp_path):
 def test_a_split_is_taken_where_the_table_says_it(tmp_path):
     make(tmp_path, "a.png", "b.png", "c.png")
     path = table(tmp_path / "t.csv", "a.png,cat,train", "b.png,cat,test", "c.png,dog,train", header="image,label,split")
-    opened = open_set(str(path), None, options=SourceOptions(split="test"))
+    opened = open_set(str(path), None, options=SetOptions(split="test"))
     assert (seen(opened), [c.name for c in opened.classes], opened.warnings) == ([("b.png", ["cat"])], ["cat", "dog"], [])
     assert open_set(str(path), None).warnings == ["the splits test, train are scored together; --split takes one"]
     with pytest.raises(UsageError) as error:
-        open_set(str(path), None, options=SourceOptions(split="val"))
+        open_set(str(path), None, options=SetOptions(split="val"))
     assert str(error.value) == f"--split val: {path} has the splits test, train"
     with pytest.raises(UsageError) as error:
-        open_set(str(make(tmp_path / "folders", "cat/a.png", "dog/b.png")), None, options=SourceOptions(split="val"))
+        open_set(str(make(tmp_path / "folders", "cat/a.png", "dog/b.png")), None, options=SetOptions(split="val"))
     assert str(error.value) == f"--split val: {tmp_path}/folders is no table that says splits; name the folder or the files of one split"
 
 
@@ -171,7 +171,7 @@ def test_pictures_may_lie_elsewhere(tmp_path):
     make(tmp_path / "pictures", "a.png", "b.png")
     (tmp_path / "tables").mkdir()
     path = table(tmp_path / "tables" / "t.csv", "a.png,cat", "b.png,dog")
-    elsewhere = SourceOptions(images_root=str(tmp_path / "pictures"))
+    elsewhere = SetOptions(images_root=str(tmp_path / "pictures"))
     assert seen(open_set(str(path), None, options=elsewhere)) == [("a.png", ["cat"]), ("b.png", ["dog"])]
 
 
@@ -191,9 +191,14 @@ def test_results_of_another_split_are_others(squares, colours, tmp_path):
             "image,kind",
             "a.png,cat",
             "names pictures in its column image, and has neither labels nor captions ('image', 'kind'); expected a column label, labels, "
-            "class, class_name, category, target, cls or fine_label",
+            "class, class_name, category, target, cls or fine_label; --label COLUMN or --caption COLUMN says which it is",
         ),
-        ("number,label", "1,cat", "no column names pictures ('number', 'label'); expected one of paths such as image, file_name or path"),
+        (
+            "number,label",
+            "1,cat",
+            "no column names pictures ('number', 'label'); expected one of paths such as image, file_name or path; "
+            "--image COLUMN says which it is",
+        ),
         (
             "image,label",
             "gone.png,cat",
@@ -240,3 +245,62 @@ def test_evaluation_brings_no_beam():
     modules = "fistful.eval.evaluate, fistful.eval.sets.table_set, fistful.eval.sets.caption_set, fistful.eval.tasks.classify"
     code = f"import sys, {modules}; sys.exit('apache_beam' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+COMPANY = "Nr.|Bild|Beschreibung|Klasse|label"
+"""The header of a table whose columns are called as somebody likes."""
+
+
+def company(root: Path) -> Path:
+    make(root, "a.png", "b.png")
+    rows = ["1|a.png|a cat|red|7", "2|b.png|a dog|green|8"]
+    return table(root / "t.csv", *rows, header=COMPANY)
+
+
+def test_columns_are_called_as_one_says(tmp_path):
+    path = company(tmp_path)
+    options = SetOptions(label="Klasse", image="Bild", delimiter="bar")
+    assert seen(open_set(str(path), None, options=options)) == [("a.png", ["red"]), ("b.png", ["green"])]
+    path.write_text("a.png,cat\nb.png,dog\n")
+    assert seen(open_set(str(path), None, options=SetOptions(image="1", label="2"))) == [("a.png", ["cat"]), ("b.png", ["dog"])]
+
+
+def test_columns_inside_parquet_are_called_as_one_says(tmp_path):
+    pq.write_table(pa.table({"Bild": [RED, RED], "Klasse": ["cat", "dog"]}), tmp_path / "a.parquet")
+    for spec in (tmp_path, tmp_path / "a.parquet"):
+        opened = open_set(str(spec), None, options=SetOptions(image="Bild", label="Klasse"))
+        assert [entry.name for entry in opened.classes] == ["cat", "dog"]
+    with pytest.raises(UsageError, match=r"has no column image or .* found Bild, Klasse; --image COLUMN says which it is"):
+        open_set(str(tmp_path / "a.parquet"), None)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"label": "Klase"}, "--label Klase: {path} has no such column ('Nr.', 'Bild', 'Beschreibung', 'Klasse', 'label')"),
+        ({"image": "Bid"}, "--image Bid: {path} has no such column ('Nr.', 'Bild', 'Beschreibung', 'Klasse', 'label')"),
+        ({"delimiter": "semicolon"}, "{path}: no column names pictures ('Nr.|Bild|Beschreibung|Klasse|label'); expected one of paths"),
+        ({"caption": "a", "label": "b"}, "--caption a --label b: a table is asked for its captions or its labels; give one"),
+    ],
+)
+def test_columns_that_are_not_there_are_told(colours, tmp_path, options, message):
+    path = company(tmp_path)
+    with pytest.raises(UsageError) as error:
+        evaluate(colours(), data=(str(path),), out=tmp_path / "r", config=EvaluateConfig(progress=False, **options))
+    assert str(error.value).startswith(message.format(path=path))
+
+
+def test_sets_without_columns_refuse_what_is_asked_of_columns(squares, colours, tmp_path):
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "a.png").write_bytes(RED)
+    (tmp_path / "c" / "a.txt").write_text("red")
+    for spec, kind in ((squares, "is no table, so has no columns"), (tmp_path / "c", "has captions and no labels")):
+        with pytest.raises(UsageError, match=f"--label Klasse: {spec} {kind}; leave it out"):
+            evaluate(colours(), data=(str(spec),), out=tmp_path / "r", config=dataclasses.replace(QUIET, label="Klasse"))
+
+
+def test_results_by_other_columns_are_others(colours, tmp_path):
+    path = company(tmp_path)
+    evaluate(colours(), data=(str(path),), out=tmp_path / "r", config=dataclasses.replace(QUIET, label="Klasse", delimiter="bar"))
+    with pytest.raises(UsageError, match="belongs to another configuration"):
+        evaluate(colours(), data=(str(path),), out=tmp_path / "r", config=dataclasses.replace(QUIET, label="Beschreibung", delimiter="bar"))

@@ -13,6 +13,7 @@ import pytest
 
 from fistful.bow.balance import Balance
 from fistful.bow.store.kinds import PassedOver
+from fistful.bow.store.shard import tar_bytes
 from fistful.bow.vocabulary import Limits, choose_words, count_table, write_vocabulary
 from fistful.errors import DataError, UsageError
 from fistful.eval.sets.class_names import ClassName
@@ -20,6 +21,7 @@ from fistful.eval.tasks.classify import Answer, ClassifyConfig, LoadedModel, ans
 from fistful.eval.tasks.own_images import find_images
 from fistful.training.model.own import checked
 from tests.support.colours import ColourEncoder
+from tests.support.squares import SQUARES, square
 
 
 def test_a_loaded_model_classifies_images_by_any_names(squares, colours):
@@ -163,10 +165,11 @@ def test_names_that_no_model_can_tell_apart_or_read_are_refused(squares, colours
         ("n.csv", "red\ngreen\n"),
     ],
 )
-def test_a_header_is_no_class_whatever_parts_the_columns(squares, colours, tmp_path, file, text):
+def test_a_header_is_no_class_whatever_parts_the_columns(squares, colours, tmp_path, capsys, file, text):
     (tmp_path / file).write_text(text)
     (found,) = classify(colours(), str(squares / "green" / "0.png"), names=str(tmp_path / file))
     assert sorted(name for name, _ in found.top) == ["green", "red"]
+    assert f"{file}: 2 class names, " in capsys.readouterr().err
 
 
 def test_a_model_without_a_text_tower_is_asked_by_its_head(squares, tmp_path):
@@ -207,7 +210,7 @@ def test_folders_of_images_are_listed_by_the_rule_that_count_reads_by(tmp_path):
     (tmp_path / "photos/more").symlink_to("../elsewhere")
     passed = PassedOver()
     found = find_images([str(tmp_path / "photos")], passed)
-    assert [path.relative_to(tmp_path).as_posix() for path in found] == ["photos/a.jfif", "photos/more/c.png"]
+    assert [Path(image.source).relative_to(tmp_path).as_posix() for image in found] == ["photos/a.jfif", "photos/more/c.png"]
     assert [said for _, said, _ in passed.said()] == [
         "1 picture of a kind that is not read (.gif), such as b.gif",
         "1 hidden file or folder, such as ._a.jfif",
@@ -225,10 +228,14 @@ def test_a_class_one_of_whose_names_was_learnt_is_not_called_unknown(tmp_path):
 
 def test_globs_are_found_here_where_no_shell_expanded_them(squares):
     found = find_images([str(squares / "**" / "[01].png")])
-    assert [path.relative_to(squares).as_posix() for path in found] == [f"{c}/{i}.png" for c in ("blue", "green", "red") for i in "01"]
+    assert [Path(image.source).relative_to(squares).as_posix() for image in found] == [
+        f"{c}/{i}.png" for c in ("blue", "green", "red") for i in "01"
+    ]
     assert find_images([str(squares / "r*")]) == find_images([str(squares / "red")])
     (squares / "red" / "[1].png").write_bytes(b"")
-    assert [path.name for path in find_images([str(squares / "red" / "[1].png")])] == ["[1].png"]  # there is a file of that name
+    assert [Path(image.source).name for image in find_images([str(squares / "red" / "[1].png")])] == [
+        "[1].png"
+    ]  # there is a file of that name
     with pytest.raises(UsageError) as error:
         find_images([str(squares / "*.gif")])
     assert str(error.value) == f"{squares}/*.gif: no file matches"
@@ -265,8 +272,8 @@ def test_a_table_names_images_each_once(squares, colours, tmp_path, name, write)
     (tmp_path / "names.txt").write_text("red\ngreen\n")
     found = classify(colours(), str(squares / name), names=str(tmp_path / "names.txt"))
     assert [(answer.image, answer.name) for answer in found] == [
-        (str(squares / "red/0.png"), "red"),
-        (str(squares / "green/1.png"), "green"),
+        ("red/0.png", "red"),
+        ("green/1.png", "green"),
     ]
     write(tmp_path / name)
     elsewhere = ClassifyConfig(images_root=str(squares))
@@ -274,19 +281,20 @@ def test_a_table_names_images_each_once(squares, colours, tmp_path, name, write)
 
 
 def test_each_row_of_a_table_gets_an_answer_that_says_what_is_wrong(squares, colours, tmp_path):
-    names = ["red/0.png", "gone.png", "../names.txt.png", "http://x.org/a.png", ""]
+    names = ["red/0.png", "gone.png", "red/1.PNG", "../names.txt.png", "http://x.org/a.png", ""]
     (squares / "a.csv").write_text("image,id\n" + "".join(f"{name},1\n" for name in names) + "red/1.png,many,cells\n")
     (tmp_path / "names.txt").write_text("red\ngreen\n")
     found = classify(colours(), str(squares / "a.csv"), names=str(tmp_path / "names.txt"), out=tmp_path / "out.csv")
-    assert [(answer.image.removeprefix(f"{squares}/"), (answer.error or "").split(";")[0]) for answer in found] == [
+    assert [(answer.image, (answer.error or "").partition("; --")[0]) for answer in found] == [
         ("red/0.png", ""),
-        ("gone.png", "no_image: No such file or directory"),
-        ("a.csv row 6", "bad_row: 3 columns, expected 2"),
-        ("a.csv a.csv", "no_image: row 5 of those that can be read names no picture"),
+        ("gone.png", "no_image: no such file"),
+        ("red/1.PNG", "no_image: no such file; its name differs from 1.png by case only"),
+        (f"{squares}/a.csv row 7", "bad_row: 3 columns, expected 2"),
+        (f"{squares}/a.csv a.csv", "no_image: row 6 of those that can be read names no picture"),
         ("../names.txt.png", "bad_name: leads out of the folder that names start from"),
-        ("http://x.org/a.png", "no_image: lies on the web, which is not fetched here"),
+        ("http://x.org/a.png", "no_image: lies on the web, which is not fetched here; img2dataset fetches such lists"),
     ]
-    assert len((tmp_path / "out.csv").read_text().splitlines()) == 7
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == 8
 
 
 def test_a_table_of_images_without_one_row_that_can_be_read_says_why(squares):
@@ -315,3 +323,27 @@ def test_a_table_without_images_says_what_was_looked_for(tmp_path, text, message
     with pytest.raises(UsageError) as error:
         find_images([str(tmp_path / "a.csv")])
     assert str(error.value) == f"{tmp_path}/a.csv: {message}"
+
+
+def tars_of(folder: Path, pictures: dict[str, bytes]) -> None:
+    texts = {f"{name}.txt": b"a text" for name in list(pictures)[:1]}
+    (folder / "00000.tar").write_bytes(tar_bytes({**{f"{name}.png": data for name, data in pictures.items()}, **texts, "9.txt": b"alone"}))
+
+
+def parquets_of(folder: Path, pictures: dict[str, bytes]) -> None:
+    states = [*("success" for _ in pictures), "failed_to_download"]
+    pq.write_table(pa.table({"jpg": [*pictures.values(), None], "status": states}), folder / "00000.parquet")
+
+
+@pytest.mark.parametrize(("write", "keys", "error"), [(tars_of, ("0", "1", "9"), "no_image: "), (parquets_of, None, "not_fetched: status")])
+@pytest.mark.parametrize("whole_folder", [False, True])
+def test_images_in_tars_and_parquet_are_read(colours, tmp_path, write, keys, error, whole_folder):
+    (tmp_path / "set").mkdir()
+    write(tmp_path / "set", {"0": square(SQUARES["red"]), "1": square(SQUARES["green"])})
+    (tmp_path / "names.txt").write_text("red\ngreen\n")
+    spec = tmp_path / "set" if whole_folder else next((tmp_path / "set").iterdir())
+    found = classify(colours(), str(spec), names=str(tmp_path / "names.txt"))
+    assert [answer.name for answer in found] == ["red", "green", None]
+    assert (found[2].error or "").startswith(error)
+    if keys:
+        assert [answer.image for answer in found] == [f"00000.tar/{key}" for key in keys]

@@ -11,9 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fistful.bow.store.files import open_input
+from fistful.bow.store.files import open_input, read_json
 from fistful.bow.store.kinds import PassedOver
+<<<<<<< HEAD
 from fistful.errors import DataError, UsageError
+=======
+from fistful.errors import UsageError
+>>>>>>> scores
 from fistful.pipelines.count import CountConfig, count
 from fistful.pipelines.engine.stage import Running
 from fistful.pipelines.read.plan import PlanOptions, plan_units
@@ -176,7 +180,7 @@ def test_a_stray_table_beside_pictures_is_said(tmp_path: Path) -> None:
     assert {unit.kind for unit in plan_units((str(tmp_path),), PlanOptions())[0]} == {"images"}
     assert taken(tmp_path) == [
         "5 pictures, with texts: 1 .txt",
-        "1 file of another kind (.csv), such as prices.csv: of a folder one kind is read, and --input-format says which",
+        "1 file of another kind (.csv), such as prices.csv: of a folder one kind is read; name such a file itself to read it",
     ]
 
 
@@ -314,7 +318,7 @@ def test_pictures_inside_parquet_and_what_img2dataset_failed_to_fetch(tmp_path: 
     pq.write_table(pa.table(columns), tmp_path / "00000.parquet")
     rows, letters = read(tmp_path)
     assert [(row.captions, row.image, row.extension) for row in rows] == [(["a car"], picture(), "png"), (["a cat"], picture(), "png")]
-    assert [(letter.reason, letter.detail) for letter in letters] == [("no_image", "status failed_to_download")]
+    assert [(letter.reason, letter.detail) for letter in letters] == [("not_fetched", "status failed_to_download")]
     (unit,) = plan_units((str(tmp_path),), PlanOptions())[0]
     with open_unit(unit, SourceOptions(), with_images=False) as (batches, _):
         assert [(batch.captions.to_pylist(), len(batch.letters)) for batch in batches] == [(["a car", "a cat"], 1)]
@@ -364,3 +368,10 @@ def test_a_column_of_pictures_that_is_not_there_is_named_by_its_option(tmp_path:
     put(tmp_path, "a.jpg")
     with pytest.raises(UsageError, match=r"no column 'bild' in its first line \('image', 'caption'\); --image NAME names"):
         taken(table(tmp_path, "a.jpg,a red car"), SourceOptions(image="bild"))
+
+
+def test_what_img2dataset_failed_to_fetch_does_not_count_as_bad(tmp_path: Path) -> None:
+    states = ["success"] * 2 + ["failed_to_resize"] * 6
+    pq.write_table(pa.table({"jpg": [picture()] * 8, "caption": ["a car"] * 8, "status": states}), tmp_path / "00000.parquet")
+    out = count(str(tmp_path / "00000.parquet"), out=tmp_path / "c", config=CountConfig(running=Running(progress=False)))
+    assert read_json(out / "stats.json")["refused"] == {"not_fetched": 6}
