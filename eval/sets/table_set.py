@@ -249,13 +249,9 @@ def _read_labels(path: Path, table: Table, options: SetOptions) -> _Labels:
     if split and not splits:
         raise UsageError(f"--split {split}: {path} has no column {SPLIT}")
     unit = Unit(0, table.kind, str(path), printable(path.name), 0, 0)
-<<<<<<< HEAD
-    rows = read_named_rows(unit, SourceOptions(columns=",".join((*table.labels, *splits))))
+    rows = read_named_rows(unit, dataclasses.replace(options, columns=",".join((*table.labels, *splits)), split=""))
     if rows.letters and not rows.names:
         raise UsageError(none_readable(path, rows.letters))
-=======
-    rows = read_named_rows(unit, dataclasses.replace(options, columns=",".join((*table.labels, *splits)), split=""))
->>>>>>> scores
     told: list[dict[str, Any]] = [json.loads(text) for text in rows.extra]
     column, own = _choose_labels(table, told)
     taken = [i for i, fields in enumerate(told) if not split or fields.get(SPLIT) == split]

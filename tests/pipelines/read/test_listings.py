@@ -13,11 +13,7 @@ import pytest
 
 from fistful.bow.store.files import open_input, read_json
 from fistful.bow.store.kinds import PassedOver
-<<<<<<< HEAD
 from fistful.errors import DataError, UsageError
-=======
-from fistful.errors import UsageError
->>>>>>> scores
 from fistful.pipelines.count import CountConfig, count
 from fistful.pipelines.engine.stage import Running
 from fistful.pipelines.read.plan import PlanOptions, plan_units
