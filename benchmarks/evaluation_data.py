@@ -122,7 +122,7 @@ def _results(folder: Path, models: list[str], n: int) -> Path:
     manifest.claim(folder, "evaluate", {"prompts": ["name"], "seed": 0}, {"models": models})
     classes = imagenet1k()
     results = [_result(folder, model, classes, n, seed) for seed, model in enumerate(models)]
-    write_json(folder, "results.json", {"format": 1, "results": results, "comparisons": compare_with_first(folder, results, 0)})
+    write_json(folder, "results.json", {"format": 1, "results": results, "comparisons": compare_with_first(folder, results)})
     manifest.finish(folder, {}, {})
     return folder
 
