@@ -19,7 +19,7 @@ from benchmarks.measure import Setting, alternate, run_rows
 from benchmarks.training import TrainingBench
 from fistful.bow.embeddings import read_embeddings
 from fistful.bow.store.model_folder import CONFIG_FILE, WEIGHTS_FILE
-from fistful.pipelines.embed import EmbedJob, embed_unit
+from fistful.pipelines.embedding import EmbedJob, embed_unit
 from fistful.pipelines.read.plan import PlanOptions, plan_units
 from fistful.pipelines.read.units import Unit
 from fistful.training.model.load import load_encoder

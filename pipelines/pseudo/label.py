@@ -34,7 +34,8 @@ from fistful.training.neighbours import Keys
 
 from ..cards import describe_shards
 from ..completing import Completing, keep_half
-from ..embed import EmbedJob, check_have_pictures, embed_for_label
+from ..embed import EMBED_UNIT, check_have_pictures, embed_for_label
+from ..embedding import EmbedJob
 from ..engine.beam import Work
 from ..engine.job import DataJob, open_job
 from ..engine.stage import Running, close_folder, run_stage, say_seen
@@ -306,9 +307,7 @@ def _forecast(units: list[Unit], jobs: Sequence[EmbedJob], like: Path, folder: P
     shards, _ = plan_units((str(like / "shards"),), PlanOptions())
     copied = sum(unit.size for unit in units)
     both = [*units, *shards]
-    found = [
-        forecast(both, lambda p, j=j: Work("fistful.pipelines.embed:embed_unit", p, j, "embed"), running, folder, copied) for j in jobs
-    ]
+    found = [forecast(both, lambda p, j=j: Work(EMBED_UNIT, p, j, "embed"), running, folder, copied) for j in jobs]
     return "\n".join(found)
 
 

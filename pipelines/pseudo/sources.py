@@ -20,7 +20,7 @@ from fistful.errors import DataError
 from fistful.training import neighbours
 from fistful.training.neighbours import Keys
 
-from ..embed import DECIMALS, one_thread
+from ..embedding import DECIMALS, one_thread
 
 if TYPE_CHECKING:
     from fistful.training.model.encoder import Encoder

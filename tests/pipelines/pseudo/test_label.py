@@ -24,7 +24,7 @@ from fistful.bow.vocabulary import read_vocabulary, write_vocabulary
 from fistful.errors import DataError, UsageError
 from fistful.pipelines.bags import BagsConfig, bags
 from fistful.pipelines.count import count
-from fistful.pipelines.embed import EmbedJob, encoder_of_this_thread
+from fistful.pipelines.embedding import EmbedJob, encoder_of_this_thread
 from fistful.pipelines.engine.stage import Running
 from fistful.pipelines.pseudo import give
 from fistful.pipelines.pseudo.give import LabelJob
