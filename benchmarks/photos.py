@@ -1,9 +1,9 @@
 """The whole way on the photos: `make photos`.
 
-Twice the same: a small tower from scratch, and a pretrained tower that is kept frozen. From each start models learn
-from captions, bags, balanced bags, and bags thinned blindly; one labels the pictures without a caption, and another
-learns from both. On the frozen tower two more start from word vectors that captions without pictures taught. Prompts are chosen on one
-half of Tiny-ImageNet; claims are made on the other, on CIFAR-10, and on captioned pictures that were set aside. Every stage is a verb.
+Twice the same: a small tower from scratch, and a pretrained tower that is kept frozen. From each start models learn from captions, bags,
+balanced bags, and bags thinned blindly; one labels the pictures without a caption, and another learns from both. On the frozen tower two
+more start from word vectors that captions without pictures taught. Prompts are chosen on one half of Tiny-ImageNet; claims are made on
+the other, on CIFAR-10, and on captioned pictures that were set aside. Every stage is a verb.
 """
 
 from __future__ import annotations

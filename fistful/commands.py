@@ -329,9 +329,7 @@ def classify(model: str, /, *images: str, names: str, out: str | None = None, co
     from fistful.eval.tasks.own_images import find_images
 
     if not images:
-        raise UsageError(
-            "no IMAGES given; expected image files, folders of them, tars or parquet files of them, or a table that names them"
-        )
+        raise UsageError("no IMAGES given; expected image files, folders, tars or parquet of them, or a table that names them")
     print(answers_table(run(model, *images, names=names, out=out, config=config)), end="")
     find_images(images, passed := PassedOver(), options=SourceOptions(images_root=config.images_root))
     for line in passed.taken:

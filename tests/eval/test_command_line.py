@@ -64,7 +64,7 @@ FAULTS = [
     ("classify", 'Command "classify" parameter MODEL requires an argument. fistful classify --help shows what there is.'),
     (
         "classify {model} --names names.txt",
-        "no IMAGES given; expected image files, folders of them, tars or parquet files of them, or a table that names them",
+        "no IMAGES given; expected image files, folders, tars or parquet of them, or a table that names them",
     ),
     ("classify {model} mine", 'Command "classify" parameter --names requires an argument. fistful classify --help shows what there is.'),
     (
