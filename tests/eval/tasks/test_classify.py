@@ -289,7 +289,7 @@ def test_each_row_of_a_table_gets_an_answer_that_says_what_is_wrong(squares, col
         ("red/0.png", ""),
         ("gone.png", "no_image: no such file"),
         ("red/1.PNG", "no_image: no such file; its name differs from 1.png by case only"),
-        (f"{squares}/a.csv row 7", "bad_row: 3 columns, expected 2"),
+        (f"{squares}/a.csv row 7", "bad_row: 3 columns, expected 2; quote texts that have commas"),
         (f"{squares}/a.csv a.csv", "no_image: row 6 of those that can be read names no picture"),
         ("../names.txt.png", "bad_name: leads out of the folder that names start from"),
         ("http://x.org/a.png", "no_image: lies on the web, which is not fetched here; img2dataset fetches such lists"),
