@@ -6,7 +6,6 @@ import ast
 import dataclasses
 import inspect
 import math
-import textwrap
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -117,14 +116,18 @@ def test_every_field_has_a_role_and_a_name_of_its_own(config: type) -> None:
     assert len(walked) == sum(1 for group in groups(config) for field in FIELDS if field[0] is group)
 
 
+FILES = sorted({inspect.getfile(group) for group in GROUPS})
+CLASSES = {node.name: node for file in FILES for node in ast.parse(Path(file).read_text("utf-8")).body if isinstance(node, ast.ClassDef)}
+"""Parsed before any test runs: Python 3.11 counts the depths of two threads' trees together, and a thread of another test may live."""
+
+
 @pytest.mark.parametrize("group", GROUPS, ids=lambda group: group.__name__)
 def test_every_field_is_frozen_keyword_only_and_explained(group: type) -> None:
     params = group.__dataclass_params__  # pyright: ignore[reportAttributeAccessIssue]
     assert (params.frozen, hasattr(group, "__slots__")) == (True, True)
     assert all(field.kw_only for field in dataclasses.fields(group))
 
-    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(group))).body
-    assert isinstance(tree, ast.ClassDef)
+    tree = CLASSES[group.__name__]
     named = [node.target.id for node in tree.body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)]
     explained = [
         node.target.id
