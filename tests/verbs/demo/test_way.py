@@ -71,8 +71,8 @@ def test_a_model_of_too_few_steps_to_label_says_how_many_to_ask_for(tmp_path: Pa
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_same_seed_gives_the_same_table_and_the_same_page(tmp_path: Path) -> None:
-    said: list[list[str]] = [[], []]  # 25 steps: a labeller of a few knows nothing, and is refused
-    folders = [demo(tmp_path / str(i), DemoConfig(steps=25), said[i].append) for i in range(2)]
+    said: list[list[str]] = [[], []]  # 60 steps: a labeller of 25 knows nothing, and is refused
+    folders = [demo(tmp_path / str(i), DemoConfig(steps=60), said[i].append) for i in range(2)]
     assert said[0][-1].replace(str(folders[0]), "") == said[1][-1].replace(str(folders[1]), "")
     assert (folders[0] / "report.html").read_bytes() == (folders[1] / "report.html").read_bytes()
     for name in ("counts", "bags", "pseudo", "results", *(f"runs/{model}" for model in MODELS)):
