@@ -71,3 +71,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         shared = item._fixtureinfo.name2fixturedefs.values()  # type: ignore[attr-defined] # pytest has no public name for it
         if item.get_closest_marker("xdist_group") is None and any(made[-1].scope == "module" for made in shared):
             item.add_marker(pytest.mark.xdist_group(item.location[0]))
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with captions, photos, and counts of the captions."""
+    monkeypatch.chdir(tmp_path)
+    Path("a.tsv").write_text("caption\tid\nred dog\t1\nred cat\t2\nred dog\t3\n")
+    Path("rest").mkdir()
+    Path("rest/notes.txt").write_text("mine")
+    return tmp_path
