@@ -295,6 +295,15 @@ def is_url(path: str) -> bool:
     return bool(re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", path))
 
 
+def joined(folder: str, name: str) -> str:
+    """Return where a name in a folder lies; in a store names may begin with a slash, which must not make files of this machine of them.
+
+    >>> joined("/set", "a.tsv"), joined("s3://bucket/set", "/etc/a.tsv")
+    ('/set/a.tsv', 's3://bucket/set//etc/a.tsv')
+    """
+    return f"{folder}/{name}" if is_url(folder) else os.path.join(folder, name)
+
+
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "http": "http", "https": "http"}
 """Our extra that brings the package for a protocol."""
 

@@ -95,7 +95,8 @@ def find_files(source: str, input_format: str, passed: PassedOver | None = None,
     if not is_url(source) and os.path.exists(source):
         found = _find_local(source, input_format, passed, look)
     else:
-        found = [f for name in expand_braces(source) for f in _find_expanded(name, input_format, passed, look)]
+        names = [source] if is_url(source) and _is_there(source) else expand_braces(source)
+        found = [f for name in names for f in _find_expanded(name, input_format, passed, look)]
     if not found:
         raise UsageError(f"{source}: no file matches")
     if input_format == "auto":
@@ -163,7 +164,7 @@ def _find_remote(url: str, input_format: str, passed: PassedOver) -> list[Source
     except (ImportError, ValueError) as error:
         raise UsageError(missing_protocol(url, error)) from None
     try:
-        names = sorted(system.glob(path)) if glob.has_magic(path_of(path)) else [path]
+        names = sorted(system.glob(path)) if glob.has_magic(path_of(path)) and not system.exists(path) else [path]
         return [f for name in names for f in _find_in_system(system, name, input_format, passed)]
     except FileNotFoundError:
         raise UsageError(f"{url}: no such file or folder") from None
@@ -171,6 +172,15 @@ def _find_remote(url: str, input_format: str, passed: PassedOver) -> list[Source
         raise
     except Exception as error:  # noqa: BLE001 - each client has its own
         raise UsageError(f"{url}: cannot be listed ({said_of(url, error)}); are address and credentials right?") from None
+
+
+def _is_there(url: str) -> bool:
+    """Return whether a URL that looks like a brace list names something as it stands."""
+    try:
+        system, path = fsspec.core.url_to_fs(url)
+        return BRACES.search(url) is not None and system.exists(path)
+    except Exception:  # noqa: BLE001 - what is wrong with it is said when it is listed
+        return False
 
 
 def _find_in_system(system: Any, name: str, input_format: str, passed: PassedOver) -> list[SourceFile]:

@@ -11,7 +11,7 @@ import stat
 from collections.abc import Callable, Iterator
 
 from fistful.bow.store.dead_letters import DeadLetter, Refused
-from fistful.bow.store.files import is_url, open_input
+from fistful.bow.store.files import is_url, joined, open_input
 from fistful.bow.store.images import IN_SHARDS, MAX_MEMBER
 from fistful.bow.store.plain_text import MAX_TEXT, SURROGATE, BadText, decode, lines_of
 from fistful.errors import UsageError
@@ -34,7 +34,7 @@ def read_folder(unit: Unit, content: dict[str, str], with_images: bool) -> Itera
     """Yield the pictures of a folder, with the texts beside them; of a unit that is to have no pictures, these alone."""
     digest = hashlib.sha256()
     for number, name in enumerate(unit.files):
-        address = os.path.join(unit.path, name)
+        address = joined(unit.path, name)
         asked = address[len(path_of(address)) :]  # of a web server
         stem, extension = os.path.splitext(name.removesuffix(asked))
         text = b""
@@ -108,7 +108,7 @@ def files_of(unit: Unit, options: SourceOptions) -> Iterator[str]:
     if unit.root is None:
         for name in unit.files:
             if unit.has_pictures:
-                yield os.path.join(unit.path, name)
+                yield joined(unit.path, name)
             yield from texts_beside(unit.path, os.path.splitext(name)[0])
         yield from sorted({os.path.join(unit.path, os.path.dirname(name)) for name in unit.files})  # a text that is gone
         return
@@ -123,11 +123,11 @@ def files_of(unit: Unit, options: SourceOptions) -> Iterator[str]:
 def texts_beside(folder: str, stem: str) -> Iterator[str]:
     """Yield where the text of a folder's picture may lie: beside it, or in a folder `captions` beside or above its own."""
     for end in BESIDE:
-        yield os.path.join(folder, stem + end)
+        yield joined(folder, stem + end)
     inside, _, base = stem.rpartition("/")
-    yield os.path.join(folder, os.path.dirname(inside), "captions", f"{base}.txt")
+    yield joined(folder, os.path.join(os.path.dirname(inside), "captions", f"{base}.txt"))
     if inside:
-        yield os.path.join(folder, "captions", f"{stem}.txt")
+        yield joined(folder, f"captions/{stem}.txt")
 
 
 def in_shards(extension: str) -> str:

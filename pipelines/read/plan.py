@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from fistful.bow.store.files import is_url, open_input
+from fistful.bow.store.files import is_url, joined, open_input
 from fistful.bow.store.identity import canonical_json, check_numbers, semantic, sha256_hex
 from fistful.bow.store.kinds import PassedOver, size_of
 from fistful.bow.store.plain_text import printable
@@ -67,7 +67,7 @@ class Input:
     @property
     def path(self) -> str:
         """Where it lies."""
-        return os.path.join(self.root, self.relative)
+        return joined(self.root, self.relative)
 
 
 def plan_units(
