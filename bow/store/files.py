@@ -21,7 +21,7 @@ import fsspec
 from fistful.errors import DataError, UsageError
 
 from .identity import canonical_json
-from .objects import StorePath, bucket_mount, kind_of, redacted
+from .objects import PROTOCOLS, StorePath, bucket_mount, kind_of, redacted
 
 
 class HashingWriter:
@@ -308,6 +308,10 @@ EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "http": "http", "h
 """Our extra that brings the package for a protocol."""
 
 
+ALMOST_URL = re.compile(rf"({'|'.join((*PROTOCOLS, 'https?'))}):(?!//)", re.IGNORECASE)
+"""How a name begins from whose address a slash is missing; a folder may be called so, and is then ./NAME."""
+
+
 def missing_protocol(path: str, error: Exception) -> str:
     """Return what to say where no package for a URL's protocol is installed."""
     extra = EXTRAS.get(path.partition("://")[0])
@@ -324,6 +328,11 @@ def local_out(out: str | Path) -> Path:
         raise UsageError("--out: is empty, expected a folder to write")
     if is_url(str(out)):
         raise UsageError(f"--out {redacted(str(out))}: this verb writes local folders; write to disk, then copy the finished folder")
+    if protocol := ALMOST_URL.match(str(out)):
+        name = str(out)[protocol.end() :].lstrip("/")
+        raise UsageError(
+            f"--out {out}: is neither an address nor likely a folder; did you mean {protocol[1].lower()}://{name}, or ./{out}?"
+        )
     path = Path(out).absolute()
     if by := bucket_mount(os.path.realpath(path)):
         raise UsageError(

@@ -13,11 +13,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import fnmatch
+import functools
 import io
 import os
 import re
 from collections.abc import Generator, Iterator
 from datetime import datetime
+from inspect import signature
 from typing import IO, Any, NamedTuple
 
 import fsspec
@@ -160,9 +162,9 @@ class StorePath:
     def iterdir(self) -> Iterator[StorePath]:
         """Yield what lies in it: one listing; nothing if there is no such thing."""
         for info in self._listed():
-            name = info["name"].rstrip("/").rpartition("/")[2]
-            if name and name != self.name:
-                yield self / name
+            key = info["name"].strip("/")
+            if key != self._key:  # some stores list a folder's own marker in it
+                yield self / key.rpartition("/")[2]
 
     def glob(self, pattern: str) -> Iterator[StorePath]:
         """Yield what lies in it by a pattern without a slash."""
@@ -187,13 +189,19 @@ class StorePath:
 
     def read_bytes(self) -> bytes:
         """Return an object in one request; raises FileNotFoundError."""
+        system = self._system
         with _told(self):
-            return self._system.cat_file(self._key)
+            return system.cat_file(self._key, **_whole(type(system)))
 
     def read_part(self, offset: int, size: int) -> bytes:
-        """Return a part of an object in one request; raises FileNotFoundError."""
+        """Return a part of an object in one request, b"" past its end as of a file on disk; raises FileNotFoundError."""
         with _told(self):
-            return self._system.cat_file(self._key, start=offset, end=offset + size)
+            try:
+                return self._system.cat_file(self._key, start=offset, end=offset + size)
+            except Exception as error:
+                if PAST_END.search(kind_of(error)):
+                    return b""
+                raise
 
     def read_text(self) -> str:
         """Return an object's text."""
@@ -226,6 +234,16 @@ class StorePath:
             except FileNotFoundError:
                 if not missing_ok:
                     raise
+
+
+PAST_END = re.compile(r"\b(416|InvalidRange)\b")
+
+
+@functools.cache
+def _whole(kind: type) -> dict[str, int]:
+    """Return how a client is to fetch an object in one request: s3fs asks for the size first, to fetch large ones in pieces."""
+    asked = getattr(kind, "_cat_file", None)
+    return {"max_concurrency": 1} if asked and "max_concurrency" in signature(asked).parameters else {}
 
 
 class _Reader(io.RawIOBase):

@@ -63,3 +63,11 @@ def test_outputs_are_local_folders(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as error:
         local_out(tmp_path / "file")
     assert str(error.value) == f"--out {tmp_path}/file: is a file, expected a folder"
+
+
+@pytest.mark.parametrize(("name", "meant"), [("s3:/bucket/out", "s3://bucket/out"), ("S3:bucket", "s3://bucket"), ("gs:/b", "gs://b")])
+def test_an_output_from_whose_address_a_slash_is_missing_is_not_written_to_the_disk(name: str, meant: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as error:
+        local_out(name)
+    assert str(error.value) == f"--out {name}: is neither an address nor likely a folder; did you mean {meant}, or ./{name}?"
+    assert local_out(f"./{name}") == Path(name).absolute()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
+from typing import ClassVar
 
 import fsspec
 import pytest
@@ -18,10 +19,11 @@ from fistful.bow.store.folders import (
     local_file,
     out_folder,
     read_all,
+    read_part,
     remove_all,
     scratch_folder,
 )
-from fistful.bow.store.objects import GONE, REFUSED, StorePath, bucket_mount, redacted
+from fistful.bow.store.objects import GONE, REFUSED, StorePath, _whole, bucket_mount, redacted
 from fistful.errors import MachineError, UsageError
 
 
@@ -218,3 +220,34 @@ def test_an_output_in_a_mounted_bucket_is_refused(tmp_path: Path, monkeypatch: p
         f"--out {tmp_path}/out: lies in a bucket that s3fs shows as a folder, where files can be seen half-written and renames are "
         "copies; write to the bucket itself (count, bags, label, vectors and embed take s3://BUCKET/NAME), or to a disk"
     )
+
+
+def test_what_lies_in_a_folder_may_have_its_name(bucket: str) -> None:
+    folder = folder_at(f"{bucket}/same")
+    write_json(folder, "same/same", 1)
+    assert [*folder.iterdir()] == [*folder.glob("s*")] == [folder / "same"]
+    assert [*(folder / "same").iterdir()] == [folder / "same" / "same"]
+
+
+class PastTheEnd(OSError):
+    """As botocore says that a range begins behind an object's end."""
+
+    response: ClassVar = {"Error": {"Code": "InvalidRange"}}
+
+
+def test_of_a_part_behind_the_end_there_is_nothing_as_on_the_disk(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+
+    def refuse(self: object, path: str, start: int | None = None, end: int | None = None) -> bytes:
+        raise PastTheEnd
+
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), "cat_file", refuse)
+    assert read_part(folder_at(f"{bucket}/a"), 5, 2) == read_part(tmp_path / "a", 5, 2) == b""
+
+
+def test_an_object_is_read_in_one_request_where_a_client_would_ask_for_its_size_first() -> None:
+    class Asking:
+        async def _cat_file(self, path: str, start: int | None = None, max_concurrency: int | None = None) -> bytes: ...
+
+    assert _whole(Asking) == {"max_concurrency": 1}
+    assert _whole(type(fsspec.filesystem("memory"))) == {}
