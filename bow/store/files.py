@@ -224,6 +224,10 @@ def open_input(path: str) -> IO[bytes]:
         raise UsageError(missing_protocol(path, error)) from None
 
 
+SAID_OF_ONE = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
+"""Errors of one file; all others are the store's, whichever number its client has for them: s3fs' for a busy one is EBUSY."""
+
+
 class _Remote(io.RawIOBase):
     """What a URL names, as Python's own files behave: those of some protocols know no readline(limit), and raise errors of their own."""
 
@@ -239,7 +243,7 @@ class _Remote(io.RawIOBase):
         except (FileNotFoundError, ImportError, ValueError):
             raise
         except Exception as error:  # noqa: BLE001 - each client has its own
-            number = error.errno if isinstance(error, OSError) and error.errno else errno.EIO
+            number = error.errno if isinstance(error, OSError) and error.errno in SAID_OF_ONE else errno.EIO
             raise OSError(number, said_of(self._url, error), redacted(self._url)) from None
 
     def readable(self) -> bool:

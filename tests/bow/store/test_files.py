@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import fsspec
@@ -71,3 +72,16 @@ def test_an_output_from_whose_address_a_slash_is_missing_is_not_written_to_the_d
         local_out(name)
     assert str(error.value) == f"--out {name}: is neither an address nor likely a folder; did you mean {meant}, or ./{name}?"
     assert local_out(f"./{name}") == Path(name).absolute()
+
+
+@pytest.mark.parametrize(("raised", "number"), [(errno.EBUSY, errno.EIO), (errno.ETIMEDOUT, errno.EIO), (errno.EACCES, errno.EACCES)])
+def test_a_store_that_is_busy_while_an_input_is_read_is_a_fault_of_the_machine(
+    raised: int, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(raised, "reduce your request rate")
+
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), "_open", fail)
+    with pytest.raises(OSError, match="Error") as error:
+        open_input("memory://fistful/a.tsv")
+    assert error.value.errno == number
