@@ -120,7 +120,7 @@ def embed_for_label(units: list[Unit], inputs: dict[str, Any], job: EmbedJob, fo
     Returns:
         The folder.
     """
-    values = device_named({"decimals": DECIMALS, "device": job.device, "head": "shares"})
+    values = device_named({"decimals": DECIMALS, "device": job.device, "head": "shares", "likely": job.likely})
     if job.completing is not None:
         values |= {"completing": "half" if job.completing.like else "all", "seed": job.completing.seed}
     inputs = {**inputs, "encoder": job.fingerprint}
