@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .frequency import parts_of
-from .pseudo import LIKELY, Candidates, mean_of, ranked
+from .pseudo import LIMIT, Candidates, mean_of, ranked
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Calibrator:
         """Return the mean of the sources' probabilities."""
         return mean_of([calibration.of(candidates) for calibration, candidates in zip(self.sources, found, strict=True)])
 
-    def likely(self, found: Sequence[Candidates], limit: int = LIKELY) -> Candidates:
+    def likely(self, found: Sequence[Candidates], limit: int = LIMIT) -> Candidates:
         """Return each image's likeliest words with the probability that its bag has them.
 
         Args:

@@ -14,10 +14,9 @@ import numpy as np
 from .draw import mix64, mix_all
 from .ragged import Ragged
 
-LIKELY = 512
-"""Words of an image's distribution, and candidates kept of each source, where nothing else is asked for. Bags are far shorter, but rare
-words are among the few likeliest of no image: of 64 words bags are drawn that have a fifth of the captions' variety
-(docs/decisions/0028-drawn-labels.md)."""
+LIMIT = 512
+"""Candidates kept an image by each source, and words of its distribution, at most. Bags are far shorter, but rare words are among the few
+likeliest of no image: from 64 words bags are drawn that have a fifth of the captions' variety (docs/decisions/0028-drawn-labels.md)."""
 LEAST = 1e-30
 """Share below which nothing is told apart: what has a logarithm."""
 
@@ -47,7 +46,7 @@ def _best_first(rows: np.ndarray, words: np.ndarray, scores: np.ndarray, n_rows:
     return found if limit is None else found.filtered(np.arange(len(rows)) - offsets[rows] < limit)
 
 
-def vote(neighbours_NK: np.ndarray, cosine_NK: np.ndarray, bags: Ragged, temperature: float, limit: int = LIKELY) -> Candidates:
+def vote(neighbours_NK: np.ndarray, cosine_NK: np.ndarray, bags: Ragged, temperature: float, limit: int = LIMIT) -> Candidates:
     """Let neighbours vote for the words of their bags: s_w = sum of a_k over the neighbours k whose bag has w.
 
     Args:
@@ -72,7 +71,7 @@ def vote(neighbours_NK: np.ndarray, cosine_NK: np.ndarray, bags: Ragged, tempera
     return _best_first(pairs // width, pairs % width, np.round(scores, 6), n, limit)
 
 
-def top_words(shares_NV: np.ndarray, limit: int = LIKELY) -> Candidates:
+def top_words(shares_NV: np.ndarray, limit: int = LIMIT) -> Candidates:
     """Return each image's words of largest share, each with the natural logarithm of its share to 4 digits."""
     n, v = shares_NV.shape
     limit = min(limit, v)
@@ -102,7 +101,7 @@ def mean_of(several: Sequence[Candidates]) -> Candidates:
     return _best_first(pairs // width, pairs % width, np.round(sums / len(several), 6), n, None)
 
 
-def ranked(candidates: Candidates, limit: int = LIKELY) -> Candidates:
+def ranked(candidates: Candidates, limit: int = LIMIT) -> Candidates:
     """Return each image's likeliest words: shares as float16 holds them, none of 0, of equals the smaller id first."""
     shares = candidates.scores.astype(np.float16).astype(np.float64)
     words = candidates.words

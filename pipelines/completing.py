@@ -76,14 +76,14 @@ def known_words(captions: Sequence[Sequence[str]], words: tuple[str, ...], optio
     return first_appearances(known.take(known.values >= 0))
 
 
-def missing_words(encoder: Any, pixels: np.ndarray, known: Ragged, limit: int) -> Candidates:
+def missing_words(encoder: Any, pixels: np.ndarray, known: Ragged) -> Candidates:
     """Return the likeliest words of pictures beside the known ones, with the logarithm of their share of the missing ones."""
     completer, width = encoder.completer, max(1, int(known.lengths().max(initial=0)))
     known_NL = np.full((len(known), width), NO_WORD, np.int64)
     rows = known.rows()
     known_NL[rows, np.arange(len(rows)) - known.offsets[rows]] = known.values
     shares_NV = completer.shares(completer.images(pixels), known_NL)
-    found = top_words(shares_NV, limit)
+    found = top_words(shares_NV)
     return found.filtered(shares_NV[found.words.rows(), found.words.values] > 0)
 
 

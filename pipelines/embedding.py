@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from fistful.bow.draw import sample_key
 from fistful.bow.embeddings import EMBEDDINGS_SCHEMA, check_features, vectors_array, vectors_schema, write_npy
-from fistful.bow.pseudo import LIKELY, Candidates, top_words
+from fistful.bow.pseudo import Candidates, top_words
 from fistful.bow.store.dead_letters import DeadLetter, Refused
 from fistful.bow.store.images import decode_image
 from fistful.bow.store.index import unit_name
@@ -64,8 +64,6 @@ class EmbedJob:
     source: SourceOptions = SourceOptions()
     dim: int | None = None
     """Numbers of an embedding, for files that other tools read; None: features and words, for `label`."""
-    likely: int = LIKELY
-    """label: words of each image, at most."""
     completing: Completing | None = None
     """label --complete: which words are known; the others are looked for. None: the words that the model's head sees."""
 
@@ -150,9 +148,9 @@ def _embed_images(unit: Unit, pictures: Iterator[tuple[Row, np.ndarray]], encode
         if job.dim is not None:
             columns["extra"] = [row.extra for row in rows]
         else:
-            found = None if shares is None else top_words(shares, job.likely)
+            found = None if shares is None else top_words(shares)
             if job.completing is not None:
-                found = missing_words(encoder, pixels, job.completing.known(keys, [row.captions for row in rows]), job.likely)
+                found = missing_words(encoder, pixels, job.completing.known(keys, [row.captions for row in rows]))
             columns["features"] = list(features)
             columns["words"] = _lists(found, len(rows), lambda c: c.words.values.astype(np.uint32), pa.uint32())
             columns["scores"] = _lists(found, len(rows), lambda c: c.scores.astype(np.float32), pa.float32())

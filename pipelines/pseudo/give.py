@@ -71,7 +71,7 @@ class LabelJob:
 
     def likely(self, embeddings: Sequence[Embeddings], known: Known) -> Candidates:
         """Return images' likeliest words with their probabilities."""
-        return self.calibrator.likely([candidates_of(s, embeddings, known, self.voting, self.limit) for s in self.sources], self.limit)
+        return self.calibrator.likely([candidates_of(s, embeddings, known, self.voting) for s in self.sources], self.limit)
 
 
 _threads = threading.local()

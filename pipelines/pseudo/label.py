@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from fistful.bow.near_copies import IS, MAY_BE
-from fistful.bow.pseudo import LIKELY, Candidates, are_right
+from fistful.bow.pseudo import LIMIT, Candidates, are_right
 from fistful.bow.ragged import Ragged
 from fistful.bow.store import manifest
 from fistful.bow.store.files import read_json, write_bytes, write_json
@@ -53,8 +53,6 @@ if TYPE_CHECKING:
 
 CAPTIONED, IMAGES, CALIBRATION = f"{manifest.STAGES}/captioned", f"{manifest.STAGES}/images", f"{manifest.STAGES}/calibration"
 WORDS, INDICES = f"{manifest.STAGES}/words", f"{manifest.STAGES}/neighbours"
-MOST_LIKELY = 4_096
-"""Words that a distribution may be asked for: 24 kB an image."""
 OTHER_HELD_OUT = 0.1
 """Share of the captioned images kept for calibration where no encoder was trained on them."""
 
@@ -74,7 +72,7 @@ class LabelOptions:
     min_precision: float = semantic(0.1)
     """Smallest share of right words, measured on held-out captioned images: of a word for it to be in a bag, and of all
     words given even at the lower end of the interval. 0 for any share, be it no better than chance."""
-    likely: int = semantic(LIKELY)
+    likely: int = semantic(LIMIT)
     """Words of each image's distribution at most, the likeliest: train draws bags from them, and holds 8 bytes of each in memory."""
     complete: bool = semantic(False)
     """The pictures have some of their words, as captions or keywords: keep these, and find those that are missing. For a run of
@@ -89,8 +87,8 @@ class LabelOptions:
             raise UsageError(
                 f"--k {self.k} --temperature {self.temperature} --seed {self.seed}: expected k from 1, a temperature above 0, a seed from 0"
             )
-        if not 1 <= self.likely <= MOST_LIKELY:
-            raise UsageError(f"--likely {self.likely}: expected from 1 to {MOST_LIKELY} words")
+        if not 1 <= self.likely <= LIMIT:
+            raise UsageError(f"--likely {self.likely}: expected from 1 to {LIMIT} words")
         if self.complete and self.by not in ("auto", "head"):
             raise UsageError(f"--by {self.by}: --complete asks the head that finds hidden words; leave --by out")
         if not 0 <= self.min_precision <= 1:
@@ -162,7 +160,7 @@ def label(*images: str, model: str | Sequence[str], like: str | Path, out: str |
     if open_job(asked, write=False):
         return folder
     jobs = [
-        EmbedJob(name, encoder.fingerprint, options.device, source=config.source, likely=options.likely, completing=_completing(like_folder, options))
+        EmbedJob(name, encoder.fingerprint, options.device, source=config.source, completing=_completing(like_folder, options))
         for name, encoder in zip(labellers.names, labellers.encoders, strict=True)
     ]
     if config.running.dry_run:
@@ -347,7 +345,7 @@ def _calibrate(folder: Path, like_folder: Path, labellers: Labellers, held: Held
         copied = _without(copied, like[0].bags.pick(aside), hidden.pick(aside))
     sizes = real.lengths()[real.lengths() > 0]
     measured = measure(
-        [candidates_of(source, embeddings, known, voting, options.likely) for source in labellers.sources],
+        [candidates_of(source, embeddings, known, voting) for source in labellers.sources],
         real.pick(aside),
         like[0].samples[aside],
         sizes,

@@ -69,7 +69,7 @@ class Known:
     prompted: tuple[Prompted, ...] | None = None
 
 
-def candidates_of(source: Source, embeddings: Sequence[Embeddings], known: Known, voting: Neighbours, limit: int) -> Candidates:
+def candidates_of(source: Source, embeddings: Sequence[Embeddings], known: Known, voting: Neighbours) -> Candidates:
     """Return what a source says of images: the logarithm of the mean, over models, of each word's share.
 
     Args:
@@ -77,7 +77,6 @@ def candidates_of(source: Source, embeddings: Sequence[Embeddings], known: Known
         embeddings: The images by each model.
         known: What the source needs.
         voting: knn: how it votes.
-        limit: Words that a model names of an image, at most.
 
     Raises:
         DataError: If one model refuses an image that another takes.
@@ -91,10 +90,10 @@ def candidates_of(source: Source, embeddings: Sequence[Embeddings], known: Known
         found = []
         for one, keys in zip(embeddings, known.captioned.keys, strict=True):
             rows, cosines = keys.nearest_but_copies(one.features, voting.k)
-            found.append(vote(rows, cosines, known.captioned.bags, voting.temperature, limit))
+            found.append(vote(rows, cosines, known.captioned.bags, voting.temperature))
     else:
         assert known.prompted is not None
-        found = [_prompted(one, words, limit) for one, words in zip(embeddings, known.prompted, strict=True)]
+        found = [_prompted(one, words) for one, words in zip(embeddings, known.prompted, strict=True)]
     mean = mean_of(found)
     return Candidates(mean.words, logs_of(mean.scores))
 
@@ -106,7 +105,7 @@ def copied_words(images_ND: np.ndarray, keys: Keys, bags: Ragged) -> Ragged:
     return found.take((rows >= 0)[found.rows()])
 
 
-def _prompted(embeddings: Embeddings, words: Prompted, limit: int) -> Candidates:
+def _prompted(embeddings: Embeddings, words: Prompted) -> Candidates:
     """Return the words of largest share: a softmax over all words of scaled cosine, less its mean, plus the word's log share of bags."""
     import torch
 
@@ -115,7 +114,7 @@ def _prompted(embeddings: Embeddings, words: Prompted, limit: int) -> Candidates
     with one_thread():
         for start in range(0, len(features), ROWS):
             shares = torch.addmm(bias_V, features[start : start + ROWS], words_DV).softmax(dim=1)
-            parts.append(top_words(shares.numpy(), limit))
+            parts.append(top_words(shares.numpy()))
     found = stacked(parts)
     return Candidates(found.words, np.exp(found.scores))
 
