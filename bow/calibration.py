@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .frequency import parts_of
-from .pseudo import Candidates, mean_of, ranked
+from .pseudo import LIMIT, Candidates, mean_of, ranked
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -66,11 +66,12 @@ class Calibrator:
         """Return the mean of the sources' probabilities."""
         return mean_of([calibration.of(candidates) for calibration, candidates in zip(self.sources, found, strict=True)])
 
-    def likely(self, found: Sequence[Candidates]) -> Candidates:
+    def likely(self, found: Sequence[Candidates], limit: int = LIMIT) -> Candidates:
         """Return each image's likeliest words with the probability that its bag has them.
 
         Args:
             found: The candidates of each source, for the same images.
+            limit: Words of an image, at most.
         """
         mean = self.mean_share(found)
-        return ranked(mean if self.mean is None else self.mean.of(mean))
+        return ranked(mean if self.mean is None else self.mean.of(mean), limit)

@@ -14,8 +14,9 @@ import numpy as np
 from .draw import mix64, mix_all
 from .ragged import Ragged
 
-LIMIT = 64
-"""Candidates kept an image by each source, and words of its distribution: bags are far shorter."""
+LIMIT = 512
+"""Candidates kept an image by each source, and words of its distribution, at most. Bags are far shorter, but rare words are among the few
+likeliest of no image: from 64 words bags are drawn that have a fifth of the captions' variety (docs/decisions/0028-drawn-labels.md)."""
 LEAST = 1e-30
 """Share below which nothing is told apart: what has a logarithm."""
 
@@ -74,9 +75,11 @@ def top_words(shares_NV: np.ndarray, limit: int = LIMIT) -> Candidates:
     """Return each image's words of largest share, each with the natural logarithm of its share to 4 digits."""
     n, v = shares_NV.shape
     limit = min(limit, v)
-    best = np.argpartition(-shares_NV, limit - 1, axis=1)[:, :limit]
-    logs = logs_of(np.take_along_axis(shares_NV, best, axis=1).ravel())
-    return _best_first(np.repeat(np.arange(n), limit), best.ravel().astype(np.int64), logs, n, limit)
+    best = np.sort(np.argpartition(-shares_NV, limit - 1, axis=1)[:, :limit], axis=1)
+    logs = logs_of(np.take_along_axis(shares_NV, best, axis=1))
+    order = np.argsort(-logs, axis=1, kind="stable")
+    words, scores = (np.take_along_axis(of, order, axis=1).ravel() for of in (best, logs))
+    return Candidates(Ragged(limit * np.arange(n + 1), words.astype(np.int64)), scores)
 
 
 def logs_of(shares: np.ndarray) -> np.ndarray:
@@ -182,6 +185,18 @@ def draw_words(likely: Ragged, shares: np.ndarray, sizes_N: np.ndarray, samples_
     rows = likely.rows()
     bits = mix_all(seed, 0x57524453, samples_N[rows], likely.values, epochs_N[rows]) >> np.uint64(11)
     race = -np.log((bits.astype(np.float64) + 0.5) * 2.0**-53) / shares
-    drawn = Ragged(likely.offsets, likely.values[np.lexsort((likely.values, race, rows))])
-    place = np.arange(len(rows)) - likely.offsets[rows]
-    return drawn.take(place < sizes_N[rows])
+    near = race <= _nth_smallest(likely, race, sizes_N)[rows]  # rows are long, and few of their words are drawn
+    rows, race, words = rows[near], race[near], likely.take(near)
+    drawn = Ragged(words.offsets, words.values[np.lexsort((words.values, race, rows))])
+    return drawn.take(np.arange(len(rows)) - words.offsets[rows] < sizes_N[rows])
+
+
+def _nth_smallest(rows: Ragged, numbers: np.ndarray, nth_N: np.ndarray) -> np.ndarray:
+    """Return the n-th smallest of each row's numbers, counted from 1; of a row that has no more than n infinity."""
+    lengths = rows.lengths()
+    padded_NL = np.full((len(rows), int(lengths.max(initial=0)) + 1), np.inf)
+    padded_NL[np.arange(padded_NL.shape[1]) < lengths[:, None]] = numbers
+    nth_N = np.clip(nth_N, 1, padded_NL.shape[1])
+    most = int(nth_N.max(initial=1))
+    smallest_NL = np.sort(np.partition(padded_NL, most - 1, axis=1)[:, :most], axis=1)
+    return smallest_NL[np.arange(len(rows)), nth_N - 1]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from fistful.bow.pseudo import LIMIT
 from fistful.bow.store.folders import out_folder
 from fistful.bow.store.identity import semantic, semantic_values
 from fistful.bow.store.kinds import PassedOver
@@ -120,7 +121,7 @@ def embed_for_label(units: list[Unit], inputs: dict[str, Any], job: EmbedJob, fo
     Returns:
         The folder.
     """
-    values = device_named({"decimals": DECIMALS, "device": job.device, "head": "shares"})
+    values = device_named({"decimals": DECIMALS, "device": job.device, "head": "shares", "candidates": LIMIT})
     if job.completing is not None:
         values |= {"completing": "half" if job.completing.like else "all", "seed": job.completing.seed}
     inputs = {**inputs, "encoder": job.fingerprint}

@@ -75,9 +75,8 @@ def fit_curve(scores: np.ndarray, right: np.ndarray) -> Curve:
 
     if not len(scores):
         return Curve((0.0,), (0.0,))
-    order = np.argsort(scores, kind="stable")
     n_bins = max(1, len(scores) // int(np.clip(np.sqrt(len(scores)), *BINS)))
-    edges = np.unique(scores[order][np.arange(n_bins) * len(scores) // n_bins])
+    edges = np.unique(np.sort(scores)[np.arange(n_bins) * len(scores) // n_bins])
     place = np.clip(np.searchsorted(edges, scores, side="right") - 1, 0, None)
     n = np.bincount(place, minlength=len(edges))
     shares = np.bincount(place, weights=right.astype(np.float64), minlength=len(edges)) / n

@@ -49,6 +49,8 @@ class LabelJob:
 
     sources: tuple[Source, ...]
     voting: Neighbours
+    limit: int
+    """Words of an image's distribution, at most."""
     min_precision: float
     calibrator: Calibrator
     sizes: np.ndarray
@@ -69,7 +71,7 @@ class LabelJob:
 
     def likely(self, embeddings: Sequence[Embeddings], known: Known) -> Candidates:
         """Return images' likeliest words with their probabilities."""
-        return self.calibrator.likely([candidates_of(source, embeddings, known, self.voting) for source in self.sources])
+        return self.calibrator.likely([candidates_of(s, embeddings, known, self.voting) for s in self.sources], self.limit)
 
 
 _threads = threading.local()

@@ -72,6 +72,8 @@ class LabelOptions:
     min_precision: float = semantic(0.1)
     """Smallest share of right words, measured on held-out captioned images: of a word for it to be in a bag, and of all
     words given even at the lower end of the interval. 0 for any share, be it no better than chance."""
+    likely: int = semantic(LIMIT)
+    """Words of each image's distribution at most, the likeliest: train draws bags from them, and holds 8 bytes of each in memory."""
     complete: bool = semantic(False)
     """The pictures have some of their words, as captions or keywords: keep these, and find those that are missing. For a run of
     train --text-tower words --mask-rate."""
@@ -85,6 +87,8 @@ class LabelOptions:
             raise UsageError(
                 f"--k {self.k} --temperature {self.temperature} --seed {self.seed}: expected k from 1, a temperature above 0, a seed from 0"
             )
+        if not 1 <= self.likely <= LIMIT:
+            raise UsageError(f"--likely {self.likely}: expected from 1 to {LIMIT} words")
         if self.complete and self.by not in ("auto", "head"):
             raise UsageError(f"--by {self.by}: --complete asks the head that finds hidden words; leave --by out")
         if not 0 <= self.min_precision <= 1:
@@ -191,7 +195,7 @@ def _asked(images: Sequence[str], folder: Path, like: Path, labellers: Labellers
     inputs |= {"like": manifest.fingerprint(like), "encoder": encoders[0], "word_options": words, "held_out_by": BY}
     inputs |= {"near_copies": [MAY_BE, IS], "calibration_bins": list(BINS)}
     inputs |= {"more_encoders": encoders[1:]} if len(encoders) > 1 else {}
-    values = device_named({**semantic_values(config), "likely": LIMIT})
+    values = device_named(semantic_values(config))
     if not values["complete"]:
         values.pop("complete")  # labels of earlier versions keep their names
     return DataJob(
@@ -354,7 +358,7 @@ def _calibrate(folder: Path, like_folder: Path, labellers: Labellers, held: Held
     write_json(place, MEASURED, {**measured.stats(), **held.stats(), "neighbours_found": recall})
     images = tuple(folder / _stage(IMAGES, i) for i in numbers)
     places = images, folder, place, folder / INDICES
-    job = LabelJob(labellers.sources, voting, options.min_precision, measured.calibrator, sizes, options.seed, *places)
+    job = LabelJob(labellers.sources, voting, options.likely, options.min_precision, measured.calibrator, sizes, options.seed, *places)
     return dataclasses.replace(job, completing=_completing(like_folder, options))
 
 

@@ -63,6 +63,17 @@ def test_a_bag_has_as_many_different_words_as_asked_for_and_does_not_depend_on_i
         assert draw_words(*alone, sizes_n[[i]], samples[[i]], seed, epochs[[i]]).values.tolist() == bag.tolist()
 
 
+@given(bags, st.integers(0, 99))
+def test_the_words_drawn_are_the_first_in_a_race_of_all_words(rows, epoch) -> None:
+    """A bag of n words is the beginning of the bag of all words, however few of a long row are looked at."""
+    n = len(rows)
+    likely, shares = make_ragged([list(row) for row in rows]), np.array([x for row in rows for x in row.values()], np.float32)
+    samples, epochs = np.arange(n, dtype=np.uint64), np.full(n, epoch)
+    whole = draw_words(likely, shares, np.full(n, 99), samples, 1, epochs)
+    some = draw_words(likely, shares, np.arange(n), samples, 1, epochs)
+    assert [bag.tolist() for bag in some] == [bag.tolist()[:size] for size, bag in enumerate(whole)]
+
+
 def test_sizes_are_those_of_real_bags_as_often_as_they_occur_there() -> None:
     rising, samples = np.array([2, 3, 3, 9]), np.arange(MANY, dtype=np.uint64)
     sizes = draw_sizes_anew(rising, samples, 0, np.zeros(MANY, np.int64))

@@ -108,10 +108,20 @@ def test_the_index_has_each_pictures_distribution_beside_its_bag(world: dict[str
     assert read_likely(world["like"]) is None
 
 
+def test_a_distribution_has_as_many_words_as_asked_for(world: dict[str, Any], tmp_path: Path) -> None:
+    many, one = (read_likely(run(world, tmp_path / str(n), by="head", likely=n)) for n in (9, 1))
+    assert many is not None
+    assert one is not None
+    assert (many[0].lengths().min(), set(one[0].lengths().tolist())) == (2, {1})
+    assert [ids[:1].tolist() for ids in many[0]] == [ids.tolist() for ids in one[0]]
+    with pytest.raises(UsageError, match=r"--likely 0: expected from 1 to 512 words"):
+        LabelOptions(likely=0)
+
+
 def test_what_a_thread_keeps_is_read_again_once_it_has_changed(world: dict[str, Any], tmp_path: Path) -> None:
     folder = run(world, tmp_path / "pseudo", by="knn")
     place, images = folder / "stages" / "calibration", (folder / "stages" / "images",)
-    job = LabelJob(("knn",), Neighbours(1, 1.0), 0.0, Calibrator(()), np.ones(1, np.int64), 0, images, folder, place, folder)
+    job = LabelJob(("knn",), Neighbours(1, 1.0), 8, 0.0, Calibrator(()), np.ones(1, np.int64), 0, images, folder, place, folder)
     vocabulary, known = give._shared(job)
     assert give._shared(job)[1] is known
     write_json(place, give.MEASURED, read_json(place / give.MEASURED))
