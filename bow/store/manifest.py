@@ -177,6 +177,26 @@ def check_file(folder: Path, name: str) -> None:
         raise DataError(f"{folder / name}: is not the file that {MANIFEST} names; fistful verify {folder} tells what else changed")
 
 
+def check_sizes(folder: Path, part: str) -> None:
+    """Check that the files of a part of a finished folder are there and have the sizes that its manifest names: one listing.
+
+    Args:
+        folder: A finished folder.
+        part: A folder in it.
+
+    Raises:
+        DataError: If one has another size, or is not there; the message names the first.
+    """
+    found = {f"{part}/{name}": size for name, size in files_below(folder / part).items()}
+    for name, record in manifest_part(folder, "files", dict).items():
+        if name.startswith(f"{part}/") and found.get(name) != record["size"]:
+            there = f"has {found[name]:,} bytes" if name in found else "is missing"
+            raise DataError(
+                f"{folder / name}: {there}, expected {record['size']:,} bytes as {MANIFEST} says; "
+                f"fistful verify {folder} tells what else changed"
+            )
+
+
 def verify(folder: str | Path) -> list[str]:
     """Return a line for each difference between a folder and its manifest; [] where there is none.
 

@@ -18,6 +18,7 @@ from fistful.bow.near_copies import IS, MAY_BE, agreement, coarse
 from fistful.bow.store.files import write_bytes
 from fistful.bow.store.identity import sha256_hex
 from fistful.bow.store.index import read_index
+from fistful.bow.store.manifest import check_sizes
 from fistful.errors import DataError
 from fistful.training.neighbours import nearest
 
@@ -97,8 +98,9 @@ def hold_out(like: Path, fraction: float, learnt: tuple[str, ...], seed: int, ou
         out: Where `NAMES` is written, if there are any.
 
     Raises:
-        DataError: If too few different pictures are left to measure anything.
+        DataError: If too few different pictures are left to measure anything, or a shard is missing or cut short.
     """
+    check_sizes(like, "shards")  # what is missing would be measured on, and vote, as if it had never been there
     index = read_index(like)
     held, contents = _held_pictures(like, index, fraction)
     samples = np.array([number_of_key(key) for key in index["key"].to_pylist()], np.uint64)

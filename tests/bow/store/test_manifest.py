@@ -156,6 +156,21 @@ def test_a_file_that_is_read_again_must_be_the_one_that_was_written(tmp_path: Pa
     )
 
 
+def test_sizes_are_checked_with_one_listing(tmp_path: Path) -> None:
+    manifest.claim(tmp_path, "count", {}, {})
+    for name in ("shards/a.tar", "shards/b.tar", "other"):
+        write_bytes(tmp_path, name, b"1234")
+    manifest.finish(tmp_path, {}, {})
+    (tmp_path / "other").write_bytes(b"")
+    manifest.check_sizes(tmp_path, "shards")
+    (tmp_path / "shards/b.tar").write_bytes(b"12")
+    with pytest.raises(DataError, match=r"shards/b.tar: has 2 bytes, expected 4 bytes as manifest.json says; fistful verify"):
+        manifest.check_sizes(tmp_path, "shards")
+    (tmp_path / "shards/b.tar").unlink()
+    with pytest.raises(DataError, match=r"shards/b.tar: is missing, expected 4 bytes"):
+        manifest.check_sizes(tmp_path, "shards")
+
+
 def test_what_a_file_manager_leaves_in_a_folder_is_no_difference(tmp_path: Path) -> None:
     manifest.claim(tmp_path, "count", {}, {})
     manifest.finish(tmp_path, {}, {})

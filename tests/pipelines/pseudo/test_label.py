@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -283,6 +285,14 @@ def test_too_few_held_out_pictures_are_said_before_any_work(world: dict[str, Any
     with pytest.raises(DataError, match="held-out captioned images, expected 30 or more"):
         run({**world, "like": data}, tmp_path / "pseudo", by="knn")
     assert not (tmp_path / "pseudo").exists()
+
+
+def test_captioned_pictures_that_are_lost_are_told_and_not_left_out_of_what_is_measured(world: dict[str, Any], tmp_path: Path) -> None:
+    like = shutil.copytree(world["like"], tmp_path / "like")
+    shard = next((like / "shards").glob("*.tar"))
+    os.truncate(shard, shard.stat().st_size // 2)
+    with pytest.raises(DataError, match=rf"{shard.name}: has [0-9,]+ bytes, expected [0-9,]+ bytes as manifest.json says"):
+        run({**world, "like": like}, tmp_path / "pseudo", by="knn")
 
 
 def test_copies_of_one_picture_are_one_picture_held_out(world: dict[str, Any], tmp_path: Path) -> None:
