@@ -78,7 +78,7 @@ def count(*sources: str, out: str, config: CountConfig = CountConfig()) -> None:
         return
     stats = read_json(folder / "stats.json")
     print(f"{done}{rows_text(stats)}{rates_text(folder)}\n{seen_text(folder, stats)}", end="")
-    print(f"{counted(stats['words'], 'word')} in {out}/vocabulary.parquet, most frequent first")
+    print(f"{counted(stats['words'], 'word')} in {out.rstrip('/')}/vocabulary.parquet, most frequent first")
     if not stats["words"]:
         print("no caption holds a word: words are made of letters, and --no-alphabetic counts numbers and the like too")
     if stats.get("pictures") == 0:

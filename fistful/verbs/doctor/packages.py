@@ -30,6 +30,9 @@ SHOWN = (
 MODELS = ("torch", "open-clip-torch", "timm", "webdataset", "safetensors", "faiss-cpu", "scipy", "scikit-learn", "jinja2", "matplotlib")
 """What the extra `models` brings."""
 
+ANY_LATER_TORCH = (0, 29)
+"""From this torchvision on any torch will do that is not older than the one it was built for: its metadata say torch>=2.14.0."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Installed:
@@ -141,7 +144,8 @@ def _torchvision(installed: Installed) -> list[Finding]:
     if vision is None:
         return [Finding("problem", f"torch {torch} without torchvision", "open_clip cannot be imported", "pip install torchvision")]
     wanted = (0, release(torch)[1] + 15)  # torch 2.0 came with torchvision 0.15, 2.1 with 0.16, and so on
-    if release(torch)[0] == 2 and release(vision)[:2] != wanted:
+    fits = release(vision)[:2] == wanted or ANY_LATER_TORCH <= release(vision)[:2] < wanted
+    if release(torch)[0] == 2 and not fits:
         said = f"torch {torch} with torchvision {vision}"
         means = f"torchvision {wanted[0]}.{wanted[1]} belongs to it; another fails when imported (operator torchvision::nms does not exist)"
         return [Finding("problem", said, means, f"pip install 'torchvision=={wanted[0]}.{wanted[1]}.*'")]

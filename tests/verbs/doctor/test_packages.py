@@ -47,6 +47,7 @@ def installed(**changes: str | None) -> list[Finding]:
         ({"open_clip_torch": "2.26.1"}, "problem", "open_clip_torch 2.26.1", "open_clip_torch>=3"),
         ({"torchvision": None}, "problem", "torch 2.14.1 without torchvision", "pip install torchvision"),
         ({"torchvision": "0.28.0"}, "problem", "torch 2.14.1 with torchvision 0.28.0", "torchvision==0.29.*"),
+        ({"torchvision": "0.30.0"}, "problem", "torch 2.14.1 with torchvision 0.30.0", "torchvision==0.29.*"),
         ({"torch": "2.14.1+cpu", "torchvision": "0.29.1+cu130"}, "problem", "torch 2.14.1+cpu with torchvision", "whl/cpu"),
         ({"torch": "2.14.1+cpu"}, "problem", "torch 2.14.1+cpu with torchvision 0.29.1", "whl/cpu"),
         ({"clip_benchmark": "1.6.2", "numpy": "2.4.6"}, "warning", "clip-benchmark 1.6.2 with numpy 2.4.6", "numpy<2.4"),
@@ -58,6 +59,11 @@ def test_each_finding_about_packages(changes: dict[str, str | None], level: str,
     finding = [f for f in installed(**changes) if f.level != "ok" and f.text.startswith(said)]
     assert [f.level for f in finding] == [level]
     assert command in finding[0].command
+
+
+@pytest.mark.parametrize("torch", ["2.14.0", "2.15.0", "3.0.0"])
+def test_a_torchvision_that_asks_for_no_one_torch_takes_later_ones(torch: str):
+    assert [f.text for f in installed(torch=torch) if f.level == "problem"] == []
 
 
 def test_findings_about_the_interpreter_and_the_engine():
