@@ -107,10 +107,15 @@ def count_table(words: list[str], tf: np.ndarray, df: np.ndarray) -> pa.Table:
     return table.filter(pa.array(seen)).sort_by("word")
 
 
+def add_counts(tables: list[pa.Table], *, threads: bool = False) -> pa.Table:
+    """Add up counts, words in no order: integers only, so that any order of adding gives the same sums."""
+    summed = pa.concat_tables(tables).group_by("word", use_threads=threads).aggregate([("tf", "sum"), ("df", "sum")])
+    return pa.table({"word": summed["word"], "tf": summed["tf_sum"], "df": summed["df_sum"]}, schema=COUNTS_SCHEMA)
+
+
 def merge_counts(tables: list[pa.Table]) -> pa.Table:
-    """Add up counts: integers only, so that any order of merging gives the same table."""
-    summed = pa.concat_tables(tables).group_by("word", use_threads=False).aggregate([("tf", "sum"), ("df", "sum")])
-    return pa.table({"word": summed["word"], "tf": summed["tf_sum"], "df": summed["df_sum"]}, schema=COUNTS_SCHEMA).sort_by("word")
+    """Add up counts, by word."""
+    return add_counts(tables).sort_by("word")
 
 
 def choose_words(counts: pa.Table, n_samples: int, limits: Limits, rule: Balance) -> Vocabulary:
