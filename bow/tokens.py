@@ -46,6 +46,8 @@ def check_language(language: str) -> None:
     Raises:
         UsageError: If it cannot.
     """
+    if language == "en":  # it can: importing it to see is for those who tokenize, and workers would wait for it
+        return
     try:
         ChunkTokenizer(language)
     except ImportError as error:
