@@ -269,15 +269,15 @@ def main() -> None:
     if not asked.figures:
         go(lab, asked.seeds, [row for row in asked.rows if row != "own"])
         if "own" in asked.rows:
-            own_model(lab.root, asked.out / "own", asked.out / CAPTIONS, asked.out / HELD_OUT)
+            found = own_model(lab.root, asked.out / "own", asked.out / CAPTIONS, asked.out / HELD_OUT)
+            print(f"written to {write_results('text-own', found, RESULTS)}")
         return
-    scores, own = found_scores(asked.out), asked.out / "own" / "figures.json"
+    scores = found_scores(asked.out)
     rows = {
         "about": about(lab),
         "scores": scores,
         **figures_of(scores),
         "two_words_exchanged": exchanged(lab),
-        "own_model": read_json(own) if own.exists() else None,
     }
     print(f"written to {write_results('text-evidence', rows, RESULTS)}")
 

@@ -29,6 +29,12 @@ from .photos_data import eval_sets
 STEPS, EPOCHS, THREADS = 150, 5.0, 1
 
 
+def _short(results: dict[str, Any]) -> dict[str, Any]:
+    """Return of an evaluation what both reached, and how far the student is from the model."""
+    reached = [{name: one[name] for name in ("model", "dataset", "prompts", "metrics")} for one in results["results"]]
+    return {"results": reached, "comparisons": results["comparisons"]}
+
+
 def own_model(root: Path, out: Path, captions: Path, held_out: Path) -> dict[str, Any]:
     """Train the model and its student, evaluate both, and write OUT/figures.json.
 
@@ -54,7 +60,7 @@ def own_model(root: Path, out: Path, captions: Path, held_out: Path) -> dict[str
     found, quiet = {}, EvaluateConfig(progress=False, device="cpu")
     for name, data, asked in (("tiny-imagenet", tiny, dataclasses.replace(quiet, half="dev")), ("flickr8k", dev, quiet)):
         results = evaluate(*models, data=(data,), out=out / name, config=asked)
-        found[name] = read_json(results / "results.json")
+        found[name] = _short(read_json(results / "results.json"))
     last = json.loads((student / "metrics.jsonl").read_text().splitlines()[-1])["scores"]
     write_json(out, "figures.json", {"student": last, "evaluation": found})
     return read_json(out / "figures.json")
