@@ -75,11 +75,14 @@ def top_words(shares_NV: np.ndarray, limit: int = LIMIT) -> Candidates:
     """Return each image's words of largest share, each with the natural logarithm of its share to 4 digits."""
     n, v = shares_NV.shape
     limit = min(limit, v)
-    best = np.sort(np.argpartition(-shares_NV, limit - 1, axis=1)[:, :limit], axis=1)
-    logs = logs_of(np.take_along_axis(shares_NV, best, axis=1))
-    order = np.argsort(-logs, axis=1, kind="stable")
-    words, scores = (np.take_along_axis(of, order, axis=1).ravel() for of in (best, logs))
-    return Candidates(Ragged(limit * np.arange(n + 1), words.astype(np.int64)), scores)
+    least_N = np.partition(shares_NV, v - limit, axis=1)[:, v - limit]
+    rows, words = np.nonzero(shares_NV >= least_N[:, None])
+    logs = logs_of(shares_NV[rows, words])
+    if len(rows) > n * limit:  # several words have an image's least share
+        return _best_first(rows, words, logs, n, limit)
+    # what np.lexsort does in a fifth of the time: whole numbers that rise as shares fall, and with the word's id where they are equal
+    order = np.sort((np.rint(-logs * 1e4).astype(np.int64) << 32 | words).reshape(n, limit), axis=1).ravel()
+    return Candidates(Ragged(limit * np.arange(n + 1), order & 0xFFFFFFFF), (order >> 32) / -1e4 + 0.0)
 
 
 def logs_of(shares: np.ndarray) -> np.ndarray:
