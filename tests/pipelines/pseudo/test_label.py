@@ -120,6 +120,12 @@ def test_a_distribution_has_as_many_words_as_asked_for(world: dict[str, Any], tm
         LabelOptions(likely=0)
 
 
+def test_what_is_measured_are_bags_as_short_as_those_given(world: dict[str, Any], tmp_path: Path) -> None:
+    folder = run(world, tmp_path / "pseudo", by="knn", likely=1)
+    stats = read_json(folder / "stats.json")
+    assert (stats["words_in_bags"], stats["kept"], stats["held_out_recall"]) == (60, 60, 0.5)  # a captioned picture has two words
+
+
 def test_what_a_thread_keeps_is_read_again_once_it_has_changed(world: dict[str, Any], tmp_path: Path) -> None:
     folder = run(world, tmp_path / "pseudo", by="knn")
     place, images = folder / "stages" / "calibration", (folder / "stages" / "images",)
