@@ -19,6 +19,8 @@ LIMIT = 512
 likeliest of no image: from 64 words bags are drawn that have a fifth of the captions' variety (docs/decisions/0028-drawn-labels.md)."""
 LEAST = 1e-30
 """Share below which nothing is told apart: what has a logarithm."""
+SURE = 1e30
+"""Odds of a word whose share is 1: its race takes 4e-29 at most, and that of others 1e-16 at least."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -169,11 +171,11 @@ def draw_sizes_anew(rising: np.ndarray, samples_N: np.ndarray, seed: int, epochs
 
 
 def draw_words(likely: Ragged, shares: np.ndarray, sizes_N: np.ndarray, samples_N: np.ndarray, seed: int, epochs_N: np.ndarray) -> Ragged:
-    """Draw a bag for each image and epoch: words without replacement, each with the odds of its share.
+    """Draw a bag for each image and epoch: words without replacement, each with the odds of its share, those that are sure first.
 
     Args:
         likely: The words that N images may have.
-        shares: float32, beside likely.values: above 0.
+        shares: float32, beside likely.values: above 0; of 1 that the image has the word, as those that completion keeps.
         sizes_N: How many words to draw; an image with no more than that gets all of them.
         samples_N: Sample numbers of the images, uint64.
         seed: The run's seed.
@@ -187,7 +189,7 @@ def draw_words(likely: Ragged, shares: np.ndarray, sizes_N: np.ndarray, samples_
     """
     rows = likely.rows()
     bits = mix_all(seed, 0x57524453, samples_N[rows], likely.values, epochs_N[rows]) >> np.uint64(11)
-    race = -np.log((bits.astype(np.float64) + 0.5) * 2.0**-53) / shares
+    race = -np.log((bits.astype(np.float64) + 0.5) * 2.0**-53) / np.where(shares < 1, shares, SURE)
     near = race <= _nth_smallest(likely, race, sizes_N)[rows]  # rows are long, and few of their words are drawn
     rows, race, words = rows[near], race[near], likely.take(near)
     drawn = Ragged(words.offsets, words.values[np.lexsort((words.values, race, rows))])

@@ -80,8 +80,15 @@ def _difference(found: Mapping[str, Any], wanted: Mapping[str, Any], which: Call
     old, new = found["config"], wanted["config"]
     fields = [f"{k}: {old.get(k)!r} there, {new.get(k)!r} asked" for k in sorted({*old, *new}) if old.get(k) != new.get(k)]
     if found["inputs"] != wanted["inputs"]:
-        fields.append(": ".join(filter(None, ["other inputs", which()])))
+        fields.append(": ".join(filter(None, ["other inputs", which() or _others(found["inputs"], wanted["inputs"])])))
     return "; ".join(fields)
+
+
+def _others(old: Any, new: Any) -> str:
+    """Return what inputs that differ are called; nothing of the files that are read, or where inputs have no names."""
+    if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
+        return ""
+    return ", ".join(k for k in sorted({*old, *new} - {"files", "bytes", "sha256"}) if old.get(k) != new.get(k))
 
 
 def read_config(folder: Path) -> dict[str, Any]:

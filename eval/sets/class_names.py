@@ -138,16 +138,20 @@ def from_table(folders: Sequence[str], path: Path) -> tuple[list[ClassName], lis
     return [rows[folder] for folder in folders], warnings
 
 
-def read_table(path: Path) -> NamesTable:
+def read_table(path: Path, option: str = "--names") -> NamesTable:
     """Read a file of class names: one a line, or a table (TSV; CSV with commas or semicolons) whose first row names its columns.
 
     A file that every line parts into as many cells is a table, whatever its columns are called.
+
+    Args:
+        path: The file.
+        option: What names it on the command line.
 
     Raises:
         UsageError: If it cannot be read, or a table has no column called name.
         DataError: If a row lacks its key or its name, or is longer than the first, or a key is there twice.
     """
-    text = read_text(path, f"--names {path}", "one class name on each line, or a TSV with the columns folder and name")
+    text = read_text(path, f"{option} {path}", "one class name on each line, or a TSV with the columns folder and name")
     lines = [line for line in lines_of(text) if line.strip()]
     separator = _separator(lines, path)
     if separator is None:
@@ -157,7 +161,7 @@ def read_table(path: Path) -> NamesTable:
     header = [cell.lower() for cell in header]
     if NAME not in header or len(set(header)) < len(header):
         raise UsageError(
-            f"--names {path}: its first row has the columns {', '.join(map(repr, header))}, expected one called {NAME}, "
+            f"{option} {path}: its first row has the columns {', '.join(map(repr, header))}, expected one called {NAME}, "
             f"and {', '.join(KEY_COLUMNS[:-1])} or {KEY_COLUMNS[-1]} if names belong to folders or numbers; "
             f"if each line is one class name, put a line above them that says {NAME}"
         )

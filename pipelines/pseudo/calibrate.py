@@ -150,6 +150,11 @@ def measure(
         )
     likely = _cross_fitted(found, bags, _folds(pictures, samples, seed))
     given = take_best(likely, min_precision, draw_sizes(sizes, samples, seed))
+    if not len(given.scores):
+        raise DataError(
+            f"calibration: no word of {len(bags)} held-out captioned images has a share of right words of {min_precision:.3f} by what "
+            f"the others say, the best has {likely.scores.max(initial=0.0):.3f}; a smaller --min-precision, or more of them, helps"
+        )
     measured = _figures(calibrator, likely, given, bags, pictures, copied)
     if min_precision > 0:
         _check_precision(measured, min_precision)

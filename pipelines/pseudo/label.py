@@ -343,7 +343,7 @@ def _calibrate(folder: Path, like_folder: Path, labellers: Labellers, held: Held
     real, copied = (like[0].bags if hidden is None else hidden), copied_words(embeddings[0].features, keys[0], like[0].bags.pick(voters))
     if hidden is not None:
         copied = _without(copied, like[0].bags.pick(aside), hidden.pick(aside))
-    sizes = real.lengths()[real.lengths() > 0]
+    sizes = np.minimum(real.lengths()[real.lengths() > 0], options.likely)  # none gets more words than its distribution has
     measured = measure(
         [candidates_of(source, embeddings, known, voting) for source in labellers.sources],
         real.pick(aside),

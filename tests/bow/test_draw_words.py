@@ -47,6 +47,15 @@ def test_words_are_drawn_without_replacement_by_the_odds_of_their_shares(by: str
         assert np.mean((first == a) & (second == b)) == pytest.approx(share, abs=0.01)
 
 
+def test_words_that_are_sure_are_in_each_bag_as_far_as_they_fit() -> None:
+    likely, shares = repeated([4, 8, 15, 16], [1.0, 1.0, 0.99, 0.9])
+    samples, epochs = np.arange(MANY, dtype=np.uint64), np.zeros(MANY, np.int64)
+    three, one = (draw_words(likely, shares, np.full(MANY, n), samples, 3, epochs).values.reshape(-1, n) for n in (3, 1))
+    assert (np.sort(three, axis=1)[:, :2] == [4, 8]).all()
+    assert np.mean(one == 4) == pytest.approx(0.5, abs=0.01)
+    assert set(one.ravel().tolist()) == {4, 8}
+
+
 bags = st.lists(st.dictionaries(st.integers(0, 50), st.floats(6e-8, 1.0), max_size=12), min_size=1, max_size=6)
 
 

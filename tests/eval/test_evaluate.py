@@ -75,7 +75,7 @@ def test_a_set_whose_files_have_other_content_of_the_same_size_is_another_set(sq
     data[-1] ^= 1  # in the end mark, which no decoder looks at
     image.write_bytes(data)
     os.utime(image, ns=(times.st_atime_ns, times.st_mtime_ns))
-    with pytest.raises(UsageError, match=r"belongs to another configuration \(other inputs\); choose another --out"):
+    with pytest.raises(UsageError, match=r"belongs to another configuration \(other inputs: data\); choose another --out"):
         evaluate(colours(), data=(str(squares),), out=tmp_path / "r", config=config())
 
 

@@ -154,7 +154,7 @@ def test_bags_made_from_other_counts_are_not_continued(made: Path, tmp_path: Pat
     counts = count(str(tmp_path / "more"), out=tmp_path / "counts", config=CountConfig(running=RUNNING))
     with pytest.raises(UsageError) as error:
         bags(str(made / "photos"), counts=counts, out=tmp_path / "bags", config=BagsConfig(running=RUNNING))
-    assert str(error.value) == f"{tmp_path}/bags: belongs to another configuration (other inputs); choose another --out"
+    assert str(error.value) == f"{tmp_path}/bags: belongs to another configuration (other inputs: counts); choose another --out"
 
 
 # Inputs: of the same name and size, and of any time

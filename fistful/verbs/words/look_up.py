@@ -266,7 +266,7 @@ def read_classes(spec: str) -> list[ClassName]:
     """Return the classes that a spec names: imagenet1k, a file of names, or an evaluation set.
 
     Raises:
-        UsageError: If there is no such file or set.
+        UsageError: If there is no such file or set, or a file has no name in it.
     """
     from fistful.bow.store.kinds import ARCHIVES
     from fistful.eval.sets import class_names as names
@@ -279,7 +279,10 @@ def read_classes(spec: str) -> list[ClassName]:
         raise UsageError(f"--classes {spec}: no such file; expected imagenet1k, a file of names, or an evaluation set")
     if path.is_dir() or path.name.lower().endswith((*ARCHIVES, PARQUET)):
         return open_set(spec, None).classes
-    return names.read_table(path).classes
+    found = names.read_table(path, "--classes").classes
+    if not found:
+        raise UsageError(f"--classes {spec}: found 0 names, expected one or more, one on each line")
+    return found
 
 
 # Bags under a rule

@@ -43,6 +43,9 @@ def test_another_configuration_is_refused_with_the_fields_that_differ(tmp_path: 
         str(error.value) == f"{folder}: belongs to another configuration (min_length: 1 there, 2 asked; other inputs); choose another --out"
     )
 
+    with pytest.raises(UsageError, match=r"configuration \(other inputs: encoder, more\); choose"):
+        manifest.claim(folder, "count", {"min_length": 1}, {"files": 2, "encoder": "a", "more": ["b"]})
+
     (folder / "manifest.json").unlink()
     with pytest.raises(UsageError) as error:
         manifest.claim(folder, "bags", {"min_length": 1}, {"files": 1})

@@ -143,6 +143,16 @@ def test_a_precision_out_of_reach_is_refused_with_what_can_be_had() -> None:
     )
 
 
+def test_a_precision_that_one_picture_alone_has_is_refused_as_out_of_reach() -> None:
+    right = np.arange(230) < 30  # all are copies of one picture, of which the other folds know nothing
+    with pytest.raises(DataError) as error:
+        measure(*one_word_each(230, right), np.array([1]), 0.5, 0, np.where(right, 0, np.arange(230)))
+    assert str(error.value) == (
+        "calibration: no word of 230 held-out captioned images has a share of right words of 0.500 by what the others say, "
+        "the best has 0.000; a smaller --min-precision, or more of them, helps"
+    )
+
+
 def test_held_out_images_without_any_candidate_measure_nothing() -> None:
     none = Candidates(Ragged(np.zeros(41, np.int64), np.zeros(0, np.int64)), np.zeros(0))
     with pytest.raises(DataError) as error:

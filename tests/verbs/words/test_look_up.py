@@ -346,3 +346,18 @@ def test_verbs_are_functions_of_the_package_each_time_they_are_asked_for(counts:
     code = f"import fistful\nfor _ in range(2): print(fistful.words({str(counts)!r}, 'dog').facts[0].df, len(fistful.doctor()) > 3)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.splitlines() == ["3 True", "3 True"], done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "found 0 names, expected one or more, one on each line"),
+        ("name\n", "found 0 names, expected one or more, one on each line"),
+        ("id\tword\n0\tdog\n", "its first row has the columns 'id', 'word', expected one called name"),
+    ],
+)
+def test_a_file_of_classes_without_names_is_refused_under_its_options_name(counts: Path, tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "names.tsv").write_text(text)
+    with pytest.raises(UsageError) as error:
+        look(counts, classes=str(tmp_path / "names.tsv"))
+    assert str(error.value).startswith(f"--classes {tmp_path}/names.tsv: {message}")
