@@ -28,8 +28,9 @@ from fistful.bow.words import Analyzer, WordOptions
 from fistful.pipelines.bagging import analyzer_of_this_thread
 from fistful.pipelines.bags import BagOptions, BagsJob, bag_unit
 from fistful.pipelines.count import CountConfig, count, count_unit
-from fistful.pipelines.engine.beam import Work, do_one, run_units
+from fistful.pipelines.engine.beam import run_units
 from fistful.pipelines.engine.stage import Running
+from fistful.pipelines.engine.work import Work, do_one
 from fistful.pipelines.read.plan import PlanOptions, plan_units
 from fistful.pipelines.read.sources import SourceOptions
 from fistful.pipelines.read.units import Unit

@@ -29,9 +29,9 @@ from fistful.errors import UsageError
 
 from .bagging import Bagger, bagger_of_this_thread, chosen_words, on_counts
 from .cards import describe_shards, picture_kinds
-from .engine.beam import Work
 from .engine.job import job_on_captions, run_job
 from .engine.stage import Running, uncollected, write_unit
+from .engine.work import Work
 from .read.plan import PlanOptions
 from .read.rows import BATCH_ROWS, RowBatch, make_letter
 from .read.sources import SourceOptions, open_unit

@@ -19,7 +19,7 @@ from fistful.bow.store.identity import canonical_json, sha256_hex
 from fistful.bow.store.manifest import read_config
 from fistful.wording import counted
 
-from .engine.beam import read_stats
+from .engine.work import read_stats
 from .read.units import Unit
 
 CARD = "README.md"

@@ -20,10 +20,10 @@ from fistful.bow.vocabulary import COUNTS_SCHEMA, add_counts, count_table, merge
 from fistful.bow.words import Analyzer, WordOptions, first_appearances
 
 from .bagging import analyzer_of_this_thread
-from .engine.beam import Work
 from .engine.job import job_on_captions, run_job
 from .engine.merge import MergeUnit, merge_until_few
 from .engine.stage import Running, uncollected, write_unit
+from .engine.work import Work
 from .read.plan import PlanOptions
 from .read.rows import RowBatch
 from .read.sources import SourceOptions, open_unit

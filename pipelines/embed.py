@@ -25,9 +25,9 @@ from fistful.wording import counted
 
 from .cards import describe_embeddings
 from .embedding import DECIMALS, EmbedJob, What, one_thread
-from .engine.beam import Work
 from .engine.job import DataJob, run_job
 from .engine.stage import Running, check_out
+from .engine.work import Work
 from .read.plan import PlanOptions, plan_units
 from .read.sources import SourceOptions, check_unit
 from .read.units import Unit

@@ -24,10 +24,10 @@ from fistful.bow.store.tables import read_table, write_table
 from fistful.errors import DataError
 from fistful.wording import counted
 
-from .engine.beam import Work
 from .engine.job import DataJob, run_job
 from .engine.merge import MERGED_AT_ONCE, MergeUnit, merge_until_few
 from .engine.stage import uncollected, write_unit
+from .engine.work import Work
 from .read.rows import RowBatch
 from .read.sources import SourceOptions, open_unit
 from .read.units import Unit

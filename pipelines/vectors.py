@@ -24,10 +24,10 @@ from fistful.errors import UsageError
 from fistful.wording import counted
 
 from .bagging import bagger_of_this_thread, chosen_words, on_counts
-from .engine.beam import Work
 from .engine.job import job_on_captions, run_job
 from .engine.merge import MERGED_AT_ONCE, MergeUnit, merge_until_few
 from .engine.stage import Running, uncollected, write_unit
+from .engine.work import Work
 from .read.plan import PlanOptions
 from .read.rows import BATCH_ROWS
 from .read.sources import SourceOptions, open_unit

@@ -88,10 +88,15 @@ def _file_on_disk(folder: Path, path: Path) -> Generator[HashingWriter]:
 
 @contextlib.contextmanager
 def _object(path: StorePath) -> Generator[HashingWriter]:
-    with nameless_file() as raw:
+    with contextlib.ExitStack() as opened:
+        raw = opened.enter_context(nameless_file())
         writer = HashingWriter(raw, name_of(raw))
         yield writer
-        path.put(writer.local())
+        put = functools.partial(path.put, writer.local())
+        if path.uploads is None:
+            put()
+        else:
+            path.uploads.add(opened.pop_all(), put)
     _written[path] = writer.record()
     while len(_written) > REMEMBERED:
         _written.pop(next(iter(_written)), None)

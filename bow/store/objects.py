@@ -26,6 +26,8 @@ import fsspec
 
 from fistful.errors import FistfulError, MachineError
 
+from .uploads import Uploads
+
 PROTOCOLS = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oss", "memory")
 """Stores that show an object only when it is whole; memory: this process's own, for tests."""
 READ_BLOCK = 1 << 22
@@ -46,16 +48,18 @@ class StorePath:
 
     Args:
         url: PROTOCOL://BUCKET/NAME.
+        uploads: What puts files there that are written by this path, behind whoever writes them; None: they are there when written.
     """
 
-    __slots__ = ("_key", "_protocol")
+    __slots__ = ("_key", "_protocol", "uploads")
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, uploads: Uploads | None = None) -> None:
         self._protocol, _, key = url.partition("://")
         self._key = "/".join(part for part in key.split("/") if part)
+        self.uploads = uploads
 
     def __truediv__(self, name: object) -> StorePath:
-        return StorePath(f"{self}/{name}")
+        return StorePath(f"{self}/{name}", self.uploads)
 
     def __str__(self) -> str:
         return f"{self._protocol}://{self._key}"

@@ -1,4 +1,4 @@
-"""Runs units on an engine: the one file that imports apache_beam.
+"""Runs units on an engine: this file and do_units.py alone import apache_beam.
 
 One linear chain, all effects in files, and files alone are believed: a unit is done when its stats
 file is there. `docs/decisions/0004-beam.md` says why each line is as it is.
@@ -11,8 +11,6 @@ import contextlib
 import dataclasses
 import difflib
 import functools
-import importlib
-import itertools
 import logging
 import os
 import re
@@ -21,17 +19,16 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from fistful.bow.store.files import parse_json
-from fistful.bow.store.folders import LISTED_EVERY, entries, in_store, read_all
-from fistful.bow.store.index import unit_name
-from fistful.errors import DataError, FistfulError, Interrupted, MachineError, UsageError
+from fistful.bow.store.folders import LISTED_EVERY, in_store
+from fistful.errors import FistfulError, Interrupted, MachineError, UsageError
 
 from . import dask_cluster
 from .processes import descendants, kill, signals, worker_deaths
+from .work import Work, do_one, done_units
 
 POLL_SECONDS = 0.1
 STALL_SECONDS = 1800.0
@@ -51,60 +48,6 @@ class Engine:
     """Beam's options, as key=value or key."""
     stall_seconds: float = STALL_SECONDS
     """How long no unit may finish before the run ends; large and slow units have longer."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Work:
-    """What is done with each unit: a module-level function of (unit, folder, job)."""
-
-    function: str
-    """`package.module:function`."""
-    folder: Path
-    job: Any
-    """What the function needs to know: picklable, never changed."""
-    label: str
-    """What the progress bar calls it."""
-
-
-def do_one(unit: Any, work: Work) -> int:
-    """Run a unit unless its stats file is there; return its number. Runs in any process, any number of times."""
-    if not _is_done(work.folder, unit.number):
-        module, _, name = work.function.partition(":")
-        getattr(importlib.import_module(module), name)(unit, work.folder, work.job)
-    return unit.number
-
-
-def _is_done(folder: Path, number: int) -> bool:
-    try:
-        stats_path(folder, number).read_bytes()  # of a store that is one request, and to ask whether it is there are two
-    except FileNotFoundError:
-        return False
-    return True
-
-
-def stats_path(folder: Path, number: int) -> Path:
-    """Return where a unit's stats file lies: written last, so its presence means done."""
-    return folder / unit_name("stats", number, "json")
-
-
-def read_stats(folder: Path, numbers: Iterable[int]) -> Iterator[tuple[int, bytes, dict[str, Any]]]:
-    """Yield the number, the stats file's bytes and what they say, of units that are done.
-
-    Raises:
-        DataError: If one is not JSON.
-    """
-    one, other = itertools.tee(numbers)
-    for number, data in zip(one, read_all(stats_path(folder, n) for n in other), strict=True):
-        try:
-            yield number, data, parse_json(data)
-        except ValueError as error:
-            raise DataError(f"{stats_path(folder, number)}: not valid JSON ({error}); delete it, and the same command resumes") from None
-
-
-def done_units(folder: Path) -> dict[int, int]:
-    """Return when each unit that is done was, in nanoseconds, by its number: one listing."""
-    found = entries(stats_path(folder, 0).parent)
-    return {int(name.removesuffix(".json")): entry.st_mtime_ns for name, entry in found.items() if re.fullmatch(r"\d+\.json", name)}
 
 
 def run_units(units: list[Any], work: Work, workers: int, progress: Callable[[set[int]], None], engine: Engine = Engine()) -> None:
@@ -234,8 +177,10 @@ def _pipeline(todo: list[Any], work: Work, runner: Any, arguments: list[str]) ->
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
 
+    from .do_units import DoUnits
+
     pipeline = beam.Pipeline(runner=runner, options=PipelineOptions(arguments))
-    _ = pipeline | beam.Create(todo, reshuffle=False) | beam.Reshuffle() | beam.Map(do_one, work)
+    _ = pipeline | beam.Create(todo, reshuffle=False) | beam.Reshuffle() | beam.ParDo(DoUnits(), work)
     pipeline.run().wait_until_finish()
 
 

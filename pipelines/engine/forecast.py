@@ -20,8 +20,9 @@ from fistful.wording import counted
 
 from ..read.find_files import is_compressed
 from ..read.units import IN_LINES, Unit
-from .beam import Work, beam_arguments, do_one, stats_path
+from .beam import beam_arguments
 from .stage import Running
+from .work import Work, do_one, stats_path
 
 PIECE_BYTES = 4_000_000
 """Size of a piece of text: some 60,000 captions, a second or less."""

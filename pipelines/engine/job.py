@@ -15,10 +15,10 @@ from fistful.bow.store.kinds import PassedOver
 from ..read.plan import PlanOptions, plan_units
 from ..read.sources import SourceOptions, check_unit
 from ..read.units import Unit
-from .beam import Work
 from .forecast import forecast
 from .stage import Running, check_out, close_folder, run_stage, say_seen
 from .unchanged import check_unchanged, first_of_another_size
+from .work import Work
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

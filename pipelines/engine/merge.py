@@ -10,8 +10,9 @@ from fistful.bow.store.folders import entries
 from fistful.bow.store.index import unit_name
 from fistful.progress import progress_bar
 
-from .beam import Work, run_units
+from .beam import run_units
 from .stage import Running
+from .work import Work
 
 MERGED_AT_ONCE = 32
 """Files that a worker adds up in one go."""

@@ -29,7 +29,8 @@ from fistful.errors import DataError, UsageError
 from fistful.progress import progress_bar
 from fistful.wording import some
 
-from .beam import ENGINES, Engine, Work, read_stats, run_units
+from .beam import ENGINES, Engine, run_units
+from .work import Work, read_stats
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

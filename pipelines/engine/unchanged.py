@@ -20,8 +20,8 @@ from fistful.progress import progress_bar
 from ..read.pictures import files_of
 from ..read.sources import SourceOptions, open_unit
 from ..read.units import Unit
-from .beam import done_units, stats_path
 from .stage import INPUTS_SEEN
+from .work import done_units, stats_path
 
 STORE_CLOCK_NS = 900 * 10**9
 """How far a store's clock may be from ours, in nanoseconds: past 15 minutes S3 refuses every request. What was written so shortly

@@ -36,9 +36,9 @@ from ..cards import describe_shards
 from ..completing import Completing, keep_half
 from ..embed import EMBED_UNIT, check_have_pictures, embed_for_label
 from ..embedding import EmbedJob
-from ..engine.beam import Work
 from ..engine.job import DataJob, open_job
 from ..engine.stage import Running, close_folder, run_stage, say_seen
+from ..engine.work import Work
 from ..read.plan import PlanOptions, plan_units
 from ..read.source_options import SourceOptions
 from ..read.units import Unit

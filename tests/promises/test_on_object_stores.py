@@ -19,6 +19,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from fistful.bow.store.folders import entries, folder_at
 from fistful.bow.store.manifest import verify
 from fistful.errors import DataError, MachineError, UsageError
+from fistful.pipelines import bags as bags_job
 from fistful.pipelines.bags import BagsConfig, bags
 from fistful.pipelines.count import CountConfig, count
 from fistful.pipelines.engine.stage import Running
@@ -145,6 +146,27 @@ def test_two_jobs_at_once_do_no_harm(bucket: str, inputs: list[Path], undisturbe
     for thread in threads:
         thread.join()
     assert failed == []
+    assert contents_of(bucket) == undisturbed
+
+
+def test_while_a_store_takes_a_shard_the_next_unit_is_worked_on(
+    bucket: str, inputs: list[Path], undisturbed: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put, open_unit, opened, waited = MemoryFileSystem.put_file, bags_job.open_unit, threading.Semaphore(0), list[bool]()
+
+    def opens(*arguments: Any) -> Any:
+        opened.release()
+        return open_unit(*arguments)
+
+    def waits(self: MemoryFileSystem, local: str, name: str, **more: Any) -> None:
+        if name.endswith(".tar") and not waited:
+            waited.append(opened.acquire(timeout=30) and opened.acquire(timeout=30))  # its own unit's, and the next one's
+        put(self, local, name, **more)
+
+    monkeypatch.setattr(bags_job, "open_unit", opens)
+    monkeypatch.setattr(MemoryFileSystem, "put_file", waits)
+    run_job(inputs, bucket)
+    assert waited == [True]
     assert contents_of(bucket) == undisturbed
 
 

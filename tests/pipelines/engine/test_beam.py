@@ -18,8 +18,9 @@ from pathlib import Path
 import pytest
 
 from fistful.errors import DataError, FistfulError, Interrupted, MachineError, UsageError
-from fistful.pipelines.engine.beam import Engine, Work, _Look, _Watchdog, beam_arguments, do_one, run_units
+from fistful.pipelines.engine.beam import Engine, _Look, _Watchdog, beam_arguments, run_units
 from fistful.pipelines.engine.processes import descendants
+from fistful.pipelines.engine.work import Work, do_one
 from fistful.pipelines.read.units import Unit
 from tests.support.folders import REPOSITORY, wait_for
 
