@@ -5,7 +5,8 @@
 
 EfficientNet-Lite0 (ImageNet's labels seen) frozen at 128 pixels, its map cached once; a text transformer of two layers, a fusion head of
 two; Flickr8k's photos but the development split, and COCO's, 6,499 in all, with their captions. Each arm takes equally many steps, at
-a cost a step that depends on the rate by a few percent, which is printed. Reranked over the 10 nearest of Flickr8k's 999 development
+a cost a step that depends on the rate by a few percent, which is printed; arms called `-minutes` take as many as cost what those of
+uniform-15 do (`--cost` measures it first). Reranked over the 10 nearest of Flickr8k's 999 development
 photos. The figures of the paper that this asks after (arXiv 2212.05195) are of 4 million pairs and a model of 135 million weights.
 """
 
@@ -43,6 +44,8 @@ class Arm:
     name: str
     rate: float = 0.0
     rule: str = "uniform"
+    as_long_as: str = ""
+    """Takes as much CPU time as this arm; "": as many steps as all."""
 
 
 ARMS = (
@@ -50,6 +53,10 @@ ARMS = (
     Arm("uniform-60", 0.6),
     Arm("content-15", 0.15, "content"),
     Arm("content-60", 0.6, "content"),
+    Arm("uniform-60-minutes", 0.6, as_long_as="uniform-15"),
+    Arm("content-60-minutes", 0.6, "content", as_long_as="content-15"),
+    Arm("uniform-30", 0.3),
+    Arm("uniform-75", 0.75),
     Arm("none"),
 )
 
@@ -96,6 +103,16 @@ def train_arm(arm: Arm, seed: int, learnt: Path, out: Path, steps: int, features
     return train(str(learnt), out=out / "runs" / arm.name / str(seed), config=config_of(arm, seed, features, steps))
 
 
+def steps_of(arm: Arm, steps: int, out: Path) -> int:
+    """Return how many steps an arm takes."""
+    if not arm.as_long_as:
+        return steps
+    if not (out / "cost.json").exists():
+        raise SystemExit(f"{arm.name} takes as long as {arm.as_long_as}: --cost measures what their steps cost, first")
+    cost = read_json(out / "cost.json")
+    return round(steps * cost[arm.as_long_as] / cost[arm.name.removesuffix("-minutes")])
+
+
 def seconds_of(run: Path) -> float:
     """Return how long the steps took, those of a run that was stopped together."""
     total = last = 0.0
@@ -110,10 +127,11 @@ def measure_cost(out: Path, turns: int = 3) -> None:
     from fistful.training import loop
 
     learnt, _ = bags_of(Path(os.environ["FISTFUL_DATA"]), out)
-    found: dict[str, list[float]] = {arm.name: [] for arm in ARMS}
+    arms = [arm for arm in ARMS if not arm.as_long_as]
+    found: dict[str, list[float]] = {arm.name: [] for arm in arms}
     real = loop.step
     for _ in range(turns):
-        for arm in ARMS:
+        for arm in arms:
             taken: list[float] = []
 
             def timed(*arguments: Any, taken: list[float] = taken) -> Any:
@@ -139,12 +157,12 @@ def go(seeds: list[int], names: list[str], out: Path, steps: int) -> None:
             place = f"scores/{arm.name}/{seed}.json"
             if (out / place).exists():
                 continue
-            start = time.perf_counter()
-            run = train_arm(arm, seed, learnt, out, steps, out / "features")
+            start, n_steps = time.perf_counter(), steps_of(arm, steps, out)
+            run = train_arm(arm, seed, learnt, out, n_steps, out / "features")
             trained = time.perf_counter()
             ground = lay_ground(dev, run, out / "dev-features.npy")
             found = score(run, ground, arm.rate)
-            write_json(out, place, {**found, "seconds": seconds_of(run), "steps": steps})
+            write_json(out, place, {**found, "seconds": seconds_of(run), "steps": n_steps})
             told = {how: sum(found[how]["image"]) / len(found[how]["image"]) for how in ("plain", "reranked")}
             print(arm.name, seed, told, f"{trained - start:.0f} s + {time.perf_counter() - trained:.0f} s", flush=True)
 

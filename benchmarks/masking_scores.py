@@ -152,6 +152,8 @@ def figures_of(arms: Mapping[str, Scores]) -> dict[str, Any]:
         for arm, scores in arms.items()
     }
     pairs = [("uniform-15", "uniform-60"), ("content-15", "content-60"), ("uniform-15", "content-15"), ("uniform-60", "content-60")]
+    pairs += [(f"{rule}-15", f"{rule}-60-minutes") for rule in ("uniform", "content")]
+    pairs += [("uniform-15", "uniform-30"), ("uniform-60", "uniform-75")]
     pairs += [("none", arm) for arm in arms if arm != "none"]
     known = [(first, second) for first, second in pairs if first in arms and second in arms]
     differences = {f"{second} - {first}": differences_of(arms[first], arms[second]) for first, second in known}

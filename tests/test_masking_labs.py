@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from benchmarks.evidence_masking import ARMS, config_of, seconds_of
+from benchmarks.evidence_masking import ARMS, config_of, seconds_of, steps_of
 from benchmarks.masking_completion import figures_of as completion_figures
 from benchmarks.masking_completion import found_of
 from benchmarks.masking_scores import figures_of, gaps_of
@@ -81,6 +82,19 @@ def test_arms_differ_in_what_is_hidden_alone(tmp_path: Path) -> None:
         (0.6, "uniform"),
         (0.15, "content"),
         (0.6, "content"),
+        (0.6, "uniform"),
+        (0.6, "content"),
+        (0.3, "uniform"),
+        (0.75, "uniform"),
         (0.0, "uniform"),
     ]
     assert len({(one.optimiser, one.data, one.text, one.model, one.run) for one in configs}) == 1
+
+
+def test_an_arm_that_takes_as_long_as_another_takes_fewer_steps_where_they_cost_more(tmp_path: Path) -> None:
+    arms = {arm.name: arm for arm in ARMS}
+    assert steps_of(arms["uniform-60"], 300, tmp_path) == 300
+    with pytest.raises(SystemExit, match="--cost"):
+        steps_of(arms["uniform-60-minutes"], 300, tmp_path)
+    (tmp_path / "cost.json").write_text('{"uniform-15": 0.4, "uniform-60": 0.5}')
+    assert steps_of(arms["uniform-60-minutes"], 300, tmp_path) == 240
