@@ -26,15 +26,17 @@ from benchmarks import generate
 from benchmarks.measure import Setting, run_rows, timed
 from fistful.bow.balance import Balance
 from fistful.bow.draw import mix_all
-from fistful.bow.store.folders import files_below, folder_at
+from fistful.bow.store.folders import files_below, folder_at, in_store
 from fistful.bow.store.identity import sha256_hex
 from fistful.bow.store.manifest import verify
+from fistful.bow.store.uploads import Uploads
 from fistful.bow.vocabulary import Limits, write_vocabulary
 from fistful.bow.words import WordOptions
 from fistful.pipelines.bagging import chosen_words
-from fistful.pipelines.bags import BagOptions, BagsConfig, BagsJob, bag_unit, bags
+from fistful.pipelines.bags import BagOptions, BagsConfig, BagsJob, bags
 from fistful.pipelines.count import CountConfig, count
 from fistful.pipelines.engine.stage import Running
+from fistful.pipelines.engine.work import Work, do_one
 from fistful.pipelines.read.plan import PlanOptions, plan_units
 from fistful.pipelines.read.sources import SourceOptions
 from tests.support.object_store import s3_server
@@ -169,12 +171,12 @@ def bags_pictures(bench: StoreBench) -> Rows:
 
 
 def large_shard(bench: StoreBench) -> Rows:
-    """Memory of a process that writes a shard of 256 MB, to disk and to the store."""
-    (source,) = bench.tars(1, 100 if bench.quick else 8_000, 300)
-    counts = count(str(source), out=bench.fresh() / "counts", config=CountConfig(running=QUIET))
+    """Memory of a process that writes two shards of 256 MB, to disk and to the store, which takes the first while the second is made."""
+    sources = bench.tars(2, 100 if bench.quick else 8_000, 300)
+    counts = count(*map(str, sources), out=bench.fresh() / "counts", config=CountConfig(running=QUIET))
     found: Rows = {"bar": 1_000}
     for name, out in (("disk", str(bench.fresh())), ("store", bench.place())):
-        command = [sys.executable, "-m", "benchmarks.stores", "--child", str(source), str(counts), out]
+        command = [sys.executable, "-m", "benchmarks.stores", "--child", str(counts), out, *map(str, sources)]
         found[f"{name}_peak_mb"] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
         found["shard_mb"] = round(files_below(folder_at(out))["shards/00000.tar"] / 1e6, 1)
     return found
@@ -250,12 +252,16 @@ def _trained(bench: StoreBench, data: str, config: Any) -> Trained:
     return Trained(weights, rate, cpu, last["waiting_share"] * last["seconds"], last["seconds"])
 
 
-def child(source: str, counts: str, out: str) -> None:
-    """Bag one unit as a worker does, and print the peak memory in MB."""
-    folder = folder_at(out)
+def child(counts: str, out: str, *sources: str) -> None:
+    """Bag a unit a source as a worker does, and print the peak memory in MB."""
+    folder, options = folder_at(out), PlanOptions(unit_mb=1e6, unit_files=10**9)
     write_vocabulary(folder, chosen_words(Path(counts), Limits(), Balance()))
-    (unit,), _ = plan_units((source,), PlanOptions(unit_mb=1e6, unit_files=10**9))
-    bag_unit(unit, folder, BagsJob(SourceOptions(), WordOptions(), BagOptions(), folder))
+    work = Work("fistful.pipelines.bags:bag_unit", folder, BagsJob(SourceOptions(), WordOptions(), BagOptions(), folder), "bags")
+    uploads = Uploads() if in_store(folder) else None
+    for unit in plan_units(sources, options)[0]:
+        do_one(unit, work, uploads)
+    if uploads is not None:
+        uploads.close()
     (peak,) = (line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     print(round(int(peak) / 1024, 1))  # getrusage would tell the peak of the process that started this one, if that is more
 

@@ -230,7 +230,8 @@ def _on_dask(todo: list[Any], work: Work, workers: int, arguments: list[str]) ->
         if dask_cluster.is_named(arguments):
             dask_cluster.check_cluster(arguments, work.folder)
         else:
-            cluster: Any = LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0")
+            quiet = {"dashboard_address": "127.0.0.1:0", "silence_logs": logging.CRITICAL}  # workers' heartbeats fail when it closes
+            cluster: Any = LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, **quiet)
             arguments.append(f"--dask_client_address={stack.enter_context(cluster).scheduler_address}")
         try:
             _pipeline(todo, work, DaskRunner(), arguments)
