@@ -71,7 +71,7 @@ def score_captions(
     ranks = retrieval_ranks(seen.features, texts_MD, np.repeat(np.arange(len(own)), [len(several) for several in own]))
     again = _rerank(encoder, seen, (texts, texts_MD), ranks, config.rerank) if config.rerank else None
     tags, table = ({}, None) if words is None else _tags(words, seen, coverage)
-    retrieval = retrieval_figures(ranks) | ({} if again is None else _reranked_figures(again, config.rerank))
+    retrieval = retrieval_figures(ranks) | ({} if again is None else _reranked_figures(again, min(config.rerank, len(texts))))
     result = _result(model, encoder, captions, seen, (retrieval, tags), texts, training, config)
     write_table(folder, f"predictions/{stem}.parquet", _ranks_table(seen.images, ranks))
     if again is not None:

@@ -39,6 +39,7 @@ from .job_texts import (
     labelled_by_text,
     labels_text,
     near_copies_text,
+    next_with_student,
     options_given,
     rates_text,
     rows_text,
@@ -252,8 +253,7 @@ def distill(model: str, /, *captions: str, out: str, config: DistillConfig = Dis
     folder = run(model, *captions, out=out, config=config)
     if is_left_open(folder, config.running):
         return
-    print(f"{done}{student_text(folder, folder / NGRAMS)}", end="")
-    print(f"next: fistful embed CAPTIONS --model {shlex.quote(out)} --out E; for pictures {shlex.quote(f'{out}+{model}')} is the model")
+    print(f"{done}{student_text(folder, folder / NGRAMS)}{next_with_student(out, model, config.student.labels)}")
 
 
 def embed(*sources: str, model: str, out: str, config: EmbedConfig = EmbedConfig()) -> None:

@@ -90,6 +90,9 @@ def labels_text(stats: dict[str, Any]) -> str:
     """Return what labels are worth, by held-out captioned images, two lines; before them how many words were known, where some were."""
     nearest = stats["held_out_nearest"]
     known = f"{counted(stats['words_known'], 'word was', 'words were')} known and are kept\n" if "words_known" in stats else ""
+    bare = stats["refused"].get("no_label", 0) if stats.get("words_known") else 0
+    if bare:
+        known += f"! {counted(bare, 'picture')} without a known word got none either (no_label): label these without --complete\n"
     if stats.get("words_known") == 0:
         known += "! no picture has a word: the share below was measured where half are known; label without --complete\n"
     return (
@@ -142,6 +145,18 @@ def student_text(folder: Path, ngrams: Path) -> str:
         said = f"agree in {scores['held_out_agreement']:.1%} of labels" if cosine is None else f"have a cosine of {cosine:.3f}"
         lines.append(f"student and teacher {said}, the mean of {n} that were held out")
     return "".join(line + "\n" for line in lines)
+
+
+def next_with_student(out: str, teacher: str, labels: str) -> str:
+    """Return lines that say what a student can do; of a classifier first what it learnt from."""
+    from fistful.training.model.load import load_encoder
+    from fistful.training.text_labels import labels_said, read_text_labels
+
+    if labels:
+        asked = f"fistful.load({out!r}).label_texts(['...'])"
+        return f"{labels_said(read_text_labels(labels))}\nnext, in Python: {asked}"
+    pictures = f"; for pictures {shlex.quote(f'{out}+{teacher}')} is the model" if load_encoder(teacher, "cpu").image_size else ""
+    return f"next: fistful embed CAPTIONS --model {shlex.quote(out)} --out E{pictures if '+' not in teacher else ''}"
 
 
 def scores_text(run: Path, names: Sequence[str]) -> str:

@@ -85,7 +85,7 @@ def distill(model: str, *captions: str, out: str | Path, config: DistillConfig |
     if manifest.claim(folder, "distill", *_identity(config, exclude, asked, teacher), write=not config.running.dry_run):
         return folder
     counted = count_ngrams(asked, job, config.student.table, config.student.hashed)
-    embeddings = embed(*captions, model=model, out=config.student.embeddings or folder / TEACHER, config=_embed_config(config))
+    embeddings = _embed_captions(captions, model, folder, config)
     if counted is None:
         return folder
     units = [embeddings / unit_name("embeddings", number, "parquet") for number in range(len(asked.units))]
@@ -136,6 +136,15 @@ def _identity(config: DistillConfig, exclude: tuple[str, ...], asked: DataJob, t
     labels = hash_file(Path(config.student.labels))["sha256"] if config.student.labels else ""
     values = device_named({**semantic_values(config), "exclude": _digest(exclude), "labels": labels})
     return values, {**asked.inputs, "encoder": teacher.fingerprint}
+
+
+def _embed_captions(captions: tuple[str, ...], model: str, folder: Path, config: DistillConfig) -> Path:
+    """Let the teacher embed the captions, or find that it has."""
+    place = config.student.embeddings
+    try:
+        return embed(*captions, model=model, out=place or folder / TEACHER, config=_embed_config(config))
+    except UsageError as error:
+        raise UsageError(str(error).replace("another --out", "another --embeddings") if place else str(error)) from None
 
 
 def _embed_config(config: DistillConfig) -> EmbedConfig:

@@ -50,6 +50,7 @@ def add_fusion(model: Model, config: TrainConfig, samples: TrainingSamples, toke
             width=model.shape.model_cfg["embed_dim"],
             n_answers=asked,
             match=config.loss.match_weight > 0,
+            hides_all=config.loss.mask_rate == 1,
         ),
         answers,
     )

@@ -8,6 +8,7 @@ import numpy as np
 
 from fistful.bow.store.plain_text import read_lines
 from fistful.errors import DataError
+from fistful.wording import counted
 
 BETWEEN = "|"
 """Parts the labels of a text."""
@@ -61,12 +62,24 @@ def read_text_labels(path: str) -> TextLabels:
     found = [[name.strip() for name in labels.split(BETWEEN) if name.strip()] for _, labels in rows[first:]]
     names = sorted({name for labels in found for name in labels})
     if len(names) < 2:
-        raise DataError(f"--labels {path}: found {len(names)} labels, expected two or more")
+        raise DataError(f"--labels {path}: found {counted(len(names), 'label')}, expected two or more")
     marks = np.zeros((len(found), len(names)), bool)
     place = {name: i for i, name in enumerate(names)}
     for row, labels in zip(marks, found, strict=True):
         row[[place[name] for name in labels]] = True
     return TextLabels([row[0].strip() for row in rows[first:]], names, marks)
+
+
+def labels_said(given: TextLabels) -> str:
+    """Return a line that says what labelled texts are: how many, the commonest label, the rarest, and how many each text has."""
+    n, n_labels = given.marks_NC.sum(axis=0), given.marks_NC.sum(axis=1)
+    most, least = (given.labels[int(pick(n))] for pick in (np.argmax, np.argmin))
+    bare, many = int((n_labels == 0).sum()), int((n_labels > 1).sum())
+    each = f"{many:,} of the texts have several and {bare:,} none: each label is by itself" if given.several else "one of them each"
+    return (
+        f"{len(given.texts):,} labelled texts, {len(given.labels)} labels: the commonest {most!r} on {n.max() / len(given.texts):.1%} "
+        f"of them, the rarest {least!r} on {counted(int(n.min()), 'text')}; {each}"
+    )
 
 
 def fit_head(embeddings_ND: np.ndarray, given: TextLabels) -> Head:

@@ -66,7 +66,11 @@ def table_file(folder: Path, name: str, schema: pa.Schema, row_group: int) -> Ge
     """
     with atomic_file(folder, name) as file:
         opened = TableFile(file, schema, row_group)
-        yield opened
+        try:
+            yield opened
+        except BaseException:
+            opened.abandon()
+            raise
         opened.finish()
 
 
@@ -103,6 +107,10 @@ class TableFile:
             self._write(pa.concat_tables([self._schema.empty_table(), *self._waiting]))
         self._writer.close()
         self._finished = True
+
+    def abandon(self) -> None:
+        """Write nothing more: what there is goes with the file, and needs no end."""
+        self._writer.is_open = False  # else it is written when the writer is collected, into a file that is closed
 
     def local(self) -> str:
         """Return where on this machine the finished file can be read, until it has its name."""

@@ -34,8 +34,8 @@ FIGURES_SCHEMA = pa.schema(
         ("guessing", pa.float64()),
     ]
 )
-"""A row a figure. `permuted`: the same with permuted labels, null for `offset`, whose mean step they would not change. `guessing`:
-one label always, or the answer that was right most often."""
+"""A row a figure. `permuted`: the same with permuted labels, of predicates and texts on both sides of the split, of relations among the
+examples; null for `offset`, whose mean step they would not change. `guessing`: one label always, or the answer right most often."""
 
 BATCH = 256
 """Texts a batch."""
@@ -102,13 +102,15 @@ def _labelled(question: Question, trial: Trial, vectors_TD: np.ndarray, salt: in
     train_ND, test_ND = (vectors_TD[rows].astype(np.float64) for rows in (trial.train, trial.test))
     if by_order(question):
         train_ND, test_ND = _without_rounding(train_ND), _without_rounding(test_ND)
+    # both sides are permuted: on vectors of which one axis says all, true labels would be told right by chance in all or in none
+    truths = trial.test_labels, _otherwise(trial.test_labels, salt, in_pairs=by_order(question))
     for k in question.sizes:
         labels, permuted = trial.labels[:k], trial.labels[:k][_permutation(k, salt)]
         fits = ridges(train_ND[:k], [each[:, None].astype(np.float64) for each in (labels, permuted)])
-        score, control = (balanced_accuracy(fit(test_ND)[:, 0], trial.test_labels) for fit in fits)
+        score, control = (balanced_accuracy(fit(test_ND)[:, 0], truth) for fit, truth in zip(fits, truths, strict=True))
         yield k, LINEAR, score, control, 0.5
         nearer = [centroids(train_ND[:k], each) for each in (labels, permuted)]
-        score, control = (balanced_accuracy(test_ND @ weights + offset, trial.test_labels) for weights, offset in nearer)
+        score, control = (balanced_accuracy(test_ND @ w + offset, truth) for (w, offset), truth in zip(nearer, truths, strict=True))
         yield k, CENTROID, score, control, 0.5
 
 
@@ -131,6 +133,14 @@ def _relation(question: Question, task: Relation, trial: Trial, choices_ND: np.n
         yield k, MAP, score, control, guessing
         step_D = (wanted_ND[:k] - train_ND[:k]).mean(axis=0)
         yield k, OFFSET, share_right(nearest(test_ND + step_D, choices_ND, asked), asked, answers), None, guessing
+
+
+def _otherwise(labels: np.ndarray, salt: int, *, in_pairs: bool) -> np.ndarray:
+    """Return the labels in another order; of two orders of a bag, which follow each other, one stays what the other is not."""
+    if not in_pairs:
+        return labels[_permutation(len(labels), salt)]
+    turned = mix_all(0x4C414245, salt, np.arange(len(labels) // 2)) >> np.uint64(63)
+    return labels * np.repeat(np.where(turned, -1, 1), 2)
 
 
 def _permutation(n: int, salt: int) -> np.ndarray:

@@ -45,15 +45,16 @@ def read_own_table(path: str) -> OwnTable:
         raise UsageError(f"--tasks {path}: its first row has no tab, so it is no TSV; expected {expected}, parted by tabs")
     if header.count(WORD) != 1 or len(set(header)) < len(header) or "" in header:
         raise UsageError(f"--tasks {path}: its first row has the columns {', '.join(map(repr, header))}; expected {expected}")
-    place, found = header.index(WORD), {}
+    place, found, seen = header.index(WORD), dict[str, list[frozenset[str]]](), set[str]()  # vectors are those of lower case, mostly
     for number, cells in rows[1:]:
         if len(cells) > len(header):
             raise DataError(f"{path} row {number}: found {len(cells)} cells, expected {len(header)} as in the first row")
         cells += [""] * (len(header) - len(cells))
         if not cells[place]:
             raise DataError(f"{path} row {number}: has no word; expected one in the column {WORD}")
-        if cells[place] in found:
+        if cells[place].lower() in seen:
             raise DataError(f"{path} row {number}: the word {cells[place]!r} is there twice; several values are parted by {SEVERAL}")
+        seen.add(cells[place].lower())
         found[cells[place]] = [frozenset(value.strip() for value in cell.split(SEVERAL) if value.strip()) for cell in cells]
     columns = {name: [values[i] for values in found.values()] for i, name in enumerate(header) if i != place}
     return OwnTable([*found], columns)

@@ -199,6 +199,8 @@ def _own(config: QuizConfig, coverage: Coverage | None) -> tuple[Quiz, list[str]
 
         own, notes = without_unknown(own, is_known, config.tasks)
     tasks, groups = table_tasks(own, config.tasks, config.seed, notes)
+    if coverage is None:
+        notes = ["no vocabulary to look its words up in; --vocabulary FOLDER leaves out those that it lacks"]
     asked = make_quiz(own.words, groups, tasks, config.seed)
     if not asked.questions:
         raise UsageError(f"--tasks {config.tasks}: its words share lemmas, so that a side of a split has too few; add words")

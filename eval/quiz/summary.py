@@ -66,7 +66,7 @@ def difference(splits: np.ndarray) -> dict[str, Any]:
 def is_above(splits: np.ndarray) -> bool:
     """Return whether differences, split by split, are above 0 beyond what splits vary."""
     interval = student_interval(splits)
-    return interval is not None and interval[0] > 0 and told_apart(*interval)
+    return bool(splits[0] > 0) if interval is None else interval[0] > 0 and told_apart(*interval)  # None: all splits have the same
 
 
 def by_kind(quiz: Quiz, all_figures: Sequence[Figures]) -> list[dict[str, Any]]:

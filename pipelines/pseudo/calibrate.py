@@ -252,7 +252,7 @@ def _check_precision(found: HeldOutMeasure, min_precision: float) -> None:
     if found.precision_low <= found.precision_by_chance:
         raise DataError(
             f"{said}, and {found.precision_by_chance:.1%} would be if they went to any images: so they say nothing about the images; "
-            "more captioned images, a model trained for longer, or another --by helps"
+            "more captioned images, a model trained for longer, or, without --complete, another --by helps"
         )
     if found.precision_low < min_precision:
         raise DataError(

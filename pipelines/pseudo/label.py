@@ -234,7 +234,7 @@ def _check_completes(models: tuple[str, ...], encoders: Sequence[Encoder], like:
     if len(models) > 1:
         raise UsageError(f"--complete: asks one model, found {len(models)}; give one --model")
     if getattr(encoders[0], "completer", None) is None:
-        raise UsageError(f"--complete: {models[0]} has not learnt to find hidden words; train with --text-tower words --mask-rate 0.5")
+        raise UsageError(f"--complete: {models[0]} has not learnt to add to known words; train with --text-tower words --mask-rate 0.5")
     if list(encoders[0].known_words) != read_vocabulary(like).words:  # pyright: ignore[reportAttributeAccessIssue]
         raise DataError(f"{models[0]}: knows other words than {like}/{VOCABULARY}; use a model trained on {like}")
 

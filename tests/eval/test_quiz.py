@@ -20,7 +20,7 @@ from fistful.bow.tokens import import_spacy
 from fistful.cli import run
 from fistful.errors import DataError, UsageError
 from fistful.eval.quiz import quiz as module
-from fistful.eval.quiz.ask import FIGURES_SCHEMA, ask, embed
+from fistful.eval.quiz.ask import FIGURES_SCHEMA, ask, embed, random_vectors
 from fistful.eval.quiz.quiz import quiz
 from fistful.eval.quiz.quiz_config import QuizConfig
 from fistful.eval.quiz.results import TASKS_SCHEMA, not_told, quiz_table
@@ -34,6 +34,25 @@ STOP_WORDS = import_spacy().blank("en").Defaults.stop_words
 BAGS = "tests.support.quiz_words:WordEncoder"
 ORDERED = f'{BAGS} {{"name": "ordered", "ordered": true}}'
 BLIND = f'{BAGS} {{"name": "blind", "knows": false}}'
+
+
+class OneAxis:
+    """A model that knows in which half of the alphabet a text begins, and hardly anything else."""
+
+    name, fingerprint, image_size = "axis", "a" * 64, 0
+
+    def embed_texts(self, texts: list[str]) -> np.ndarray:
+        found = 0.01 * random_vectors(texts)
+        found[:, 0] = [-1.0 if text[0] > "m" else 1.0 for text in texts]
+        return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+    def n_cut(self, texts: list[str]) -> int:
+        return 0
+
+    def prepare(self, image: object) -> np.ndarray:
+        raise AssertionError("texts alone")
+
+    embed_images = prepare
 
 
 @pytest.fixture(scope="module")
@@ -195,6 +214,27 @@ def test_a_table_of_ones_own_gives_predicates_and_what_is_composed_of_them(own: 
     assert {"predicate", "predicates composed"} >= {row["kind"] for row in read_json(out / "quiz.json")["kinds"]}
     assert "is{mark=even}" in not_told(read_json(out / "quiz.json"))["blind"]
     assert "! blind cannot make " in quiz_table(out)
+
+
+def test_a_model_of_which_one_axis_says_nearly_all_is_believed(tmp_path: Path) -> None:
+    """Learnt from permuted labels, true labels would be right on it for all words of a split or for none."""
+    words = [word for word in common_words(1_500) if word not in STOP_WORDS][:600]
+    (tmp_path / "t.tsv").write_text("word\tearly\n" + "".join(f"{word}\t{'no' if word[0] > 'm' else 'yes'}\n" for word in words))
+    for seed in range(3):
+        config = QuizConfig(tasks=str(tmp_path / "t.tsv"), progress=False, seed=seed)
+        out = quiz(f"{__name__}:OneAxis", out=tmp_path / str(seed), config=config)
+        (row,) = (
+            row for row in read_json(out / "quiz.json")["tasks"] if (row["model"], row["procedure"], row["k"]) == ("axis", "linear", 64)
+        )
+        assert row["score"] > 0.99
+        assert row["above_permuted"]
+        assert "no vocabulary to look its words up in" in quiz_table(out)
+
+
+def test_a_word_in_two_cases_is_there_twice(tmp_path: Path) -> None:
+    (tmp_path / "t.tsv").write_text("word\talive\nman\tyes\nMAN\tno\n")
+    with pytest.raises(DataError, match="row 3: the word 'MAN' is there twice"):
+        quiz(BLIND, out=tmp_path / "r", config=QuizConfig(tasks=str(tmp_path / "t.tsv"), progress=False))
 
 
 def test_words_of_a_table_that_the_vocabulary_lacks_are_counted_and_left_out(own: Path, tmp_path: Path) -> None:

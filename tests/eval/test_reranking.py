@@ -84,6 +84,9 @@ def test_results_have_reranked_recalls_beside_the_plain_ones_and_say_what_they_c
             names = [f"{way}_retrieval_recall@1{part}" for part in ("", "_low", "_high")]
             assert all(0 <= metrics[f"reranked_{name}"] <= 1 for name in names)
             assert {*names} <= metrics.keys()
+    more = [*asked[:-3], "--out", str(tmp_path / "all"), "--no-progress", "--rerank", "1000"]
+    assert command(more) == 0
+    assert {result["metrics"]["reranked_nearest"] for result in read_results(tmp_path / "all")} == {96}, "no more than there are captions"
     again = pq.read_table(next((tmp_path / "out" / "reranked").glob("captions*.parquet")))
     assert again.column_names == ["image", "sha256", "source", "rank", "caption_ranks"]
     assert verify(tmp_path / "out") == []

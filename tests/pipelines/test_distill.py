@@ -23,6 +23,7 @@ from fistful.bow.store.shard import tar_bytes
 from fistful.bow.words import Analyzer, WordOptions
 from fistful.cli import run
 from fistful.errors import DataError, UsageError
+from fistful.job_texts import next_with_student
 from fistful.pipelines.distill import DistillConfig, distill
 from fistful.pipelines.embed import EmbedConfig, embed
 from fistful.pipelines.engine.stage import Running
@@ -319,6 +320,19 @@ def test_a_classifier_learns_what_a_head_on_the_teacher_says(drawn: Path, tmp_pa
     assert contents(again) == contents(out)
 
 
+def test_what_a_student_learnt_from_and_can_do_is_said(drawn: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "labels.tsv"
+    labels.write_text("red ball\twarm\nred car\twarm\nblue\tcold\n")
+    said, following = next_with_student("made", COLOURS, str(labels)).splitlines()
+    assert said == "3 labelled texts, 2 labels: the commonest 'warm' on 66.7% of them, the rarest 'cold' on 1 text; one of them each"
+    assert following == "next, in Python: fistful.load('made').label_texts(['...'])"
+    labels.write_text(labels.read_text() + "green\t\n")
+    assert "; 0 of the texts have several and 1 none: each label is by itself\n" in next_with_student("made", COLOURS, str(labels))
+    student = "next: fistful embed CAPTIONS --model made --out E"
+    assert next_with_student("made", COLOURS, "") == f"{student}; for pictures 'made+{COLOURS}' is the model".replace("'", "")
+    assert next_with_student("made", str(drawn / "student"), "") == student  # which knows no pictures
+
+
 def test_a_text_may_have_several_labels_or_none(drawn: Path, tmp_path: Path) -> None:
     texts = {"red ball": "warm|round", "red": "warm", "green": "", "blue": "cold", "blue ball": "cold|round", "green one": ""}
     (tmp_path / "labels.tsv").write_text("".join(f"{text} {i}\t{labels}\n" for i in range(10) for text, labels in texts.items()))
@@ -333,7 +347,7 @@ def test_a_text_may_have_several_labels_or_none(drawn: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("red\twarm\nblue\twarm\n", "found 1 labels, expected two or more"),
+        ("red\twarm\nblue\twarm\n", "found 1 label, expected two or more"),
         ("red\twarm\nblue\n", "line 2: found 1 columns, expected a text, a tab, and labels with | between"),
         (
             "red\twarm|round\nblue\tround\n",

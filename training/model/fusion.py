@@ -48,6 +48,8 @@ class FusionShape:
     """Tokens, or words, that a hidden one may be; 0: nothing is hidden."""
     match: bool
     """Whether it tells if a text fits a picture."""
+    hides_all: bool = False
+    """Whether every word was hidden, so that it knows nothing of words at hand."""
 
     @property
     def heads(self) -> int:

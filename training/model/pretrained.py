@@ -96,7 +96,9 @@ def start_from(model: Model, pretrained: Pretrained, towers: str, spec: str) -> 
     _load_image(model.image_tower, pretrained.image, spec)
     if towers == "both":
         if model.clip is None or pretrained.text is None:
-            raise UsageError(f"--init-towers both: needs a transformer in --init {spec} and --text-tower transformer; use image")
+            raise UsageError(
+                f"--init-towers both: needs a transformer in --init {spec} and --text-tower transformer; without --tune, image"
+            )
         _load_text(model.clip, pretrained.text, spec)
 
 
@@ -132,7 +134,7 @@ def _load_text(clip: Any, tensors: dict[str, torch.Tensor], spec: str) -> None:
     if missing:
         raise UsageError(
             f"--init {spec}: does not fit the text tower ({missing[0]} is not in it, or of another shape); "
-            f"its context may be shorter: give --context-length, or use --init-towers image"
+            f"leave out --embed-dim, give a --context-length that it has, or, without --tune, use --init-towers image"
         )
     clip.load_state_dict(fitting, strict=False)
 

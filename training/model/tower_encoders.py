@@ -137,7 +137,7 @@ def _readers(exported: Exported, text: Callable[[list[str]], np.ndarray], prepro
         return on_images(function, images, preprocess, width, device)
 
     weights_V = torch.from_numpy(1 / np.maximum(exported.idf_V, LEAST_IDF)).to(device)
-    completes = fusion.predictor is not None
+    completes = fusion.predictor is not None and not fusion.shape.hides_all
     return {
         "matcher": Matcher(model, read, on, device) if fusion.match is not None else None,
         "completer": Completer(model, weights_V, on, device) if completes else None,

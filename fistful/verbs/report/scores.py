@@ -221,18 +221,20 @@ def _other_groups(results: Iterable[Result]) -> Iterable[Group]:
         if result.get("task", TASK) != TASK or "acc1" not in result["metrics"]:
             groups.setdefault((result["dataset"], result.get("task", ""), result.get("prompts", "")), []).append(result)
     for (dataset, task, prompts), group in groups.items():
-        names = [name for name, value in group[0]["metrics"].items() if isinstance(value, int | float) or value is None]
-        shown_names = sorted((name for name in names if not name.endswith(("_low", "_high"))), key=_in_order)
+        measured = group[0]["metrics"]
+        names = [name for name, value in measured.items() if isinstance(value, int | float) or value is None]
+        shown_names = [name for name in names if not name.endswith(("_low", "_high"))]
+        shown_names.sort(key=lambda name: (not isinstance(measured[name], int), *_in_order(name)))  # counts, then shares
         head = ScoreRow("", -1, tuple(Cell(result["label"]) for result in group))
         rows = [ScoreRow(name.replace("_", " "), -1, tuple(_measure(r["metrics"], name) for r in group)) for name in shown_names]
         said = f" · prompts {brief(prompts)}" if task == TASK else ""
         yield Group(f"{brief(dataset, 80)} · {task.replace('_', ' ')}{said}", (head, *rows))
 
 
-def _in_order(name: str) -> tuple[bool, str, int]:
-    """Sort the number of images first, then measures by name and by their k."""
+def _in_order(name: str) -> tuple[bool, str, int, str]:
+    """Sort the number of images first, then measures by name and by their k, each with what it is reranked behind it."""
     stem, _, k = name.partition("@")
-    return name != "n", stem, int(k) if k.isdecimal() else 0
+    return name != "n", stem.removeprefix("reranked_"), int(k) if k.isdecimal() else 0, stem
 
 
 def _measure(m: dict[str, Any], name: str) -> Cell:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import itertools
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 from fistful.bow.embeddings import EMBEDDINGS_SCHEMA
 from fistful.bow.store import tables
 from fistful.bow.store.index import INDEX_SCHEMA, read_index
-from fistful.bow.store.tables import join_tables, read_table, write_table
+from fistful.bow.store.tables import join_tables, read_table, table_file, write_table
 from fistful.errors import DataError
 
 SCHEMA = pa.schema([("key", pa.string()), ("captions", pa.list_(pa.string())), ("n", pa.int64())], metadata={"about": "x"})
@@ -93,3 +94,16 @@ def test_a_damaged_file_is_told_from_a_disk_that_fails(tmp_path: Path, monkeypat
     with pytest.raises(OSError, match="Too many open files") as error:
         read_table(tmp_path / "a.parquet", SCHEMA)
     assert error.value.filename == str(tmp_path / "a.parquet")
+
+
+def test_a_file_that_is_left_half_way_leaves_nothing_and_says_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def fails() -> None:
+        with table_file(tmp_path, "a.parquet", SCHEMA, 4) as file:
+            file.add(rows(5))
+            raise DataError("a row is at fault")
+
+    with pytest.raises(DataError, match="a row is at fault"):
+        fails()
+    gc.collect()
+    assert capsys.readouterr().err == ""  # Arrow's writer would be ended when it is collected, and print a traceback
+    assert not (tmp_path / "a.parquet").exists()

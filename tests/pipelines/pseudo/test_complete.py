@@ -75,10 +75,17 @@ def complete(world: dict[str, Any], out: Path, **more: Any) -> Path:
 
 
 def test_where_no_word_is_known_the_share_is_said_to_be_of_something_else() -> None:
-    stats = {"held_out_nearest": dict.fromkeys(("labels", "precision", "low", "high"), 0.5), "words_in_bags": 8, "kept": 4}
+    stats: dict[str, Any] = {
+        "refused": {},
+        "held_out_nearest": dict.fromkeys(("labels", "precision", "low", "high"), 0.5),
+        "words_in_bags": 8,
+        "kept": 4,
+    }
     stats |= {f"held_out_{name}": 0.5 for name in ("images", "precision", "precision_low", "precision_high", "precision_by_chance")}
     assert "! no picture has a word" in labels_text({**stats, "words_known": 0})
     assert "! no picture has a word" not in labels_text({**stats, "words_known": 3})
+    assert "no_label" not in labels_text({**stats, "words_known": 3})
+    assert "! 2 pictures without a known word got none either" in labels_text({**stats, "words_known": 3, "refused": {"no_label": 2}})
 
 
 def test_the_words_that_are_there_stay_and_those_that_belong_to_them_come_in(
@@ -132,11 +139,13 @@ def test_what_cannot_be_completed_is_refused(world: dict[str, Any], tmp_path: Pa
         LabelOptions(complete=True, by="knn")
     options = {"text": "bag", "text_tower": "words", "batch_size": 64, "steps": 2, "threads": 1, "progress": False, "holdout": 0.3}
     plain = train(str(world["like"]), out=tmp_path / "plain", config=train_config(**options, image_size=32, objective="joint"))
+    alone = train(str(world["like"]), out=tmp_path / "alone", config=train_config(**options, image_size=32, mask_rate=1.0))
     config = LabelConfig(label=LabelOptions(complete=True), running=QUIET)
-    with pytest.raises(UsageError) as error:
-        label(world["images"], model=str(plain), like=world["like"], out=tmp_path / "out", config=config)
-    said = f"--complete: {plain} has not learnt to find hidden words; train with --text-tower words --mask-rate 0.5"
-    assert str(error.value) == said
+    for model in (plain, alone):
+        with pytest.raises(UsageError) as error:
+            label(world["images"], model=str(model), like=world["like"], out=tmp_path / "out", config=config)
+        said = f"--complete: {model} has not learnt to add to known words; train with --text-tower words --mask-rate 0.5"
+        assert str(error.value) == said
     with pytest.raises(UsageError, match="--complete: asks one model, found 2; give one --model"):
         label(world["images"], model=(world["model"], str(plain)), like=world["like"], out=tmp_path / "out", config=config)
 
