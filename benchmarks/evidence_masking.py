@@ -184,7 +184,7 @@ def figures(out: Path) -> None:
     gained = {f"{arm}, reranked - plain": told for arm, told in rows["reranked - plain"].items()}
     for pair, values in {**rows["differences"], **gained}.items():
         for name, told in values.items():
-            print(f"{pair:30}{name:22}{told['mean']:+6.2f} [{told['low']:+.2f}, {told['high']:+.2f}]  {told['seeds']} seeds")
+            print(f"{pair:36}{name:22}{told['mean']:+6.2f} [{told['low']:+.2f}, {told['high']:+.2f}]  {told['seeds']} seeds")
     for arm, seeds in rows["image_gap"].items():
         for seed, gap in seeds.items():
             parts = ", ".join(
