@@ -12,10 +12,12 @@ from hypothesis import settings
 
 from fistful.bow.store.shard import tar_bytes
 from tests.support.folders import leave_out
+from tests.support.parsing import parse_in_one_thread
 from tests.support.pictures import picture
 from tests.support.squares import make_captioned, make_squares
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes of tests on two cores: more threads wait for each other, spinning
+parse_in_one_thread()
 settings.register_profile("fistful", deadline=None, max_examples=60, derandomize=True)
 settings.load_profile("fistful")
 
