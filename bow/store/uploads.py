@@ -36,8 +36,8 @@ class Uploads:
             MachineError: If an earlier one failed.
         """
         if self._failed:
-            file.__exit__(None, None, None)
-        self._check()
+            with file:
+                self._check()
         self._waiting.put((file, put))
 
     def close(self) -> None:

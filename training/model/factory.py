@@ -20,7 +20,7 @@ def call_factory(spec: str) -> Any:
     try:
         function: Any = getattr(importlib.import_module(module_name), function_name)
     except (ImportError, AttributeError, ValueError) as error:
-        here = "; PYTHONPATH=. finds modules of this folder" if isinstance(error, ModuleNotFoundError) else ""
+        here = "; PYTHONPATH=. finds modules of this folder" if function_name and isinstance(error, ModuleNotFoundError) else ""
         raise UsageError(f"{place}: {error}; expected package.module:function{here}") from None
     try:
         keywords = parse_json(arguments or "{}")

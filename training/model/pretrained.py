@@ -96,9 +96,8 @@ def start_from(model: Model, pretrained: Pretrained, towers: str, spec: str) -> 
     _load_image(model.image_tower, pretrained.image, spec)
     if towers == "both":
         if model.clip is None or pretrained.text is None:
-            raise UsageError(
-                f"--init-towers both: needs a transformer in --init {spec} and --text-tower transformer; without --tune, image"
-            )
+            needed = f"a transformer in --init {spec} and --text-tower transformer"
+            raise UsageError(f"--init-towers both: needs {needed}; or, without --tune, use --init-towers image")
         _load_text(model.clip, pretrained.text, spec)
 
 

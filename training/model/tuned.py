@@ -51,8 +51,6 @@ def _where_it_lies(init: str, folder: Path) -> str:
 
 def _load_base(name: str, base: str, called: str, lineage: Lineage) -> Pretrained:
     where = f"if it has moved, {name.partition('+')[0]}+FOLDER says where it lies"
-    if ":" in base:
-        where = f"{base} is a function that must be importable here; {name.partition('+')[0]}+FOLDER names a folder with the same weights"
     try:
         found = load_pretrained(base)
     except UsageError as error:

@@ -190,6 +190,10 @@ def test_what_others_wrote_in_place_of_open_clips_configuration_is_refused(tmp_p
         ("nowhere", "nowhere: no such folder; expected a run folder, an open_clip folder, or package.module:function"),
         ("json:nothing", "json:nothing: module 'json' has no attribute 'nothing'; expected package.module:function"),
         (
+            "no_such:f",
+            "no_such:f: No module named 'no_such'; expected package.module:function; PYTHONPATH=. finds modules of this folder",
+        ),
+        (
             "json:loads {",
             "json:loads {: arguments are not JSON (Expecting property name enclosed in double quotes: line 1 column 2 (char 1))",
         ),
